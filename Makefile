@@ -1,0 +1,49 @@
+# Everything here works on a machine with git, make and Python >= 3.11 (with venv).
+# TORCH_INDEX: an extra package index for torch, e.g. PyTorch's own CPU index on Linux machines without a GPU (see README).
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: audit test test-all check format clean bench-inference
+
+audit: $(VENV)/.audit
+	$(BIN)/halbert audit --out report
+
+test: $(VENV)/.test check
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.test check
+	$(BIN)/python -m pytest -m ''
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-inference: $(VENV)/.test
+	$(BIN)/python benchmarks/inference.py
+
+$(VENV)/bin/python:
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Halbert needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.audit: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing Halbert with what the audit needs; this takes a few minutes"
+	$(PIP) --editable '.[audit]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing Halbert with what the tests need; this takes a few minutes"
+	$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.audit
+
+clean:
+	rm -rf $(VENV) report build dist *.egg-info

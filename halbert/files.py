@@ -1,0 +1,131 @@
+"""Reading users' files with clear errors, and writing so that a crash leaves the old or the new, never a half."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from halbert.errors import InputError
+
+
+def require_file(path: str | os.PathLike[str], what: str = "file") -> Path:
+    """The path of an existing, non-empty regular file. Raises :class:`InputError` otherwise."""
+    found = Path(path)
+    if found.is_dir():
+        raise InputError(f"{found}: is a folder, expected a {what}")
+    if not found.exists():
+        raise InputError(f"{found}: no such file; expected a {what}")
+    if found.stat().st_size == 0:
+        raise InputError(f"{found}: is empty, expected a {what}")
+    return found
+
+
+def read_text(path: str | os.PathLike[str], what: str = "text file") -> str:
+    """A whole UTF-8 file (``.gz`` unpacked). Raises :class:`InputError` naming file and byte when it is not UTF-8."""
+    found = require_file(path, what)
+    try:
+        data = gzip.decompress(found.read_bytes()) if found.suffix == ".gz" else found.read_bytes()
+    except (OSError, EOFError) as error:
+        raise InputError(f"{found}: cannot be read: {error}") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{found}: byte {error.start} (0x{data[error.start]:02x}) is not UTF-8; convert the {what} to UTF-8, "
+            f"for example with: iconv -t UTF-8"
+        ) from None
+
+
+def read_lines(path: str | os.PathLike[str], what: str = "text file") -> Iterator[str]:
+    """The lines of a UTF-8 file (``.gz`` unpacked) without their ``\\n``, one in memory at a time.
+
+    Raises :class:`InputError` naming file and line when a line is not UTF-8.
+    """
+    found = require_file(path, what)
+    opened = gzip.open(found, "rb") if found.suffix == ".gz" else found.open("rb")
+    with opened as stream:
+        try:
+            for number, line in enumerate(stream, 1):
+                try:
+                    yield line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").removesuffix("\r")
+                except UnicodeDecodeError:
+                    raise InputError(f"{found}: line {number} is not UTF-8; convert the {what} to UTF-8") from None
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise InputError(f"{found}: cannot be unpacked: {error}") from None
+
+
+def read_json(path: str | os.PathLike[str], limit: int = 64 << 20) -> Any:
+    """A JSON file of at most ``limit`` bytes. Raises :class:`InputError` naming the file and the fault."""
+    found = require_file(path, "JSON file")
+    if found.stat().st_size > limit:
+        raise InputError(f"{found}: {found.stat().st_size:,} bytes; a file of this kind has at most {limit:,}")
+    try:
+        return json.loads(read_text(found, "JSON file"))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{found}: is not valid JSON: {error}") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON with a final newline, keys in the given order, written whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file beside its place and rename it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """The path of a folder that may be written. Raises :class:`InputError` when something of the user's is there."""
+    target = Path(path)
+    if target.is_file():
+        raise InputError(f"{target}: is a file; expected the name of a folder to write")
+    if target.is_dir() and any(target.iterdir()) and not overwrite:
+        raise InputError(f"{target}: exists and is not empty; choose another folder, or remove it first")
+    return target
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder that takes the name ``path`` when the block ends well, and disappears when it does not."""
+    target = check_target(path, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if target.exists():
+            # Two renames: between them the old folder still exists under its other name.
+            retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / "old"
+            os.rename(target, retired)
+            os.rename(temporary, target)
+            shutil.rmtree(retired.parent)
+        else:
+            os.rename(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

@@ -1,0 +1,35 @@
+"""Pieces, positions and segments, added and normalised at width E (BERT paper Figure 2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from halbert.errors import InputError
+
+
+class Embeddings(nn.Module):
+    """Sum of the piece, position and segment embeddings, then LayerNorm and dropout."""
+
+    def __init__(self, vocab: int, positions: int, segments: int, width: int, dropout: float, eps: float) -> None:
+        super().__init__()
+        self.piece = nn.Embedding(vocab, width)
+        self.position = nn.Embedding(positions, width)
+        self.segment = nn.Embedding(segments, width)
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, ids_BS: Tensor, segments_BS: Tensor) -> Tensor:
+        """Embedded pieces (B, S, E).
+
+        Raises :class:`InputError` when the sequence is longer than the position table.
+        """
+        S, positions = ids_BS.shape[1], self.position.num_embeddings
+        if positions < S:
+            raise InputError(
+                f"a sequence of {S} pieces does not fit this model's {positions} positions; "
+                "truncate it or cut it into windows"
+            )
+        position_S = torch.arange(S, device=ids_BS.device)
+        x_BSE = self.piece(ids_BS) + self.position(position_S) + self.segment(segments_BS)
+        return self.dropout(self.norm(x_BSE))

@@ -1,0 +1,194 @@
+"""The tokenizer all else uses: ids, tokens, segments and character spans, always."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+
+from halbert.errors import InputError
+from halbert.files import read_json
+from halbert.spec import TextSpec
+
+T = TypeVar("T")
+
+SPECIALS = {
+    "wordpiece": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+    "unigram": {"pad": "<pad>", "unk": "<unk>", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+}
+
+
+class Piece(NamedTuple):
+    """One piece of a text: its id and the characters ``text[start:end]`` it stands for."""
+
+    id: int
+    start: int
+    end: int
+
+
+class Encoding(msgspec.Struct, frozen=True, kw_only=True):
+    """A text or a pair as a model reads it.
+
+    ``segments`` is 0 for the first text with its special tokens and 1 for the second; ``spans`` are character offsets
+    into the text the piece came from, ``None`` for special tokens.
+    """
+
+    ids: list[int]
+    tokens: list[str]
+    segments: list[int]
+    spans: list[tuple[int, int] | None]
+
+
+class Tokenizer(abc.ABC):
+    """Text to ids for one vocabulary. Subclasses supply the pieces; everything else is here."""
+
+    spec: TextSpec
+    vocab: list[str]
+    starts_word: np.ndarray  # (V,) bool: whether a piece begins a word
+
+    def __init__(self, spec: TextSpec, vocab: Sequence[str], where: str) -> None:
+        self.spec = spec
+        self.vocab = list(vocab)
+        table = {token: i for i, token in enumerate(self.vocab)}
+        if len(table) != len(self.vocab):
+            raise InputError(f"{where}: the vocabulary holds {len(self.vocab) - len(table)} tokens twice")
+        self.special: dict[str, str] = SPECIALS[spec.kind]
+        lost = [token for token in self.special.values() if token not in table]
+        if lost:
+            raise InputError(f"{where}: the vocabulary lacks the special token {lost[0]!r}")
+        self.special_ids: dict[str, int] = {name: table[token] for name, token in self.special.items()}
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, the special ones included."""
+        return len(self.vocab)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over rules and vocabulary: equal fingerprints give equal ids."""
+        text = json.dumps([msgspec.to_builtins(self.spec), self.vocab], ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @abc.abstractmethod
+    def pieces(self, text: str) -> list[Piece]:
+        """The pieces of a plain text, without special tokens."""
+
+    @abc.abstractmethod
+    def bulk(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many plain texts, without special tokens: the same ids as :meth:`pieces`, faster."""
+
+    @abc.abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """Readable text for ids; special tokens are left out."""
+
+    @abc.abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the vocabulary and ``tokenizer_config.json`` as transformers reads them."""
+
+    def _marked_pieces(self, text: str) -> list[Piece]:
+        """Like :meth:`pieces`, but the mask token written in the text becomes the mask."""
+        mask, found, start = self.special["mask"], [], 0
+        while (at := text.find(mask, start)) >= 0:
+            found += [Piece(i, s + start, e + start) for i, s, e in self.pieces(text[start:at])]
+            found.append(Piece(self.special_ids["mask"], at, at + len(mask)))
+            start = at + len(mask)
+        return found + [Piece(i, s + start, e + start) for i, s, e in self.pieces(text[start:])]
+
+    def encode(
+        self, text: str, pair: str | None = None, *, max_length: int | None = None, masks: bool = False
+    ) -> Encoding:
+        """Encode a text or a pair as ``[CLS] text [SEP] (pair [SEP])``.
+
+        ``max_length`` counts the special tokens; pieces are dropped from the end of the longer text first. With
+        ``masks``, a mask token written in the text is the mask; otherwise it is text like any other.
+        Raises :class:`InputError` when ``max_length`` leaves no room.
+        """
+        split = self._marked_pieces if masks else self.pieces
+        first = split(text)
+        second = None if pair is None else split(pair)
+        if max_length is not None:
+            first, second = _truncate(first, second, max_length)
+        return self._assemble(first, second)
+
+    def encode_batch(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_length: int | None = None
+    ) -> list[tuple[list[int], list[int]]]:
+        """(ids, segments) of many texts or pairs, special tokens included: :meth:`encode` without spans, faster."""
+        firsts = self.bulk(texts)
+        seconds = None if pairs is None else self.bulk(pairs)
+        cls, sep = self.special_ids["cls"], self.special_ids["sep"]
+        result = []
+        for i, first in enumerate(firsts):
+            second = None if seconds is None else seconds[i]
+            if max_length is not None:
+                first, second = _truncate(first, second, max_length)
+            ids = [cls, *first, sep]
+            segments = [0] * len(ids)
+            if second is not None:
+                ids += [*second, sep]
+                segments += [1] * (len(second) + 1)
+            result.append((ids, segments))
+        return result
+
+    def _assemble(self, first: list[Piece], second: list[Piece] | None) -> Encoding:
+        cls, sep = self.special_ids["cls"], self.special_ids["sep"]
+        ids, spans = [cls], [None]
+        segments = [0]
+        for segment, pieces in enumerate([first] if second is None else [first, second]):
+            ids += [p.id for p in pieces] + [sep]
+            spans += [(p.start, p.end) for p in pieces] + [None]  # type: ignore[list-item]
+            segments += [segment] * (len(pieces) + 1)
+        return Encoding(ids=ids, tokens=[self.vocab[i] for i in ids], segments=segments, spans=spans)  # type: ignore[arg-type]
+
+
+def _truncate(first: list[T], second: list[T] | None, max_length: int) -> tuple[list[T], list[T] | None]:
+    room = max_length - (2 if second is None else 3)
+    if room < 0:
+        raise InputError(f"max_length {max_length} leaves no room beside the special tokens; expected at least 3")
+    if second is None:
+        return first[:room], None
+    a, b = len(first), len(second)
+    if a + b > room:
+        # Cutting the longer one piece by piece ends here: the shorter keeps all, or both keep half.
+        half = room // 2
+        if a <= half:
+            b = room - a
+        elif b <= half:
+            a = room - b
+        else:
+            a, b = (room - half, half) if a >= b else (half, room - half)
+    return first[:a], second[:b]
+
+
+def load_tokenizer(folder: Path, spec: TextSpec | None = None) -> Tokenizer:
+    """The tokenizer of a model folder: ``vocab.txt`` (WordPiece) or ``spiece.model`` (unigram).
+
+    Without ``spec`` the switches come from ``tokenizer_config.json``. Raises :class:`InputError` when neither file is
+    there or one is damaged.
+    """
+    from halbert.text.unigram import Unigram
+    from halbert.text.wordpiece import WordPiece, read_vocab
+
+    words, model = folder / "vocab.txt", folder / "spiece.model"
+    if spec is None:
+        config_file = folder / "tokenizer_config.json"
+        config = read_json(config_file) if config_file.exists() else {}
+        if not isinstance(config, dict):
+            raise InputError(f"{config_file}: expected a JSON object")
+        lower = bool(config.get("do_lower_case", True))
+        if model.exists():
+            strip = not config.get("keep_accents", False)
+        else:
+            strip = lower if config.get("strip_accents") is None else bool(config["strip_accents"])
+        spec = TextSpec(kind="unigram" if model.exists() else "wordpiece", lower_case=lower, strip_accents=strip)
+    if spec.kind == "unigram" and model.exists():
+        return Unigram(model.read_bytes(), spec, str(model))
+    if spec.kind == "wordpiece" and words.exists():
+        return WordPiece(read_vocab(words), spec, str(words))
+    raise InputError(f"{folder}: found neither vocab.txt (WordPiece) nor spiece.model (unigram)")

@@ -1,0 +1,342 @@
+"""Hugging Face folders: ``config.json`` and ``model.safetensors`` (single or sharded), read and written.
+
+What is written loads in ``transformers.AutoModel*.from_pretrained`` with nothing missing and nothing unexpected. Where
+the format cannot share parameters as the spec does, tensors are written once per use, and reading them back with the
+spec checks that the copies are still equal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from halbert.errors import InputError, SpecError, WeightsError
+from halbert.files import read_json, require_file, write_json
+from halbert.heads import HEADS, HeadSpec
+from halbert.spec import EncoderSpec
+from halbert.weights.accounting import settle
+from halbert.weights.names import BUFFERS, TIED, Layout, expected, file_groups, layout_of
+
+CLASS = {"bert": "Bert", "albert": "Albert"}
+_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_new", "gelu_pytorch_tanh": "gelu_new", "relu": "relu"}
+_DTYPES = {"float32": np.float32, "float16": np.float16}
+
+
+class Folder(NamedTuple):
+    """What a Hugging Face folder holds."""
+
+    encoder: EncoderSpec
+    heads: dict[str, HeadSpec]
+    arrays: dict[str, np.ndarray]
+
+
+def architecture(layout: Layout, heads: Mapping[str, HeadSpec]) -> str:
+    """The transformers class that holds exactly these heads.
+
+    Raises :class:`WeightsError` when there is none.
+    """
+    kinds = sorted(head.kind for head in heads.values())
+    if not kinds:
+        return f"{CLASS[layout]}Model"
+    if kinds == ["mlm", "pair"]:
+        return f"{CLASS[layout]}ForPreTraining"
+    if len(kinds) == 1 and not (kinds == ["pair"] and layout == "albert"):
+        return CLASS[layout] + HEADS[kinds[0]].hf_class
+    raise WeightsError(
+        f"transformers has no {layout.upper()} class with the heads {', '.join(kinds)}; store further heads beside the model"
+    )
+
+
+def keeps_pooler(heads: Mapping[str, HeadSpec]) -> bool:
+    """Whether transformers' class for these heads has a pooler."""
+    return not heads or any(head.row.states == "pooled" for head in heads.values())
+
+
+def config_of(spec: EncoderSpec, heads: Mapping[str, HeadSpec], tokens: Mapping[str, int]) -> dict[str, Any]:
+    """The ``config.json`` of an encoder with these heads. ``tokens``: ids of pad, cls and sep."""
+    layout = layout_of(spec)
+    config: dict[str, Any] = {
+        "architectures": [architecture(layout, heads)],
+        "model_type": layout,
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.hidden_size,
+        "num_hidden_layers": spec.num_hidden_layers,
+        "num_attention_heads": spec.num_attention_heads,
+        "intermediate_size": spec.intermediate_size,
+        "hidden_act": spec.hidden_act,
+        "hidden_dropout_prob": spec.hidden_dropout_prob,
+        "attention_probs_dropout_prob": spec.attention_probs_dropout_prob,
+        "max_position_embeddings": spec.max_position_embeddings,
+        "type_vocab_size": spec.type_vocab_size,
+        "initializer_range": spec.initializer_range,
+        "layer_norm_eps": spec.layer_norm_eps,
+        "pad_token_id": tokens.get("pad", 0),
+    }
+    if layout == "albert":
+        config |= {
+            "embedding_size": spec.embedding_size,
+            "num_hidden_groups": file_groups(spec),
+            "inner_group_num": spec.inner_group_num,
+            "classifier_dropout_prob": spec.classifier_dropout_prob,
+            "bos_token_id": tokens.get("cls", 2),
+            "eos_token_id": tokens.get("sep", 3),
+        }
+    else:
+        config["classifier_dropout"] = spec.classifier_dropout_prob
+    for head in heads.values():
+        if head.labels:
+            config["id2label"] = {str(i): label for i, label in enumerate(head.labels)}
+            config["label2id"] = {label: i for i, label in enumerate(head.labels)}
+        elif head.kind == "score":
+            config |= {"id2label": {"0": "score"}, "label2id": {"score": 0}, "problem_type": "regression"}
+    return config
+
+
+def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[str, HeadSpec]]:
+    """Encoder and heads out of a transformers configuration.
+
+    Raises :class:`InputError` when it is not a BERT or ALBERT one, :class:`SpecError` when a value is impossible.
+    """
+    layout = config.get("model_type")
+    if layout is None and "num_attention_heads" in config:
+        layout = "albert" if "embedding_size" in config else "bert"
+    if layout not in CLASS:
+        raise InputError(f"{where}: model_type is {layout!r}; Halbert reads 'bert' and 'albert'")
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise InputError(
+            f"{where}: position_embedding_type is {config['position_embedding_type']!r}; expected 'absolute'"
+        )
+    if config.get("is_decoder") or config.get("add_cross_attention"):
+        raise InputError(f"{where}: this is a decoder; Halbert reads encoders")
+    activation = config.get("hidden_act")
+    if activation not in _ACTIVATIONS:
+        raise InputError(f"{where}: hidden_act is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
+    try:
+        hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+        fields: dict[str, Any] = {
+            "vocab_size": config["vocab_size"],
+            "embedding_size": config.get("embedding_size", hidden) if layout == "albert" else hidden,
+            "hidden_size": hidden,
+            "num_hidden_layers": layers,
+            "num_hidden_groups": config.get("num_hidden_groups", 1) if layout == "albert" else layers,
+            "num_attention_heads": config["num_attention_heads"],
+            "intermediate_size": config["intermediate_size"],
+            "hidden_act": _ACTIVATIONS[activation],
+        }
+    except KeyError as error:
+        raise InputError(f"{where}: the field {error} is missing; every BERT or ALBERT configuration has it") from None
+    dropout = config.get("classifier_dropout_prob" if layout == "albert" else "classifier_dropout")
+    if dropout is None:
+        dropout = 0.1 if layout == "albert" else config.get("hidden_dropout_prob", 0.1)
+    fields |= {"classifier_dropout_prob": dropout, "inner_group_num": config.get("inner_group_num", 1)}
+    if layout == "albert" and fields["embedding_size"] == hidden:
+        fields["embedding_projection"] = "always"
+    for name in (
+        "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings",
+        "type_vocab_size", "initializer_range", "layer_norm_eps",
+    ):  # fmt: skip
+        if name in config:
+            fields[name] = config[name]
+    try:
+        encoder = msgspec.convert(fields, EncoderSpec)
+        return encoder, _heads_of(config, where)
+    except msgspec.ValidationError as error:
+        raise SpecError(f"{where}: {error}") from None
+
+
+def _heads_of(config: Mapping[str, Any], where: str) -> dict[str, HeadSpec]:
+    names = config.get("architectures") or ["Model"]
+    suffix = str(names[0]).removeprefix("Albert").removeprefix("Bert")
+    labels = config.get("id2label") or {}
+    try:
+        ordered = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: id2label must map whole numbers to names") from None
+    if suffix == "Model":
+        return {}
+    if suffix == "ForPreTraining":
+        return {"mlm": HeadSpec(kind="mlm"), "pair": HeadSpec(kind="pair")}
+    if suffix == "ForSequenceClassification":
+        count = len(ordered) or config.get("num_labels", 2)
+        if count == 1 or config.get("problem_type") == "regression":
+            return {"score": HeadSpec(kind="score")}
+        return {"label": HeadSpec(kind="label", labels=ordered or tuple(f"LABEL_{i}" for i in range(count)))}
+    for kind, row in HEADS.items():
+        if row.hf_class == suffix:
+            tags = (ordered or ("LABEL_0", "LABEL_1")) if kind == "tag" else ()
+            return {kind: HeadSpec(kind=kind, labels=tags)}  # type: ignore[arg-type]
+    raise InputError(f"{where}: Halbert does not know the architecture {names[0]!r}")
+
+
+def read(folder: Path, spec: EncoderSpec | None = None, heads: dict[str, HeadSpec] | None = None) -> Folder:
+    """Read a folder; ``spec`` and ``heads``, where known from ``halbert.json``, say what ``config.json`` cannot.
+
+    Raises :class:`InputError` or :class:`WeightsError` naming the file and the fault.
+    """
+    config_file = folder / "config.json"
+    config = read_json(config_file)
+    if not isinstance(config, dict):
+        raise InputError(f"{config_file}: expected a JSON object")
+    told, told_heads = spec_of(config, str(config_file))
+    heads = told_heads if heads is None else heads
+    tensors = {_modern(name): array for name, array in read_tensors(folder).items()}
+    layout: Layout = config.get("model_type") or ("albert" if "embedding_size" in config else "bert")
+    tensors = _canonical(tensors, layout, str(folder))
+    if spec is None:
+        spec = told
+        if not any(name.startswith(f"{layout}.pooler.") for name in tensors):
+            if any(head.row.states == "pooled" for head in heads.values()):
+                raise WeightsError(
+                    f"{folder}: the pooler's tensors are missing, and {config['architectures'][0]} needs them"
+                )
+            spec = msgspec.structs.replace(spec, pooler="none")
+    if layout == "albert" and not spec.has_projection:
+        _drop_identity(tensors, spec, str(folder))
+    arrays = settle(expected(spec, heads, layout), tensors, str(folder))
+    return Folder(spec, heads, arrays)
+
+
+def _modern(name: str) -> str:
+    """Undo the names of TensorFlow-era files."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _canonical(tensors: dict[str, np.ndarray], layout: Layout, where: str) -> dict[str, np.ndarray]:
+    """Add the prefix bare encoders lack, check and drop tied copies and constant buffers."""
+    if not any(name.startswith(f"{layout}.") for name in tensors):
+        bare = ("embeddings.", "encoder.", "pooler.")
+        tensors = {f"{layout}.{name}" if name.startswith(bare) else name: array for name, array in tensors.items()}
+    tensors = {name: array for name, array in tensors.items() if not name.endswith(BUFFERS)}
+    for copy, original in TIED.items():
+        if copy in tensors and original in tensors:
+            if not np.array_equal(tensors[copy], tensors[original]):
+                raise WeightsError(f"{where}: {copy} differs from {original}; Halbert's masked-piece head ties the two")
+            del tensors[copy]
+    return tensors
+
+
+def _drop_identity(tensors: dict[str, np.ndarray], spec: EncoderSpec, where: str) -> None:
+    stem = "albert.encoder.embedding_hidden_mapping_in"
+    weight, bias = tensors.pop(f"{stem}.weight", None), tensors.pop(f"{stem}.bias", None)
+    identity = np.eye(spec.hidden_size)
+    if weight is None or bias is None or not np.array_equal(weight, identity) or bias.any():
+        raise WeightsError(f"{where}: halbert.json says there is no projection, but {stem} is not the identity")
+
+
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """All tensors of ``model.safetensors`` or of the shards that ``model.safetensors.index.json`` lists.
+
+    bfloat16 comes back as float32. Raises :class:`WeightsError` for damaged files, pickles, and shards outside.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.exists():
+        return _read_file(single)
+    if index.exists():
+        table = read_json(index)
+        places = table.get("weight_map") if isinstance(table, dict) else None
+        if not isinstance(places, dict) or not places:
+            raise WeightsError(f"{index}: has no weight_map of tensor names to files")
+        tensors: dict[str, np.ndarray] = {}
+        for name in sorted(set(map(str, places.values()))):
+            if Path(name).name != name:
+                raise WeightsError(f"{index}: points to {name!r}, outside the folder; refused")
+            tensors |= _read_file(folder / name)
+        lost = sorted(set(places) - tensors.keys())
+        if lost:
+            raise WeightsError(f"{index}: lists {lost[0]}, which is in none of the shards")
+        return tensors
+    pickles = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
+    if pickles:
+        raise WeightsError(
+            f"{pickles[0]}: is a pickle, which can run code when it is opened, so Halbert does not; convert it where you "
+            "trust it: AutoModel.from_pretrained(folder).save_pretrained(new_folder) writes model.safetensors"
+        )
+    raise WeightsError(f"{folder}: found no model.safetensors and no model.safetensors.index.json")
+
+
+def _read_file(path: Path) -> dict[str, np.ndarray]:
+    require_file(path, "safetensors file")
+    tensors: dict[str, np.ndarray] = {}
+    try:
+        # safe_open checks the header against the file's size before anything is allocated.
+        with safe_open(path, framework="numpy") as opened:
+            names = list(opened.keys())
+            narrow = {name for name in names if opened.get_slice(name).get_dtype() == "BF16"}
+            for name in names:
+                if name not in narrow:
+                    tensors[name] = opened.get_tensor(name)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: is not a valid safetensors file: {error}") from None
+    if narrow:
+        tensors |= _read_bfloat16(path, narrow)
+    for name, array in tensors.items():
+        if array.dtype.kind != "f":
+            if not name.endswith(BUFFERS):
+                raise WeightsError(f"{path}: {name} holds {array.dtype}, expected floating-point numbers")
+    return tensors
+
+
+def _read_bfloat16(path: Path, names: set[str]) -> dict[str, np.ndarray]:
+    """numpy has no bfloat16: its 16 bits are the upper half of a float32."""
+    size = int.from_bytes(path.open("rb").read(8), "little")
+    with path.open("rb") as stream:
+        stream.seek(8)
+        header = json.loads(stream.read(size))
+    tensors = {}
+    for name in names:
+        begin, end = header[name]["data_offsets"]
+        raw = np.memmap(path, np.uint16, "r", offset=8 + size + begin, shape=((end - begin) // 2,))
+        tensors[name] = (raw.astype(np.uint32) << 16).view(np.float32).reshape(header[name]["shape"])
+    return tensors
+
+
+def write(
+    folder: Path,
+    spec: EncoderSpec,
+    heads: dict[str, HeadSpec],
+    arrays: Mapping[str, np.ndarray],
+    tokens: Mapping[str, int],
+    dtype: str = "float32",
+) -> None:
+    """Write ``config.json`` and ``model.safetensors`` into an existing folder; the same input gives the same bytes.
+
+    Raises :class:`WeightsError` when an array is missing, or when no transformers class fits the heads.
+    """
+    layout = layout_of(spec)
+    if spec.pooler == "tanh" and not keeps_pooler(heads):
+        raise WeightsError(
+            f"{architecture(layout, heads)} has no pooler in transformers, but this encoder has one; drop it first "
+            "(Bundle.without_pooler)"
+        )
+    if dtype not in _DTYPES:
+        raise InputError(f"dtype {dtype!r}: expected one of {', '.join(_DTYPES)}")
+    tensors: dict[str, np.ndarray] = {}
+    for entry in expected(spec, heads, layout):
+        if entry.ours not in arrays:
+            raise WeightsError(f"{entry.ours} is missing; every tensor of the specification must be there to be saved")
+        array = arrays[entry.ours]
+        if array.shape != entry.shape:
+            raise WeightsError(
+                f"{entry.ours} has shape {list(array.shape)}, the specification says {list(entry.shape)}"
+            )
+        for name in entry.theirs:
+            tensors[name] = array
+    if layout == "albert" and not spec.has_projection:
+        stem = "albert.encoder.embedding_hidden_mapping_in"
+        tensors[f"{stem}.weight"] = np.eye(spec.hidden_size)
+        tensors[f"{stem}.bias"] = np.zeros(spec.hidden_size)
+    write_json(folder / "config.json", {**config_of(spec, heads, tokens), "dtype": dtype})
+    save_tensors(folder / "model.safetensors", tensors, dtype)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], dtype: str = "float32") -> None:
+    """Write one safetensors file, tensors in order of name."""
+    ordered = {name: np.ascontiguousarray(tensors[name], _DTYPES[dtype]) for name in sorted(tensors)}
+    save_file(ordered, path, metadata={"format": "pt"})
