@@ -21,7 +21,7 @@ _WHERE = {
     "Tokenizer": "halbert.text",
     "compare": "halbert.compare.audit",
     "difference": "halbert.spec",
-    "evaluate": "halbert.tasks.evaluation",
+    "evaluate": "halbert.run.evaluation",
     "finetune": "halbert.train.finetuning",
     "load": "halbert.run.predictor",
     "load_bundle": "halbert.bundle",

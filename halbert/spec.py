@@ -198,7 +198,7 @@ def _count_parts(f: Mapping[str, Any]) -> dict[str, int]:
         "ffn": min(ffn_groups, layers) * inner * (2 * h * i + i + 3 * h),
         "pooler": h * h + h if f["pooler"] == "tanh" else 0,
         "mlm_head": h * e + 3 * e + v,
-        "pair_head": 2 * h + 2,
+        "pair_head": 2 * h + 2 if f["pooler"] == "tanh" else 0,  # it reads the pooled state
     }
 
 

@@ -1,0 +1,1 @@
+"""Text and labels as arrays: documents, sentences, corpora, pairs, masks, examples, features, batches."""

@@ -1,0 +1,31 @@
+"""Paragraph to sentences, by rule: stops, abbreviations, initials, quotes, CJK and Devanagari."""
+
+from __future__ import annotations
+
+import re
+
+# A stop, closing quotes or brackets, then white space before something that can open a sentence; CJK stops need none.
+_STOP = re.compile(r"""[.!?…]+["'”’»)\]]*(?=\s+["'“‘«(\[]*[^\W_a-zß-öø-ÿ])|[。！？]+[”’」』）]*|।""")
+_ABBREVIATIONS = frozenset(
+    "mr mrs ms dr prof st sr jr vs etc e.g i.e cf fig figs eq eqs ref refs no vol pp ed al inc ltd co corp dept approx "
+    "jan feb mar apr jun jul aug sep sept oct nov dec a.m p.m u.s u.k".split()
+)
+_LAST_WORD = re.compile(r"(\S+)$")
+
+
+def split_sentences(paragraph: str) -> list[str]:
+    """The sentences of a paragraph, white space folded, in order; nothing but white space is lost."""
+    text = " ".join(paragraph.split())
+    sentences, start = [], 0
+    for stop in _STOP.finditer(text):
+        if stop[0].startswith(".") and len(stop[0].rstrip("\"'”’»)]")) == 1:
+            word = _LAST_WORD.search(text[start : stop.start()])
+            bare = word[1].lower().lstrip("\"'“‘«([") if word else ""
+            if bare in _ABBREVIATIONS or (len(bare) == 1 and bare.isalpha()):
+                continue
+        sentence = text[start : stop.end()].strip()
+        if sentence:
+            sentences.append(sentence)
+        start = stop.end()
+    rest = text[start:].strip()
+    return [*sentences, rest] if rest else sentences

@@ -1,0 +1,1 @@
+"""What a model is asked to do: one row a task, metrics with intervals, logits to answers."""
