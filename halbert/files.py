@@ -122,7 +122,12 @@ def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
             # Two renames: between them the old folder still exists under its other name.
             retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / "old"
             os.rename(target, retired)
-            os.rename(temporary, target)
+            try:
+                os.rename(temporary, target)
+            except BaseException:
+                os.rename(retired, target)
+                retired.parent.rmdir()
+                raise
             shutil.rmtree(retired.parent)
         else:
             os.rename(temporary, target)

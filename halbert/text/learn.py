@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable
 
 import sentencepiece
@@ -34,16 +35,31 @@ def learn_vocabulary(texts: Iterable[str], size: int, spec: TextSpec) -> Tokeniz
 
 def _wordpiece(texts: Iterable[str], size: int, spec: TextSpec) -> Tokenizer:
     special = list(SPECIALS["wordpiece"].values())
-    engine = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    engine.normalizer = normalizer(spec)
-    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=special, show_progress=False, limit_alphabet=max(16, size // 8)
-    )
-    engine.train_from_iterator(texts, trainer)
-    table = engine.get_vocab()
-    if len(table) <= len(special) + 1:
+    clean, split = normalizer(spec), pre_tokenizers.BertPreTokenizer()
+    chunks = Counter(chunk for text in texts for chunk in clean.normalize_str(text).split())
+    words: Counter[str] = Counter()
+    for chunk, count in chunks.items():
+        for word, _ in split.pre_tokenize_str(chunk):
+            words[word] += count
+    if not words:
         raise InputError("the text holds no words to learn a vocabulary from")
+    letters: Counter[str] = Counter()
+    for word, count in words.items():
+        for letter in word:
+            letters[letter] += count
+    # The trainer numbers letters in the order of a hash table, and breaks ties by number: both are fixed here. Every
+    # letter may stand at the start of a word and inside one.
+    most = min(max(16, size // 8), (size - len(special)) // 2)
+    alphabet = sorted(sorted(letters, key=lambda letter: (-letters[letter], letter))[:most])
+    inside = sorted({f"##{letter}" for word in words for letter in word[1:]} & {f"##{letter}" for letter in alphabet})
+    engine = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=[*special, *inside], show_progress=False,
+        initial_alphabet=alphabet, limit_alphabet=len(alphabet),
+    )  # fmt: skip
+    engine.train_from_iterator((f"{word} " * count for word, count in words.items()), trainer)
+    table = engine.get_vocab()
     return WordPiece(sorted(table, key=table.__getitem__), spec)
 
 

@@ -155,14 +155,15 @@ def _truncate(first: list[T], second: list[T] | None, max_length: int) -> tuple[
         return first[:room], None
     a, b = len(first), len(second)
     if a + b > room:
-        # Cutting the longer one piece by piece ends here: the shorter keeps all, or both keep half.
+        # Cutting the longer one piece by piece (the second of two equals, as Google's and transformers' loops do) ends
+        # here: the shorter keeps all, or both keep half.
         half = room // 2
         if a <= half:
             b = room - a
         elif b <= half:
             a = room - b
         else:
-            a, b = (room - half, half) if a >= b else (half, room - half)
+            a, b = room - half, half
     return first[:a], second[:b]
 
 

@@ -108,7 +108,9 @@ def pretrain(
         spec, tokenizer, arrays_of(model), heads, name=name or (Path(out).name if out else "pretrained"),
         provenance={
             "training": {
-                "kind": "pretraining", "recipe": msgspec.to_builtins(recipe), **summary,
+                "kind": "pretraining", **summary,
+                # The name only: where the corpus lay on this machine is nobody else's business.
+                "recipe": msgspec.to_builtins(msgspec.structs.replace(recipe, corpus=Path(recipe.corpus).name)),
                 "corpus": {"tokens": corpus.manifest.tokens, "note": corpus.manifest.note, "inputs": corpus.manifest.inputs},
                 "journal": journal.entries,
             }

@@ -104,10 +104,12 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
 
     Raises :class:`InputError` when it is not a BERT or ALBERT one, :class:`SpecError` when a value is impossible.
     """
+    if not isinstance(config, Mapping):
+        raise InputError(f"{where}: expected a JSON object")
     layout = config.get("model_type")
     if layout is None and "num_attention_heads" in config:
         layout = "albert" if "embedding_size" in config else "bert"
-    if layout not in CLASS:
+    if layout not in tuple(CLASS):  # a tuple: the value may be of any JSON type
         raise InputError(f"{where}: model_type is {layout!r}; Halbert reads 'bert' and 'albert'")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(
@@ -116,7 +118,7 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
     if config.get("is_decoder") or config.get("add_cross_attention"):
         raise InputError(f"{where}: this is a decoder; Halbert reads encoders")
     activation = config.get("hidden_act")
-    if activation not in _ACTIVATIONS:
+    if activation not in tuple(_ACTIVATIONS):
         raise InputError(f"{where}: hidden_act is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
     try:
         hidden, layers = config["hidden_size"], config["num_hidden_layers"]
@@ -153,11 +155,13 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
 
 def _heads_of(config: Mapping[str, Any], where: str) -> dict[str, HeadSpec]:
     names = config.get("architectures") or ["Model"]
-    suffix = str(names[0]).removeprefix("Albert").removeprefix("Bert")
+    if not isinstance(names, list) or not isinstance(names[0], str):
+        raise InputError(f"{where}: architectures is {names!r}; expected a list with one class name")
+    suffix = names[0].removeprefix("Albert").removeprefix("Bert")
     labels = config.get("id2label") or {}
     try:
         ordered = tuple(str(labels[key]) for key in sorted(labels, key=int))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, IndexError):
         raise InputError(f"{where}: id2label must map whole numbers to names") from None
     if suffix == "Model":
         return {}
@@ -165,6 +169,8 @@ def _heads_of(config: Mapping[str, Any], where: str) -> dict[str, HeadSpec]:
         return {"mlm": HeadSpec(kind="mlm"), "pair": HeadSpec(kind="pair")}
     if suffix == "ForSequenceClassification":
         count = len(ordered) or config.get("num_labels", 2)
+        if not isinstance(count, int) or not 1 <= count <= 1_000_000:
+            raise InputError(f"{where}: num_labels is {count!r}; expected a whole number from 1 to 1,000,000")
         if count == 1 or config.get("problem_type") == "regression":
             return {"score": HeadSpec(kind="score")}
         return {"label": HeadSpec(kind="label", labels=ordered or tuple(f"LABEL_{i}" for i in range(count)))}
@@ -182,8 +188,6 @@ def read(folder: Path, spec: EncoderSpec | None = None, heads: dict[str, HeadSpe
     """
     config_file = folder / "config.json"
     config = read_json(config_file)
-    if not isinstance(config, dict):
-        raise InputError(f"{config_file}: expected a JSON object")
     told, told_heads = spec_of(config, str(config_file))
     heads = told_heads if heads is None else heads
     tensors = {_modern(name): array for name, array in read_tensors(folder).items()}
@@ -272,7 +276,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
             for name in names:
                 if name not in narrow:
                     tensors[name] = opened.get_tensor(name)
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # the last: a type numpy lacks
         raise WeightsError(f"{path}: is not a valid safetensors file: {error}") from None
     if narrow:
         tensors |= _read_bfloat16(path, narrow)
@@ -285,9 +289,8 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
 
 def _read_bfloat16(path: Path, names: set[str]) -> dict[str, np.ndarray]:
     """numpy has no bfloat16: its 16 bits are the upper half of a float32."""
-    size = int.from_bytes(path.open("rb").read(8), "little")
     with path.open("rb") as stream:
-        stream.seek(8)
+        size = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(size))
     tensors = {}
     for name in names:
@@ -340,3 +343,4 @@ def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], dtype: str = "fl
     """Write one safetensors file, tensors in order of name."""
     ordered = {name: np.ascontiguousarray(tensors[name], _DTYPES[dtype]) for name in sorted(tensors)}
     save_file(ordered, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors makes it readable by its owner only

@@ -1,0 +1,274 @@
+"""The audit: subjects and probes to one folder of results, report and page."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+import halbert
+from halbert.bundle import resolve_bundle
+from halbert.compare.machine import describe_machine
+from halbert.compare.measurement import Comparison, Measurement, compare_all
+from halbert.compare.probes.finetuning import FinetuningProbe
+from halbert.compare.probes.latency import LatencyProbe
+from halbert.compare.probes.masked import MaskedProbe
+from halbert.compare.probes.memory import MemoryProbe
+from halbert.compare.probes.size import SizeProbe
+from halbert.compare.probes.throughput import ThroughputProbe
+from halbert.compare.report import write_report
+from halbert.compare.schedule import Probe, run_probe
+from halbert.compare.subject import Subject, equal_in
+from halbert.compare.verdict import Verdict, judge
+from halbert.data.corpus import build_corpus
+from halbert.data.readers import Example, read_examples
+from halbert.errors import InputError, nearest
+from halbert.files import check_target, whole_folder, write_json
+from halbert.run.predictor import load
+from halbert.spec import difference, encoder_total
+from halbert.tasks.table import get_task
+from halbert.train.recipe import FinetuneRecipe
+
+SCHEMA = "halbert-results-1"
+PROBES = ("size", "memory", "latency", "throughput", "masked", "finetuning")
+Step = Callable[[str], None]
+
+
+class Progress(Protocol):
+    """Who shows long steps: ``with progress.task("what", total) as step: step("detail")``."""
+
+    def task(self, title: str, total: int) -> AbstractContextManager[Step]:
+        """Begin a step of ``total`` parts."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Step]:
+        """Begin a step nobody sees."""
+        yield lambda detail: None
+
+
+class TaskData(msgspec.Struct, frozen=True, kw_only=True):
+    """One labelled task: rows to learn from and rows to be judged by."""
+
+    name: str
+    where: str
+    train: list[Example]
+    test: list[Example]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an audit measures, and how long it may look."""
+
+    subjects: list[Subject]
+    tasks: list[TaskData]
+    texts: list[str]  # held-out paragraphs: throughput, masked pieces
+    texts_from: str
+    command: str
+    notes: list[str] = []
+    probes: tuple[str, ...] = PROBES
+    precision: str = "auto"
+    seeds: int = 3
+    threads: int | None = None
+    recipe: FinetuneRecipe = FinetuneRecipe()
+
+
+def split_task(name: str, data: str | os.PathLike[str], test: str | os.PathLike[str] | None) -> TaskData:
+    """A task out of the user's files; without a test file every fifth row, in order, is kept for the test.
+
+    Raises :class:`InputError` for files that cannot be used, before anything is measured.
+    """
+    rows = read_examples(Path(data))
+    if test is not None:
+        train, held = rows, read_examples(Path(test))
+    else:
+        train, held = [r for i, r in enumerate(rows) if i % 5], rows[::5]
+    if len(train) < 2 or not held:
+        raise InputError(f"{data}: {len(rows)} rows are too few to learn from and to test on")
+    from halbert.data.features import check_labels, label_order
+
+    check_labels(held, label_order(train, str(data)), str(test or data))
+    return TaskData(name=name, where=Path(data).name, train=train, test=held)
+
+
+def compare(
+    models: Sequence[str],
+    *,
+    out: str | os.PathLike[str],
+    tasks: Sequence[str] = (),
+    data: Sequence[str | os.PathLike[str]] = (),
+    test: Sequence[str | os.PathLike[str]] = (),
+    probes: Sequence[str] = PROBES,
+    precision: str = "auto",
+    seeds: int = 3,
+    threads: int | None = None,
+    recipe: FinetuneRecipe | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure models against each other on the user's own labelled files and write page, report and results.
+
+    ``tasks`` and ``data`` (and ``test``, if given) go together one by one. Raises :class:`InputError` before anything is
+    measured when a model or a file cannot be used; returns what ``results.json`` holds.
+    """
+    check_target(out, overwrite)
+    for probe in probes:
+        if probe not in PROBES:
+            raise InputError(f"no probe is called {probe!r}{nearest(probe, PROBES)}; known: {', '.join(PROBES)}")
+    if len(models) < 2:
+        raise InputError(f"{len(models)} model(s) were named; a comparison needs at least two")
+    if len(tasks) != len(data) or len(test) not in (0, len(data)):
+        raise InputError(f"{len(tasks)} --task, {len(data)} --data and {len(test)} --test; expected as many of each")
+    for kind in tasks:
+        get_task(kind)
+    loaded_tasks = [
+        split_task(Path(d).name.split(".")[0], d, test[i] if test else None) for i, d in enumerate(data)
+    ]
+    texts = [e.text for t in loaded_tasks for e in t.test] or _documentation_texts()
+    with whole_folder(out, overwrite) as folder:
+        subjects = open_subjects(models, folder / "models")
+        command = "halbert audit " + " ".join(
+            [*map(shlex.quote, map(str, models)), *(f"--task {k} --data {shlex.quote(str(d))}" for k, d in zip(tasks, data)),
+             *(f"--test {shlex.quote(str(t))}" for t in test), f"--seeds {seeds} --precision {precision}"]
+        )  # fmt: skip
+        plan = Plan(
+            subjects=subjects, tasks=loaded_tasks, texts=texts[:512], precision=precision, seeds=seeds, threads=threads,
+            texts_from=", ".join(t.where for t in loaded_tasks) or "installed packages' documentation",
+            command=command, probes=tuple(probes), recipe=recipe or FinetuneRecipe(),
+        )  # fmt: skip
+        return run_plan(plan, folder, progress or Silent())
+
+
+def _documentation_texts() -> list[str]:
+    from halbert.data.documentation import read_library, split_of
+
+    return [p.text for p in read_library("numpy") if split_of(p) == "test"][:512]
+
+
+def open_subjects(models: Sequence[str], spare: Path) -> list[Subject]:
+    """Load every model; a model without a folder of its own is saved under ``spare``. Names are made different."""
+    subjects: list[Subject] = []
+    for model in models:
+        bundle = resolve_bundle(str(model))
+        name, n = bundle.name, 2
+        while any(s.name == name for s in subjects):
+            name, n = f"{bundle.name}-{n}", n + 1
+        folder = bundle.folder or bundle.save(spare / name)
+        subjects.append(Subject(name=name, bundle=bundle.replace(name=name), folder=Path(folder)))
+    return subjects
+
+
+def build_probes(plan: Plan, folder: Path, progress: Progress) -> list[Probe]:
+    """The probes of a plan, in the order they run."""
+    probes: list[Probe] = []
+    if "size" in plan.probes:
+        probes.append(SizeProbe())
+    if {"memory", "latency", "throughput"} & set(plan.probes):
+        predictors = {
+            s.name: load(s.bundle, precision=plan.precision, threads=plan.threads)  # type: ignore[arg-type]
+            for s in plan.subjects
+        }
+        engine = str(next(iter(predictors.values())).backend.describe()["precision"])
+        for s in plan.subjects:  # compiled before it is described
+            predictors[s.name].embed(plan.texts[:2])
+        if "memory" in plan.probes:
+            probes.append(MemoryProbe(engine))
+        if "latency" in plan.probes:
+            probes.append(LatencyProbe(predictors))
+        if "throughput" in plan.probes:
+            probes.append(ThroughputProbe(predictors, plan.texts, plan.texts_from))
+    if "masked" in plan.probes:
+        corpora = {}
+        for s in plan.subjects:
+            tokenizer = s.bundle.tokenizer
+            if s.has_head("mlm") and tokenizer.fingerprint not in corpora:
+                place = folder / "data" / f"held-out-{tokenizer.fingerprint[:8]}"
+                documents = ([text] for text in plan.texts)
+                corpora[tokenizer.fingerprint] = build_corpus(documents, tokenizer, place, note=plan.texts_from)
+        positions = min(s.bundle.spec.encoder.max_position_embeddings for s in plan.subjects)
+        probes.append(MaskedProbe(corpora, f"{len(plan.texts)} texts of {plan.texts_from}", min(128, positions)))
+    if "finetuning" in plan.probes:
+        probes += [
+            FinetuningProbe(t.name, t.train, t.test, t.where, plan.recipe, seeds=plan.seeds, precision=plan.precision)
+            for t in plan.tasks
+        ]
+    return probes
+
+
+def run_plan(plan: Plan, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Run all probes, compare, judge, and write the folder. Returns what ``results.json`` holds."""
+    began = time.time()
+    machine = describe_machine()
+    measurements: list[Measurement] = []
+    for probe in build_probes(plan, folder, progress):
+        family = probe.name.partition(":")[0]
+        able = sum(probe.refuse(s) is None for s in plan.subjects)
+        with progress.task(f"Measuring {probe.title.lower()}", probe.rounds * able) as step:
+            measurements += run_probe(probe, plan.subjects, f"{plan.command} --only {family} --out again", step)
+    by_name = {s.name: s for s in plan.subjects}
+    comparisons = compare_all(
+        measurements,
+        lambda a, b: equal_in(by_name[a], by_name[b]),
+        # A masked piece is only the same question where the pieces are the same.
+        lambda name, a, b: not name.startswith("masked_")
+        or by_name[a].bundle.tokenizer.fingerprint == by_name[b].bundle.tokenizer.fingerprint,
+    )
+    results = {
+        "schema": SCHEMA,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - began, 1),
+        "halbert": halbert.__version__,
+        "command": plan.command,
+        "notes": plan.notes,
+        "machine": machine,
+        "subjects": [describe_subject(s) for s in plan.subjects],
+        "differences": [
+            {
+                "a": a.name, "b": b.name,
+                "knobs": msgspec.to_builtins(difference(a.bundle.spec, b.bundle.spec)),
+                "parameters_difference": b.bundle.spec.encoder.count_encoder() - a.bundle.spec.encoder.count_encoder(),
+            }
+            for a, b in ((plan.subjects[0], s) for s in plan.subjects[1:])
+        ],
+        "measurements": msgspec.to_builtins(measurements),
+        "comparisons": msgspec.to_builtins(comparisons),
+        "verdict": msgspec.to_builtins(judge(measurements, comparisons, [s.name for s in plan.subjects])),
+        "claims": [],
+    }  # fmt: skip
+    write_json(folder / "results.json", results)
+    with progress.task("Writing the report", 1) as step:
+        write_report(results, folder)
+        step("done")
+    return results
+
+
+def describe_subject(subject: Subject) -> dict[str, Any]:
+    """What the report says of a model: spec, parameters by part, training and its curve."""
+    spec = subject.bundle.spec
+    parts = spec.encoder.count_parameters()
+    training = subject.bundle.provenance.get("training", {})
+    return {
+        "name": subject.name,
+        "description": subject.description,
+        "spec": spec.flat(),
+        "parameters": {"encoder": encoder_total(parts), "by_part": parts},
+        "heads": {name: head.kind for name, head in subject.bundle.heads.items()},
+        "training": {k: v for k, v in training.items() if k != "journal"},
+        "curve": [
+            {k: entry[k] for k in ("tokens", "seconds", "masked_loss", "masked_accuracy") if k in entry}
+            for entry in training.get("journal", [])
+        ],
+    }
+
+
+__all__ = ["Comparison", "Plan", "Progress", "Silent", "Verdict", "compare", "run_plan"]

@@ -1,0 +1,182 @@
+"""The default audit: a BERT, an ALBERT of the same shape and an ALBERT of the same parameter count, trained here.
+
+Text: the documentation inside the installed packages. Everything that is trained or scored is written to the output
+folder, so that every figure can be had again with ``halbert audit`` on those files.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from halbert.bundle import Bundle
+from halbert.compare.audit import PROBES, Plan, Progress, Silent, TaskData, run_plan
+from halbert.compare.subject import Subject
+from halbert.data.corpus import build_corpus
+from halbert.data.documentation import LIBRARIES, Paragraph, read_documentation, split_of, versions, which_library
+from halbert.data.readers import Example
+from halbert.files import check_target, whole_folder, write_bytes
+from halbert.spec import EncoderSpec, TextSpec
+from halbert.text import Tokenizer
+from halbert.text.learn import learn_vocabulary
+from halbert.train.pretraining import pretrain
+from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
+
+VOCABULARY = 6000
+SHAPE = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 2}
+NARROW = 64  # ALBERT's embedding width here: half of H, as E = 128 would be no factorisation at this size
+# Held equal: activation, dropout, masking, tokenizer, text, tokens. Dropout 0, since no text is seen often.
+COMMON = {"hidden_act": "gelu", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 128}
+RECIPE = PretrainRecipe(length=128, batch_tokens=2048, learning_rate=2e-3, steps=1, warmup_steps=0)
+FINETUNING = FinetuneRecipe(epochs=4, learning_rate=5e-4, batch_size=32, length=64)
+_TRIAL_STEPS = 12
+
+
+def wider(target: EncoderSpec, head_size: int) -> EncoderSpec:
+    """ALBERT's sharing at (nearly) the target's parameter count: as many heads as bring it closest."""
+
+    def at(heads: int) -> EncoderSpec:
+        width = heads * head_size
+        return msgspec.structs.replace(
+            target, embedding_size=NARROW, num_hidden_groups=1, hidden_size=width, intermediate_size=4 * width,
+            num_attention_heads=heads,
+        )  # fmt: skip
+
+    return min((at(heads) for heads in range(1, 200)), key=lambda s: abs(s.count_encoder() - target.count_encoder()))
+
+
+def designs(vocab_size: int) -> dict[str, tuple[EncoderSpec, str, str]]:
+    """Name: (encoder, sentence objective, description)."""
+    bert = EncoderSpec(
+        vocab_size=vocab_size, embedding_size=SHAPE["hidden_size"], num_hidden_groups=SHAPE["num_hidden_layers"],
+        intermediate_size=4 * SHAPE["hidden_size"], **SHAPE, **COMMON,
+    )  # fmt: skip
+    albert = msgspec.structs.replace(bert, embedding_size=NARROW, num_hidden_groups=1)
+    wide = wider(bert, bert.head_size)
+    return {
+        "bert": (bert, "nsp", "BERT: every layer its own parameters, embeddings as wide as the layers, NSP"),
+        "albert": (albert, "sop", "ALBERT of the same shape: one layer used four times, narrower embeddings, SOP"),
+        "albert-wide": (wide, "sop", "ALBERT of BERT's parameter count: one wider layer used four times, SOP"),
+    }
+
+
+def default_audit(
+    *,
+    out: str | os.PathLike[str],
+    seconds: float = 90.0,
+    seeds: int = 3,
+    precision: str = "auto",
+    probes: Sequence[str] = PROBES,
+    libraries: tuple[str, ...] = LIBRARIES,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Build text, task and models, then audit them. ``seconds`` of pre-training are meant for each model on average.
+
+    All models take the same number of steps over the same text. Returns what ``results.json`` holds.
+    """
+    progress = progress or Silent()
+    check_target(out, overwrite)
+    with whole_folder(out, overwrite) as folder:
+        with progress.task("Reading documentation", len(libraries)) as step:
+            paragraphs = read_documentation(libraries, progress=step)
+        task = which_library(paragraphs)
+        with progress.task("Learning a vocabulary, building the corpus", 2) as step:
+            tokenizer = learn_vocabulary((p.text for p in paragraphs if split_of(p) == "train"), VOCABULARY, TextSpec())
+            step("vocabulary")
+            note = f"docstrings of {', '.join(f'{n} {v}' for n, v in versions(libraries).items())}"
+            build_corpus(_documents(paragraphs), tokenizer, folder / "data" / "corpus", note=note)
+            step("corpus")
+        for split in ("train", "test"):
+            write_bytes(folder / "data" / f"which-library-{split}.csv", _csv(task[split]))
+        recipes = _recipes(folder / "data" / "corpus", tokenizer, seconds, progress)
+        subjects = []
+        for name, (recipe, description) in recipes.items():
+            with progress.task(f"Pre-training {name}", recipe.steps) as step:
+                bundle = _pretrain(recipe, tokenizer, step, name)
+            place = bundle.save(folder / "models" / name)
+            subjects.append(Subject(name=name, bundle=bundle.replace(folder=place), folder=place, description=description))
+        held_out = [p.text for p in paragraphs if split_of(p) == "test"]
+        chosen = np.random.default_rng(0).permutation(len(held_out))[:512]
+        where = f"{Path(out).name}/data/which-library"
+        plan = Plan(
+            subjects=subjects,
+            tasks=[TaskData(name="which-library", where="package documentation", train=task["train"], test=task["test"])],
+            texts=[held_out[i] for i in chosen], texts_from="package documentation", probes=tuple(probes),
+            command=" ".join(["halbert audit", *(f"{Path(out).name}/models/{s.name}" for s in subjects),
+                              f"--task classify --data {where}-train.csv --test {where}-test.csv"]),
+            notes=_notes(subjects), seeds=seeds, precision=precision, recipe=FINETUNING,
+        )  # fmt: skip
+        return run_plan(plan, folder, progress)
+
+
+def _notes(subjects: list[Subject]) -> list[str]:
+    tokens = {s.bundle.provenance["training"]["tokens"] for s in subjects}
+    return [
+        "All three models learnt from the same text with the same tokenizer, in the same number of steps "
+        f"({min(tokens):,} to {max(tokens):,} pieces each): seconds of training, not days. Their quality says something "
+        "about the two designs at this budget, nothing about the released models.",
+        "bert and albert have equal shape and equal tokens, which favours the one with more parameters. albert-wide has "
+        "bert's parameter count and is wider, which favours it in quality and costs it time.",
+        "Each model has its own sentence objective (NSP or SOP); masking, dropout (0) and activation are the same.",
+    ]
+
+
+def _documents(paragraphs: list[Paragraph]) -> list[list[str]]:
+    modules: dict[tuple[str, str], list[str]] = {}
+    for p in paragraphs:
+        if split_of(p) == "train":
+            modules.setdefault((p.library, p.module), []).append(p.text)
+    return list(modules.values())
+
+
+def _csv(examples: list[Example]) -> bytes:
+    written = io.StringIO(newline="")
+    rows = csv.writer(written, lineterminator="\n")
+    rows.writerow(["text", "label"])
+    rows.writerows([e.text, e.label] for e in examples)
+    return written.getvalue().encode()
+
+
+def _recipes(
+    corpus: Path, tokenizer: Tokenizer, seconds: float, progress: Progress
+) -> dict[str, tuple[PretrainRecipe, str]]:
+    """A recipe for each model, all with as many steps as the time allows: each model's pace is measured first."""
+    trials = {
+        name: msgspec.structs.replace(
+            RECIPE, corpus=str(corpus), encoder=msgspec.structs.asdict(encoder), steps=_TRIAL_STEPS,
+            pretraining={"sentence_objective": objective, "masking": "piece"},
+        )
+        for name, (encoder, objective, _) in designs(tokenizer.vocab_size).items()
+    }  # fmt: skip
+    pace = 0.0
+    with progress.task("Measuring the pace of training", len(trials)) as step:
+        for name, recipe in trials.items():
+            journal = pretrain(recipe, tokenizer, name=name).provenance["training"]["journal"]
+            pace += journal[-1]["seconds"] / _TRIAL_STEPS
+            step(name)
+    steps = max(20, int(seconds * len(trials) / pace))
+    described = designs(tokenizer.vocab_size)
+    return {
+        name: (msgspec.structs.replace(recipe, steps=steps, warmup_steps=max(1, steps // 10)), described[name][2])
+        for name, recipe in trials.items()
+    }
+
+
+def _pretrain(recipe: PretrainRecipe, tokenizer: Tokenizer, step: Any, name: str) -> Bundle:
+    done = 0
+
+    def report(entry: dict[str, Any]) -> None:
+        nonlocal done
+        for _ in range(entry["step"] - done):
+            step(f"loss {entry['masked_loss']:.2f}, {entry['tokens_per_second']:,.0f} pieces/s")
+        done = entry["step"]
+
+    return pretrain(recipe, tokenizer, name=name, report=report)

@@ -1,0 +1,1 @@
+"""One probe per file, each with its own unit, samples and words for how it is made."""

@@ -1,0 +1,78 @@
+"""Results to a page and to Markdown. The report measures nothing: it is a function of ``results.json``."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from halbert.compare import charts
+from halbert.compare.verdict import show
+from halbert.errors import missing_extra
+from halbert.files import write_bytes
+
+try:
+    import jinja2
+    import markupsafe
+except ImportError:
+    raise missing_extra("jinja2", "audit", "writing the report") from None
+
+
+def cell(m: dict[str, Any]) -> dict[str, Any]:
+    """A measurement as people read it."""
+    if m["value"] is None:
+        return {"value": "not measured", "interval": m["why"], "defined": False}
+    exact = m["statistic"] == "exact"
+    interval = "exact" if exact else f"{show(m['low'], m['unit'])} to {show(m['high'], m['unit'])}"
+    return {"value": show(m["value"], m["unit"]), "interval": interval, "defined": True, "samples": len(m["samples"]), "exact": exact}
+
+
+def matrix(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a quantity: a cell for every subject, bars relative to the largest, who is better, how and command."""
+    names = [s["name"] for s in results["subjects"]]
+    rows: dict[str, dict[str, Any]] = {}
+    for m in results["measurements"]:
+        row = rows.setdefault(
+            m["name"],
+            {"name": m["name"], "title": m["title"], "probe": m["probe"], "how": m["how"], "command": m["command"],
+             "better": m["better"], "cells": {}},
+        )  # fmt: skip
+        row["cells"][m["subject"]] = {**cell(m), "raw": m["value"]}
+    for row in rows.values():
+        largest = max((c["raw"] for c in row["cells"].values() if c["raw"] is not None), default=0) or 1
+        for c in row["cells"].values():
+            c["share"] = 0 if c["raw"] is None else round(100 * c["raw"] / largest, 1)
+            c["wins"] = 0
+        row["compared"] = [c for c in results["comparisons"] if c["name"] == row["name"]]
+        for comparison in row["compared"]:
+            if comparison["better"]:
+                row["cells"][comparison["better"]]["wins"] += 1
+        for c in row["cells"].values():
+            c["best"] = c["wins"] == len(names) - 1 and c["wins"] > 0
+    return list(rows.values())
+
+
+def write_report(results: dict[str, Any], folder: Path) -> None:
+    """Write ``index.html`` (self-contained) and ``report.md``."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: resources.files("halbert").joinpath("compare", "page", name).read_text("utf-8")),
+        autoescape=lambda name: bool(name and name.endswith("html")),
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.globals["show"] = show
+    environment.globals["number"] = lambda n: f"{n:+,}" if n else "0"
+    drawn = {
+        "parameters": charts.parameters(results),
+        "latency": charts.latency(results),
+        "quality": charts.quality(results),
+        "curves": charts.curves(results),
+    }
+    values = {
+        "results": results,
+        "names": [s["name"] for s in results["subjects"]],
+        "rows": matrix(results),
+        "charts": {name: markupsafe.Markup(svg) for name, svg in drawn.items() if svg},
+        "colours": charts.COLOURS * 9,
+    }
+    for template, file in (("report.html", "index.html"), ("report.md", "report.md")):
+        write_bytes(folder / file, environment.get_template(template).render(values).encode())

@@ -1,0 +1,90 @@
+"""What follows from the measurements, written by rule: no sentence without a comparison behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from halbert.compare.measurement import Comparison, Measurement
+
+
+class Sentence(msgspec.Struct, frozen=True, kw_only=True):
+    """One statement, the quantity it rests on, and in what the two subjects were equal."""
+
+    text: str
+    quantity: str
+    a: str
+    b: str
+    equal_in: list[str]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Every statement that can be made, and the three that matter most for the first two subjects."""
+
+    headline: list[str]
+    sentences: list[Sentence]
+
+
+def judge(measurements: Sequence[Measurement], comparisons: Sequence[Comparison], order: Sequence[str]) -> Verdict:
+    """One sentence for each quantity and pair; the headline is size, speed and quality of the first pair."""
+    values = {(m.name, m.subject): m for m in measurements}
+    sentences = [_sentence(c, values) for c in comparisons]
+    first = [s for s in sentences if {s.a, s.b} == set(order[:2])]
+    quality = [s for s in first if s.quantity.endswith("_accuracy") and s.quantity != "masked_accuracy"]
+    masked = [s for s in first if s.quantity == "masked_accuracy"]
+    speed = [s for s in first if s.quantity in ("throughput", "latency_32_p50")]
+    size = [s for s in first if s.quantity == "parameters"]
+    headline = [group[0].text for group in (size, speed[-1:], quality or masked) if group]
+    return Verdict(headline=headline, sentences=sentences)
+
+
+def _sentence(c: Comparison, values: dict[tuple[str, str], Measurement]) -> Sentence:
+    a, b = values[c.name, c.a], values[c.name, c.b]
+    assert a.value is not None and b.value is not None
+    numbers = f"{c.a} {show(a.value, c.unit)}, {c.b} {show(b.value, c.unit)}"
+    if c.difference == 0 and a.statistic == "exact":
+        text = f"{a.title}: equal ({show(a.value, c.unit)})."
+    elif not c.significant:
+        text = f"{a.title}: no clear difference ({numbers}; difference {interval(c)})."
+    else:
+        more = c.difference > 0
+        many, few = (c.b, c.a) if more else (c.a, c.b)
+        high, low = (b.value, a.value) if more else (a.value, b.value)
+        if c.unit == "share":
+            text = f"{a.title}: {many} is {100 * abs(c.difference):.1f} points higher than {few} ({numbers}; difference {interval(c)})."
+        elif low > 0:
+            bound = "" if a.statistic == "exact" else f"; difference {interval(c)}"
+            text = f"{a.title}: {many} has {high / low:.2f} times that of {few} ({numbers}{bound})."
+        else:
+            text = f"{a.title}: {many} is higher than {few} ({numbers})."
+    return Sentence(text=text, quantity=c.name, a=c.a, b=c.b, equal_in=c.equal_in)
+
+
+def interval(c: Comparison) -> str:
+    """The 95 % interval of a difference, for people."""
+    if c.unit == "share":
+        return f"{100 * c.low:+.1f} to {100 * c.high:+.1f} points"
+    return f"{show(c.low, c.unit, True)} to {show(c.high, c.unit, True)}"
+
+
+def show(value: float, unit: str, sign: bool = False) -> str:
+    """A number with its unit, scaled for people: 11.7 M, 44.6 MiB, 5.21 ms, 81.3 %."""
+    plus = "+" if sign and value > 0 else ""
+    size = abs(value)
+    if unit == "bytes":
+        for step, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+            if size >= step:
+                return f"{plus}{value / step:.1f} {name}"
+        return f"{plus}{value:.0f} B"
+    if unit == "s":
+        return f"{plus}{value * 1000:.2f} ms" if size < 1 else f"{plus}{value:.1f} s"
+    if unit == "share":
+        return f"{plus}{100 * value:.1f} %"
+    if unit in ("parameters", "FLOP"):
+        for step, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+            if size >= step:
+                return f"{plus}{value / step:.2f}{name}" + ("FLOP" if unit == "FLOP" else "")
+        return f"{plus}{value:.0f}"
+    digits = 3 if size < 10 else 1 if size < 1000 else 0
+    return f"{plus}{value:,.{digits}f} {unit}"
