@@ -6,9 +6,9 @@ Importing this package loads neither torch nor openvino; each name below is fetc
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-__version__ = "0.1.0"
+from halbert.version import __version__ as __version__
 
 _WHERE = {
     "Bundle": "halbert.bundle",
@@ -30,13 +30,6 @@ _WHERE = {
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]
-
-if TYPE_CHECKING:
-    from halbert.bundle import Bundle as Bundle
-    from halbert.errors import HalbertError as HalbertError
-    from halbert.run.predictor import Predictor as Predictor
-    from halbert.run.predictor import load as load
-    from halbert.spec import EncoderSpec as EncoderSpec
 
 
 def __getattr__(name: str) -> Any:

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-import halbert
 from halbert import presets
 from halbert.errors import InputError, SpecError, WeightsError, nearest
 from halbert.files import read_json, sha256, whole_folder, write_bytes, write_json
 from halbert.heads import HeadSpec
 from halbert.spec import ModelSpec, TextSpec, encoder_total, from_dict
 from halbert.text import Tokenizer, load_tokenizer
+from halbert.version import __version__
 from halbert.weights import huggingface, names
 from halbert.weights.accounting import settle
 
@@ -128,7 +128,7 @@ class Bundle:
                 format=FORMAT, spec=self.spec, heads=self.heads, pooling=self.pooling, normalize=self.normalize
             )
             write_json(target / "halbert.json", msgspec.to_builtins(manifest))
-            write_json(target / "provenance.json", {"halbert": halbert.__version__, **self.provenance})
+            write_json(target / "provenance.json", {"halbert": __version__, **self.provenance})
             write_bytes(target / "README.md", self._card().encode())
         return Path(folder)
 
@@ -283,6 +283,19 @@ def resolve_spec(model: str) -> tuple[str, ModelSpec, dict[str, Any], list[str]]
     raise InputError(
         f"{model!r}: no such folder, and no released model has that name{nearest(model, [*presets.all_presets(), *presets.ALIASES])}"
     )
+
+
+def resolve_tokenizer(model: str) -> Tokenizer:
+    """The tokenizer of a MODEL: a folder with a vocabulary (weights need not be there), else a hub repository's."""
+    if Path(model).is_dir():
+        place = Path(model)
+        manifest_file = place / "halbert.json"
+        if manifest_file.exists():
+            return load_tokenizer(place, from_dict(Manifest, read_json(manifest_file), str(manifest_file)).spec.text)
+        return load_tokenizer(place)
+    from halbert.weights import hub
+
+    return load_tokenizer(hub.fetch(model))
 
 
 def resolve_bundle(model: str) -> Bundle:

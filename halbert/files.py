@@ -50,8 +50,7 @@ def read_lines(path: str | os.PathLike[str], what: str = "text file") -> Iterato
     Raises :class:`InputError` naming file and line when a line is not UTF-8.
     """
     found = require_file(path, what)
-    opened = gzip.open(found, "rb") if found.suffix == ".gz" else found.open("rb")
-    with opened as stream:
+    with gzip.open(found, "rb") if found.suffix == ".gz" else found.open("rb") as stream:
         try:
             for number, line in enumerate(stream, 1):
                 try:

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-import halbert
 from halbert.bundle import resolve_bundle
 from halbert.compare.machine import describe_machine
 from halbert.compare.measurement import Comparison, Measurement, compare_all
@@ -35,10 +34,11 @@ from halbert.run.predictor import load
 from halbert.spec import difference, encoder_total
 from halbert.tasks.table import get_task
 from halbert.train.recipe import FinetuneRecipe
+from halbert.version import __version__
 
 SCHEMA = "halbert-results-1"
 PROBES = ("size", "memory", "latency", "throughput", "masked", "finetuning")
-Step = Callable[[str], None]
+Step = Callable[..., None]  # (detail: str = "", advance: int = 1)
 
 
 class Progress(Protocol):
@@ -55,7 +55,7 @@ class Silent:
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Step]:
         """Begin a step nobody sees."""
-        yield lambda detail: None
+        yield lambda detail="", advance=1: None
 
 
 class TaskData(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,9 +88,9 @@ def split_task(name: str, data: str | os.PathLike[str], test: str | os.PathLike[
 
     Raises :class:`InputError` for files that cannot be used, before anything is measured.
     """
-    rows = read_examples(Path(data))
+    rows = read_examples(data)
     if test is not None:
-        train, held = rows, read_examples(Path(test))
+        train, held = rows, read_examples(test)
     else:
         train, held = [r for i, r in enumerate(rows) if i % 5], rows[::5]
     if len(train) < 2 or not held:
@@ -131,9 +131,7 @@ def compare(
         raise InputError(f"{len(tasks)} --task, {len(data)} --data and {len(test)} --test; expected as many of each")
     for kind in tasks:
         get_task(kind)
-    loaded_tasks = [
-        split_task(Path(d).name.split(".")[0], d, test[i] if test else None) for i, d in enumerate(data)
-    ]
+    loaded_tasks = [split_task(Path(d).name.split(".")[0], d, test[i] if test else None) for i, d in enumerate(data)]
     texts = [e.text for t in loaded_tasks for e in t.test] or _documentation_texts()
     with whole_folder(out, overwrite) as folder:
         subjects = open_subjects(models, folder / "models")
@@ -220,14 +218,16 @@ def run_plan(plan: Plan, folder: Path, progress: Progress) -> dict[str, Any]:
         measurements,
         lambda a, b: equal_in(by_name[a], by_name[b]),
         # A masked piece is only the same question where the pieces are the same.
-        lambda name, a, b: not name.startswith("masked_")
-        or by_name[a].bundle.tokenizer.fingerprint == by_name[b].bundle.tokenizer.fingerprint,
+        lambda name, a, b: (
+            not name.startswith("masked_")
+            or by_name[a].bundle.tokenizer.fingerprint == by_name[b].bundle.tokenizer.fingerprint
+        ),
     )
     results = {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - began, 1),
-        "halbert": halbert.__version__,
+        "halbert": __version__,
         "command": plan.command,
         "notes": plan.notes,
         "machine": machine,

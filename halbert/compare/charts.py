@@ -33,7 +33,9 @@ def _svg(chart: alt.TopLevelMixin) -> str:
         .configure_legend(labelColor=_INK, titleColor=_INK, labelFontSize=12, titleFontSize=12, orient="bottom", columns=5,
                           titleFontWeight="normal")
     )  # fmt: skip
-    return str(vl_convert.vegalite_to_svg(styled.to_dict(), vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])))
+    return str(
+        vl_convert.vegalite_to_svg(styled.to_dict(), vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2]))
+    )
 
 
 def parameters(results: dict[str, Any]) -> str:
@@ -49,7 +51,9 @@ def parameters(results: dict[str, Any]) -> str:
         .encode(
             x=alt.X("parameters:Q", title="encoder parameters", axis=alt.Axis(format="~s")),
             y=alt.Y("model:N", sort=names, title=None),
-            color=alt.Color("part:N", sort=list(_PARTS), scale=alt.Scale(domain=list(_PARTS), range=_PART_COLOURS), title=None),
+            color=alt.Color(
+                "part:N", sort=list(_PARTS), scale=alt.Scale(domain=list(_PARTS), range=_PART_COLOURS), title=None
+            ),
             order="order:Q",
         )
     )
@@ -89,14 +93,21 @@ def quality(results: dict[str, Any]) -> str | None:
             seeds += [{**row, "value": 100 * sample} for sample in m["samples"]]
     if not rows:
         return None
-    x = alt.X("parameters:Q", title="encoder parameters", scale=alt.Scale(zero=False, padding=40), axis=alt.Axis(format="~s", tickCount=5))
+    x = alt.X(
+        "parameters:Q",
+        title="encoder parameters",
+        scale=alt.Scale(zero=False, padding=40),
+        axis=alt.Axis(format="~s", tickCount=5),
+    )
     y = alt.Y("value:Q", title="accuracy, %", scale=alt.Scale(zero=False, padding=10))
     colour = alt.Color("model:N", scale=_colour(names), title=None)
     one = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
     layers = alt.layer(
         one.mark_rule(strokeWidth=2).encode(y=y, y2="high:Q").transform_calculate(value="datum.low"),
         one.mark_point(size=120, filled=True).encode(y=y, shape=alt.Shape("model:N", title=None, sort=names)),
-        alt.Chart(alt.Data(values=seeds)).mark_tick(thickness=1.5, width=14, opacity=0.8).encode(x=x, y=y, color=colour),
+        alt.Chart(alt.Data(values=seeds))
+        .mark_tick(thickness=1.5, width=14, opacity=0.8)
+        .encode(x=x, y=y, color=colour),
     )
     return _svg(layers.properties(width=420, height=240))
 

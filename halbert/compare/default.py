@@ -23,6 +23,7 @@ from halbert.data.corpus import build_corpus
 from halbert.data.documentation import LIBRARIES, Paragraph, read_documentation, split_of, versions, which_library
 from halbert.data.readers import Example
 from halbert.files import check_target, whole_folder, write_bytes
+from halbert.presets import encoder
 from halbert.spec import EncoderSpec, TextSpec
 from halbert.text import Tokenizer
 from halbert.text.learn import learn_vocabulary
@@ -30,12 +31,11 @@ from halbert.train.pretraining import pretrain
 from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
 
 VOCABULARY = 6000
-SHAPE = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 2}
+HIDDEN, LAYERS, HEADS = 128, 4, 2
 NARROW = 64  # ALBERT's embedding width here: half of H, as E = 128 would be no factorisation at this size
-# Held equal: activation, dropout, masking, tokenizer, text, tokens. Dropout 0, since no text is seen often.
-COMMON = {"hidden_act": "gelu", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 128}
-RECIPE = PretrainRecipe(length=128, batch_tokens=2048, learning_rate=2e-3, steps=1, warmup_steps=0)
-FINETUNING = FinetuneRecipe(epochs=4, learning_rate=5e-4, batch_size=32, length=64)
+LENGTH = 128
+RECIPE = PretrainRecipe(length=LENGTH, batch_tokens=2048, learning_rate=2e-3, steps=1, warmup_steps=0)
+FINETUNING = FinetuneRecipe(epochs=4, learning_rate=3e-4, batch_size=32, length=64)
 _TRIAL_STEPS = 12
 
 
@@ -54,9 +54,10 @@ def wider(target: EncoderSpec, head_size: int) -> EncoderSpec:
 
 def designs(vocab_size: int) -> dict[str, tuple[EncoderSpec, str, str]]:
     """Name: (encoder, sentence objective, description)."""
-    bert = EncoderSpec(
-        vocab_size=vocab_size, embedding_size=SHAPE["hidden_size"], num_hidden_groups=SHAPE["num_hidden_layers"],
-        intermediate_size=4 * SHAPE["hidden_size"], **SHAPE, **COMMON,
+    # Held equal: activation, dropout (0: no text is seen often), masking, tokenizer, text, tokens.
+    bert = encoder(
+        vocab_size, LAYERS, HIDDEN, HEADS,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, max_position_embeddings=LENGTH,
     )  # fmt: skip
     albert = msgspec.structs.replace(bert, embedding_size=NARROW, num_hidden_groups=1)
     wide = wider(bert, bert.head_size)
@@ -87,7 +88,7 @@ def default_audit(
     with whole_folder(out, overwrite) as folder:
         with progress.task("Reading documentation", len(libraries)) as step:
             paragraphs = read_documentation(libraries, progress=step)
-        task = which_library(paragraphs)
+        task = which_library(paragraphs, train=1200)
         with progress.task("Learning a vocabulary, building the corpus", 2) as step:
             tokenizer = learn_vocabulary((p.text for p in paragraphs if split_of(p) == "train"), VOCABULARY, TextSpec())
             step("vocabulary")
@@ -102,7 +103,9 @@ def default_audit(
             with progress.task(f"Pre-training {name}", recipe.steps) as step:
                 bundle = _pretrain(recipe, tokenizer, step, name)
             place = bundle.save(folder / "models" / name)
-            subjects.append(Subject(name=name, bundle=bundle.replace(folder=place), folder=place, description=description))
+            subjects.append(
+                Subject(name=name, bundle=bundle.replace(folder=place), folder=place, description=description)
+            )
         held_out = [p.text for p in paragraphs if split_of(p) == "test"]
         chosen = np.random.default_rng(0).permutation(len(held_out))[:512]
         where = f"{Path(out).name}/data/which-library"
@@ -151,10 +154,10 @@ def _recipes(
     """A recipe for each model, all with as many steps as the time allows: each model's pace is measured first."""
     trials = {
         name: msgspec.structs.replace(
-            RECIPE, corpus=str(corpus), encoder=msgspec.structs.asdict(encoder), steps=_TRIAL_STEPS,
+            RECIPE, corpus=str(corpus), encoder=msgspec.structs.asdict(spec), steps=_TRIAL_STEPS,
             pretraining={"sentence_objective": objective, "masking": "piece"},
         )
-        for name, (encoder, objective, _) in designs(tokenizer.vocab_size).items()
+        for name, (spec, objective, _) in designs(tokenizer.vocab_size).items()
     }  # fmt: skip
     pace = 0.0
     with progress.task("Measuring the pace of training", len(trials)) as step:
@@ -175,8 +178,7 @@ def _pretrain(recipe: PretrainRecipe, tokenizer: Tokenizer, step: Any, name: str
 
     def report(entry: dict[str, Any]) -> None:
         nonlocal done
-        for _ in range(entry["step"] - done):
-            step(f"loss {entry['masked_loss']:.2f}, {entry['tokens_per_second']:,.0f} pieces/s")
+        step(f"loss {entry['masked_loss']:.2f}, {entry['tokens_per_second']:,.0f} pieces/s", entry["step"] - done)
         done = entry["step"]
 
     return pretrain(recipe, tokenizer, name=name, report=report)

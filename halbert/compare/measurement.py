@@ -164,7 +164,9 @@ def _resampled_difference(a: Measurement, b: Measurement) -> np.ndarray:
 
 
 def compare_all(
-    measurements: Sequence[Measurement], equal_in: Callable[[str, str], list[str]], comparable: Callable[[str, str, str], bool]
+    measurements: Sequence[Measurement],
+    equal_in: Callable[[str, str], list[str]],
+    comparable: Callable[[str, str, str], bool],
 ) -> list[Comparison]:
     """Every pair of subjects in every quantity; the 5 % of error is divided by the number of inexact comparisons."""
     tables: dict[str, dict[str, Measurement]] = {}

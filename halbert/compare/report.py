@@ -24,7 +24,13 @@ def cell(m: dict[str, Any]) -> dict[str, Any]:
         return {"value": "not measured", "interval": m["why"], "defined": False}
     exact = m["statistic"] == "exact"
     interval = "exact" if exact else f"{show(m['low'], m['unit'])} to {show(m['high'], m['unit'])}"
-    return {"value": show(m["value"], m["unit"]), "interval": interval, "defined": True, "samples": len(m["samples"]), "exact": exact}
+    return {
+        "value": show(m["value"], m["unit"]),
+        "interval": interval,
+        "defined": True,
+        "samples": len(m["samples"]),
+        "exact": exact,
+    }
 
 
 def matrix(results: dict[str, Any]) -> list[dict[str, Any]]:

@@ -82,9 +82,9 @@ def show(value: float, unit: str, sign: bool = False) -> str:
     if unit == "share":
         return f"{plus}{100 * value:.1f} %"
     if unit in ("parameters", "FLOP"):
-        for step, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-            if size >= step:
-                return f"{plus}{value / step:.2f}{name}" + ("FLOP" if unit == "FLOP" else "")
+        for scale, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+            if size >= scale:
+                return f"{plus}{value / scale:.2f}{name}" + ("FLOP" if unit == "FLOP" else "")
         return f"{plus}{value:.0f}"
     digits = 3 if size < 10 else 1 if size < 1000 else 0
     return f"{plus}{value:,.{digits}f} {unit}"

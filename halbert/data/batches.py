@@ -94,7 +94,12 @@ def pretrain_batches(
 
 
 def _assemble(
-    shard: CorpusShard, pairs: Pairs, rows: np.ndarray, tokenizer: Tokenizer, spec: PretrainSpec, rng: np.random.Generator
+    shard: CorpusShard,
+    pairs: Pairs,
+    rows: np.ndarray,
+    tokenizer: Tokenizer,
+    spec: PretrainSpec,
+    rng: np.random.Generator,
 ) -> PretrainBatch:
     special = tokenizer.special_ids
     encoded = []
@@ -107,9 +112,9 @@ def _assemble(
             ids += [*b.tolist(), special["sep"]]
             segments += [1] * (len(b) + 1)
         encoded.append((ids, segments))
-    ids, mask, segments_array = pad_rows(encoded, special["pad"])
-    fixed = np.isin(ids, [special["cls"], special["sep"], special["pad"]])
+    padded = pad_rows(encoded, special["pad"])
+    fixed = np.isin(padded.ids, [special["cls"], special["sep"], special["pad"]])
     hidden = mask_batch(
-        ids, (mask == 1) & ~fixed, tokenizer.starts_word, spec, special["mask"], tokenizer.vocab_size, rng
+        padded.ids, (padded.mask == 1) & ~fixed, tokenizer.starts_word, spec, special["mask"], tokenizer.vocab_size, rng
     )
-    return PretrainBatch(hidden.ids, mask, segments_array, hidden.positions, hidden.labels, pairs.label[rows])
+    return PretrainBatch(hidden.ids, padded.mask, padded.segments, hidden.positions, hidden.labels, pairs.label[rows])

@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-import halbert
 from halbert.data.sentences import split_sentences
 from halbert.errors import InputError
 from halbert.files import read_json, read_lines, sha256, whole_folder, write_json
 from halbert.spec import from_dict
 from halbert.text import Tokenizer
+from halbert.version import __version__
 
 SHARD_TOKENS = 1 << 24
 _BATCH_SENTENCES = 4096
@@ -63,7 +63,11 @@ class CorpusShard:
             except (OSError, ValueError) as error:
                 raise InputError(f"{path}: cannot be read: {error}") from None
         self.ids, self.sentences, self.documents = arrays
-        if len(self.documents) < 2 or self.sentences[-1] != len(self.ids) or self.documents[-1] != len(self.sentences) - 1:
+        if (
+            len(self.documents) < 2
+            or self.sentences[-1] != len(self.ids)
+            or self.documents[-1] != len(self.sentences) - 1
+        ):
             raise InputError(f"{folder}: shard {number} is damaged: its offsets do not end where its ids do")
         self.vocab_size = vocab_size
 
@@ -128,7 +132,7 @@ def build_corpus(
         if not shards:
             raise InputError("the input holds no text; a corpus needs at least one sentence")
         manifest = CorpusManifest(
-            format=1, halbert=halbert.__version__, tokenizer=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size,
+            format=1, halbert=__version__, tokenizer=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size,
             documents=sum(s.documents for s in shards), sentences=sum(s.sentences for s in shards),
             tokens=sum(s.tokens for s in shards), characters=writer.characters, inputs=inputs or {}, note=note,
             shards=shards,

@@ -32,7 +32,13 @@ LIBRARIES = (
     "huggingface_hub", "mpmath", "babel", "fsspec", "jinja2", "rich", "pygments", "openvino", "werkzeug", "joblib",
 )  # fmt: skip
 # Names under which a library speaks of itself, beside its import name.
-_ALIASES = {"sklearn": ("scikit-learn", "scikit"), "torch": ("pytorch",), "pyarrow": ("arrow",), "altair": ("vega", "vegalite"), "numpy": ("np",)}
+_ALIASES = {
+    "sklearn": ("scikit-learn", "scikit"),
+    "torch": ("pytorch",),
+    "pyarrow": ("arrow",),
+    "altair": ("vega", "vegalite"),
+    "numpy": ("np",),
+}
 MASKED_NAME = "the library"
 _SKIP = re.compile(r"(^|/)(tests?|testing|_?vendor(ed)?|site-packages|idlelib|lib2to3|externals)(/|$)|/test_|conftest")
 _CHARACTERS_PER_LIBRARY = 600_000  # enough for training, and a bound on how long reading takes
@@ -172,6 +178,8 @@ def which_library(
     splits: dict[str, list[Example]] = {}
     for split, count in per.items():
         share = min(count, *(len(pools[name][split]) for name in full))
-        rows = [pools[name][split][i] for name in sorted(full) for i in rng.permutation(len(pools[name][split]))[:share]]
+        rows = [
+            pools[name][split][i] for name in sorted(full) for i in rng.permutation(len(pools[name][split]))[:share]
+        ]
         splits[split] = [rows[i] for i in rng.permutation(len(rows))]
     return splits

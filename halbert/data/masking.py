@@ -44,7 +44,9 @@ def mask_batch(
         longest = 1 if spec.masking == "word" else spec.max_ngram
         weights = 1.0 / np.arange(1, longest + 1)
         for row in range(len(ids)):
-            chosen[row] = _choose_words(ids[row], maskable[row], starts_word, int(budget[row]), weights / weights.sum(), rng)
+            chosen[row] = _choose_words(
+                ids[row], maskable[row], starts_word, int(budget[row]), weights / weights.sum(), rng
+            )
     positions = np.flatnonzero(chosen)
     labels = ids.reshape(-1)[positions]
     hidden = ids.copy()

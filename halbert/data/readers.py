@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 if not row:
                     continue
                 if len(row) != len(header):
-                    raise InputError(f"{path}: line {reader.line_num} has {len(row)} columns, the header has {len(header)}")
+                    raise InputError(
+                        f"{path}: line {reader.line_num} has {len(row)} columns, the header has {len(header)}"
+                    )
                 yield dict(zip(header, row, strict=True))
         except csv.Error as error:
             raise InputError(f"{path}: line {reader.line_num}: {error}") from None
@@ -83,7 +86,7 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(f"{path}: is not a readable Parquet file: {error}") from None
 
 
-def read_examples(path: str | Path, *, labelled: bool = True) -> list[Example]:
+def read_examples(path: str | os.PathLike[str], *, labelled: bool = True) -> list[Example]:
     """All rows of a file as examples.
 
     Columns: ``text``, or ``text_a`` and ``text_b``; ``label`` (only if ``labelled``). Raises :class:`InputError` for a
@@ -116,8 +119,3 @@ def read_examples(path: str | Path, *, labelled: bool = True) -> list[Example]:
             Example(text=values[wanted[0]], pair=values["text_b"] if paired else None, label=values.get("label"))
         )
     return examples
-
-
-def read_texts(path: str | Path) -> list[str]:
-    """The texts of a ``.txt`` (one a line, an empty line is an empty text) or of a table's ``text`` column."""
-    return [example.text for example in read_examples(path, labelled=False)]

@@ -7,8 +7,8 @@ import re
 # A stop, closing quotes or brackets, then white space before something that can open a sentence; CJK stops need none.
 _STOP = re.compile(r"""[.!?…]+["'”’»)\]]*(?=\s+["'“‘«(\[]*[^\W_a-zß-öø-ÿ])|[。！？]+[”’」』）]*|।""")
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st sr jr vs etc e.g i.e cf fig figs eq eqs ref refs no vol pp ed al inc ltd co corp dept approx "
-    "jan feb mar apr jun jul aug sep sept oct nov dec a.m p.m u.s u.k".split()
+    """a.m al approx apr aug cf co corp dec dept dr e.g ed eq eqs etc feb fig figs i.e inc jan jr jul jun ltd mar mr mrs ms
+    no nov oct p.m pp prof ref refs sep sept sr st u.k u.s vol vs""".split()  # noqa: SIM905 - a list of words reads better
 )
 _LAST_WORD = re.compile(r"(\S+)$")
 

@@ -67,8 +67,8 @@ class Encoder(nn.Module):
             attention = self.attention[self.spec.group_of("attention", layer)]
             ffn = self.ffn[self.spec.group_of("ffn", layer)]
             for inner in range(self.spec.inner_group_num):
-                x_BSH, probs_BASS = attention[inner](x_BSH, bias_B11S, attentions)  # type: ignore[index]
-                x_BSH = ffn[inner](x_BSH)  # type: ignore[index]
+                x_BSH, probs_BASS = attention[inner](x_BSH, bias_B11S, attentions)
+                x_BSH = ffn[inner](x_BSH)
                 states.append(x_BSH)
                 probabilities.append(probs_BASS)
         pooled_BH = None if self.pooler is None else torch.tanh(self.pooler(x_BSH[:, 0]))

@@ -32,7 +32,7 @@ def evaluate(predictor: Predictor, data: str | os.PathLike[str], max_length: int
     task = next((t for t in TASKS.values() if t.head == head.kind), None)
     if task is None:
         raise InputError(f"head {name!r} is of kind {head.kind}, which has no task to be scored by yet")
-    examples = read_examples(data)  # type: ignore[arg-type]
+    examples = read_examples(data)
     check_labels(examples, head.labels, str(data))
     numbers = {label: i for i, label in enumerate(head.labels)}
     truth = [numbers[e.label or ""] for e in examples]

@@ -158,7 +158,9 @@ class OpenVINOBackend:
         self._builder = GraphBuilder(self.spec, bundle.heads, bundle.arrays)
         capable = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not capable:
-            raise InputError("precision bf16 was asked for, but this CPU cannot multiply bfloat16; use --precision fp32")
+            raise InputError(
+                "precision bf16 was asked for, but this CPU cannot multiply bfloat16; use --precision fp32"
+            )
         self.precision = ("bf16" if capable else "fp32") if precision == "auto" else precision
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",

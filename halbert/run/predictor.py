@@ -71,6 +71,7 @@ class Predictor:
         self.bundle = bundle
         self.backend = backend
         self.head = head
+        self.cut = 0  # texts of the last call that were longer than max_length
 
     @property
     def longest(self) -> int:
@@ -83,7 +84,9 @@ class Predictor:
         if length > self.longest:
             raise InputError(f"max_length {length} exceeds this model's {self.longest} positions")
         examples = [Example(text=t, pair=None if pairs is None else pairs[i]) for i, t in enumerate(texts)]
-        return encode_examples(examples, self.bundle.tokenizer, length)
+        encoded = encode_examples(examples, self.bundle.tokenizer, length)
+        self.cut = encoded.cut
+        return encoded
 
     def _run(self, encoded: Features, output: str, batch_tokens: int, progress: Progress) -> Any:
         pad = self.bundle.tokenizer.special_ids["pad"]
@@ -169,7 +172,9 @@ class Predictor:
         encoding = tokenizer.encode(text, max_length=self.longest, masks=True)
         places = [i for i, piece in enumerate(encoding.ids) if piece == tokenizer.special_ids["mask"]]
         if not places:
-            raise InputError(f"the text holds no {tokenizer.special['mask']}; write it where a piece is to be filled in")
+            raise InputError(
+                f"the text holds no {tokenizer.special['mask']}; write it where a piece is to be filled in"
+            )
         features = Features([(encoding.ids, encoding.segments)], [-1], 0)
         ((_, _, values),) = self._run(features, names[0], BATCH_TOKENS, _quiet)
         answers = []

@@ -21,7 +21,9 @@ def check_finite(values: np.ndarray, first_row: int, what: str) -> None:
     """Raise naming the text when any value of its row is not finite; such a result is never given out."""
     bad = ~np.isfinite(values.reshape(len(values), -1)).all(1)
     if bad.any():
-        raise HalbertError(f"text {first_row + int(bad.argmax())}: the model's {what} is not finite; no result is given")
+        raise HalbertError(
+            f"text {first_row + int(bad.argmax())}: the model's {what} is not finite; no result is given"
+        )
 
 
 def decode_label(logits: np.ndarray, head: HeadSpec) -> dict[str, Any]:

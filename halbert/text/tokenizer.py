@@ -138,13 +138,14 @@ class Tokenizer(abc.ABC):
 
     def _assemble(self, first: list[Piece], second: list[Piece] | None) -> Encoding:
         cls, sep = self.special_ids["cls"], self.special_ids["sep"]
-        ids, spans = [cls], [None]
+        ids: list[int] = [cls]
+        spans: list[tuple[int, int] | None] = [None]
         segments = [0]
         for segment, pieces in enumerate([first] if second is None else [first, second]):
             ids += [p.id for p in pieces] + [sep]
-            spans += [(p.start, p.end) for p in pieces] + [None]  # type: ignore[list-item]
+            spans += [(p.start, p.end) for p in pieces] + [None]
             segments += [segment] * (len(pieces) + 1)
-        return Encoding(ids=ids, tokens=[self.vocab[i] for i in ids], segments=segments, spans=spans)  # type: ignore[arg-type]
+        return Encoding(ids=ids, tokens=[self.vocab[i] for i in ids], segments=segments, spans=spans)
 
 
 def _truncate(first: list[T], second: list[T] | None, max_length: int) -> tuple[list[T], list[T] | None]:

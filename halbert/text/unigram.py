@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import sentencepiece
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from halbert.errors import InputError
 from halbert.files import write_bytes, write_json
@@ -123,6 +125,7 @@ class Unigram(Tokenizer):
 
     def save(self, folder: Path) -> None:
         write_bytes(folder / "spiece.model", self._model)
+        write_bytes(folder / "tokenizer.json", self._fast().to_str(pretty=False).encode())
         write_json(
             folder / "tokenizer_config.json",
             {
@@ -132,3 +135,54 @@ class Unigram(Tokenizer):
                 **{f"{name}_token": token for name, token in self.special.items()},
             },
         )
+
+    def _fast(self) -> tokenizers.Tokenizer:
+        """The same rules for the ``tokenizers`` library, but for the digit-comma rule, which it cannot express.
+
+        Without it, transformers 5 converts ``spiece.model`` itself and gives every word after a ``(`` or ``-`` a space
+        it does not have.
+        """
+        pieces = [(token, self._engine.GetScore(i)) for i, token in enumerate(self.vocab)]
+        fast = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=self.special_ids["unk"], byte_fallback=False))
+        steps: list[normalizers.Normalizer] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+        if self.spec.strip_accents:
+            steps += [normalizers.NFKD(), normalizers.StripAccents()]
+        if self.spec.lower_case:
+            steps.append(normalizers.Lowercase())
+        if charsmap := _proto_bytes(_proto_bytes(self._model, 3), 2):  # normalizer_spec, precompiled_charsmap
+            steps.append(normalizers.Precompiled(charsmap))
+        fast.normalizer = normalizers.Sequence(steps)
+        fast.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+        fast.decoder = decoders.Metaspace()
+        cls, sep = self.special["cls"], self.special["sep"]
+        fast.post_processor = processors.TemplateProcessing(
+            single=f"{cls}:0 $A:0 {sep}:0",
+            pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+            special_tokens=[(cls, self.special_ids["cls"]), (sep, self.special_ids["sep"])],
+        )
+        fast.add_special_tokens(list(self.special.values()))
+        return fast
+
+
+def _proto_bytes(message: bytes, number: int) -> bytes:
+    """The first length-delimited field ``number`` of a protocol buffer message; empty when it has none."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at, value, shift = at + 1, value | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                return value
+
+    while at < len(message):
+        key = varint()
+        size = varint() if key & 7 == 2 else 0
+        if key & 7 == 2 and key >> 3 == number:
+            return message[at : at + size]
+        at += {1: 8, 2: size, 5: 4}.get(key & 7, 0)
+        if key & 7 == 0:
+            varint()
+    return b""

@@ -77,7 +77,9 @@ def finetune_once(
     """Fine-tune with one seed and score on ``dev``. Raises :class:`InputError` for labels that cannot be used."""
     labels = label_order(train, where)
     if recipe.length > bundle.spec.encoder.max_position_embeddings:
-        raise SpecError(f"length {recipe.length} exceeds this model's {bundle.spec.encoder.max_position_embeddings} positions")
+        raise SpecError(
+            f"length {recipe.length} exceeds this model's {bundle.spec.encoder.max_position_embeddings} positions"
+        )
     head = HeadSpec(kind=task.head, labels=labels)
     tokenizer = bundle.tokenizer
     features = encode_examples(train, tokenizer, recipe.length, labels)

@@ -61,7 +61,9 @@ def pretraining_heads(spec: PretrainSpec) -> dict[str, HeadSpec]:
     return heads if spec.sentence_objective == "none" else {**heads, "pair": HeadSpec(kind="pair")}
 
 
-def all_batches(corpus: Corpus, tokenizer: Tokenizer, spec: PretrainSpec, recipe: PretrainRecipe) -> Iterator[PretrainBatch]:
+def all_batches(
+    corpus: Corpus, tokenizer: Tokenizer, spec: PretrainSpec, recipe: PretrainRecipe
+) -> Iterator[PretrainBatch]:
     """Batches without end, epoch after epoch; a function of the recipe's seed alone."""
     for epoch in itertools.count():
         empty = True
@@ -88,7 +90,7 @@ def pretrain(
     if out is not None:
         check_target(out)
     if not recipe.corpus:
-        raise SpecError("the recipe names no corpus; add corpus = \"FOLDER\" or --set corpus=FOLDER")
+        raise SpecError('the recipe names no corpus; add corpus = "FOLDER" or --set corpus=FOLDER')
     corpus = Corpus(recipe.corpus)
     corpus.check_tokenizer(tokenizer)
     spec = spec_of_recipe(recipe, tokenizer)
@@ -121,7 +123,9 @@ def pretrain(
     return bundle
 
 
-def held_out_batches(corpus: Corpus, tokenizer: Tokenizer, length: int, batch_tokens: int, seed: int) -> list[PretrainBatch]:
+def held_out_batches(
+    corpus: Corpus, tokenizer: Tokenizer, length: int, batch_tokens: int, seed: int
+) -> list[PretrainBatch]:
     """One fixed draw of masked pieces over a held-out corpus, the same for every model with this tokenizer."""
     spec = PretrainSpec(sentence_objective="none", masking="piece")
     return [b for b in pretrain_batches(corpus, tokenizer, spec, length, batch_tokens, seed, 0) if len(b.positions)]

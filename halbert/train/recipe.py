@@ -38,9 +38,13 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def __post_init__(self) -> None:
         check_common(self)
         if self.steps < 1 or not 0 <= self.warmup_steps <= self.steps:
-            raise SpecError(f"steps {self.steps} and warmup_steps {self.warmup_steps}: expected 1 or more, and no more warm-up than steps")
+            raise SpecError(
+                f"steps {self.steps} and warmup_steps {self.warmup_steps}: expected 1 or more, and no more warm-up than steps"
+            )
         if self.length < 8 or self.batch_tokens < self.length:
-            raise SpecError(f"length {self.length} and batch_tokens {self.batch_tokens}: expected at least 8, and a batch that holds one sequence")
+            raise SpecError(
+                f"length {self.length} and batch_tokens {self.batch_tokens}: expected at least 8, and a batch that holds one sequence"
+            )
 
 
 class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +62,9 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def __post_init__(self) -> None:
         check_common(self)
         if self.epochs < 1 or self.batch_size < 1 or self.length < 4:
-            raise SpecError(f"epochs {self.epochs}, batch_size {self.batch_size}, length {self.length}: expected at least 1, 1 and 4")
+            raise SpecError(
+                f"epochs {self.epochs}, batch_size {self.batch_size}, length {self.length}: expected at least 1, 1 and 4"
+            )
         if not 0 <= self.warmup_share < 1:
             raise SpecError(f"warmup_share is {self.warmup_share}; expected at least 0 and less than 1")
 
@@ -73,7 +79,11 @@ def check_common(recipe: PretrainRecipe | FinetuneRecipe) -> None:
 
 def shipped() -> list[str]:
     """Names of the recipes in the package."""
-    return sorted(f.name.removesuffix(".toml") for f in resources.files("halbert").joinpath("recipes").iterdir() if f.name.endswith(".toml"))
+    return sorted(
+        f.name.removesuffix(".toml")
+        for f in resources.files("halbert").joinpath("recipes").iterdir()
+        if f.name.endswith(".toml")
+    )
 
 
 def read_recipe(name: str, changes: Iterable[str] = ()) -> PretrainRecipe:
@@ -86,7 +96,9 @@ def read_recipe(name: str, changes: Iterable[str] = ()) -> PretrainRecipe:
     elif name in shipped():
         text = resources.files("halbert").joinpath("recipes", f"{name}.toml").read_text("utf-8")
     else:
-        raise InputError(f"{name!r}: no recipe file (NAME.toml) and no shipped recipe{nearest(name, shipped())}; shipped: {', '.join(shipped())}")
+        raise InputError(
+            f"{name!r}: no recipe file (NAME.toml) and no shipped recipe{nearest(name, shipped())}; shipped: {', '.join(shipped())}"
+        )
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

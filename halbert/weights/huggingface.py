@@ -281,9 +281,8 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
     if narrow:
         tensors |= _read_bfloat16(path, narrow)
     for name, array in tensors.items():
-        if array.dtype.kind != "f":
-            if not name.endswith(BUFFERS):
-                raise WeightsError(f"{path}: {name} holds {array.dtype}, expected floating-point numbers")
+        if array.dtype.kind != "f" and not name.endswith(BUFFERS):
+            raise WeightsError(f"{path}: {name} holds {array.dtype}, expected floating-point numbers")
     return tensors
 
 

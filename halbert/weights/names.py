@@ -40,11 +40,20 @@ _ATTENTION = "encoder.attention.{group}.{inner}"
 _FFN = "encoder.ffn.{group}.{inner}"
 
 EMBEDDINGS = [
-    Row("encoder.embeddings.piece.weight", "bert.embeddings.word_embeddings.weight", "albert.embeddings.word_embeddings.weight"),
-    Row("encoder.embeddings.position.weight", "bert.embeddings.position_embeddings.weight", "albert.embeddings.position_embeddings.weight"),
-    Row("encoder.embeddings.segment.weight", "bert.embeddings.token_type_embeddings.weight", "albert.embeddings.token_type_embeddings.weight"),
+    *(
+        Row(
+            f"encoder.embeddings.{ours}.weight",
+            f"bert.embeddings.{theirs}.weight",
+            f"albert.embeddings.{theirs}.weight",
+        )
+        for ours, theirs in (
+            ("piece", "word_embeddings"),
+            ("position", "position_embeddings"),
+            ("segment", "token_type_embeddings"),
+        )
+    ),
     *_pair("encoder.embeddings.norm", "bert.embeddings.LayerNorm", "albert.embeddings.LayerNorm"),
-]  # fmt: skip
+]
 PROJECTION = _pair("encoder.projection", None, "albert.encoder.embedding_hidden_mapping_in")
 ATTENTION = [
     *_pair(f"{_ATTENTION}.query", f"{_BERT_LAYER}.attention.self.query", f"{_ALBERT_LAYER}.attention.query"),

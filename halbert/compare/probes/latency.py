@@ -34,7 +34,7 @@ class LatencyProbe:
         )
         self.quantities = [
             Quantity(name=f"latency_{length}_{statistic}", title=f"Latency, {length} pieces, {statistic}", unit="s",
-                     statistic=statistic, better="lower", how=made)  # type: ignore[arg-type]
+                     statistic=statistic, better="lower", how=made)
             for length in LENGTHS for statistic in ("p50", "p95")
         ]  # fmt: skip
 

@@ -15,14 +15,16 @@ class SizeProbe:
     name = "size"
     title = "Size"
     rounds = 1
-    quantities = [
-        Quantity(name="parameters", title="Encoder parameters", unit="parameters", statistic="exact", better="lower",
-                 how="counted from the specification (embeddings, layers, pooler), equal to the arrays in the file"),
-        Quantity(name="flops_128", title="Work for 128 pieces", unit="FLOP", statistic="exact", better="lower",
-                 how="2 per multiply-add of the matrix products of one forward pass over 128 pieces"),
-        Quantity(name="bytes_on_disk", title="Weights on disk", unit="bytes", statistic="exact", better="lower",
-                 how="sum of the sizes of the model's safetensors files, heads included"),
-    ]  # fmt: skip
+
+    def __init__(self) -> None:
+        self.quantities = [
+            Quantity(name="parameters", title="Encoder parameters", unit="parameters", statistic="exact", better="lower",
+                     how="counted from the specification (embeddings, layers, pooler), equal to the arrays in the file"),
+            Quantity(name="flops_128", title="Work for 128 pieces", unit="FLOP", statistic="exact", better="lower",
+                     how="2 per multiply-add of the matrix products of one forward pass over 128 pieces"),
+            Quantity(name="bytes_on_disk", title="Weights on disk", unit="bytes", statistic="exact", better="lower",
+                     how="sum of the sizes of the model's safetensors files, heads included"),
+        ]  # fmt: skip
 
     def refuse(self, subject: Subject) -> str | None:
         """Every model has a size."""

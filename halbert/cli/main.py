@@ -1,0 +1,78 @@
+"""``halbert``: registers the verbs, and turns errors into messages and exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from halbert.cli import (
+    audit,
+    convert,
+    corpus,
+    diff,
+    embed,
+    evaluate,
+    fill,
+    finetune,
+    inspect,
+    models,
+    predict,
+    pretrain,
+    tokenize,
+    vocab,
+)
+from halbert.errors import HalbertError
+from halbert.version import __version__
+
+app = typer.Typer(
+    name="halbert",
+    help="BERT and ALBERT encoders: inspect, train, run, and put them side by side, measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (
+    inspect, diff, models, convert, vocab, tokenize, corpus, pretrain, finetune, evaluate, predict, embed, fill, audit,
+):  # fmt: skip
+    name = verb.__name__.rpartition(".")[2]
+    app.command(name, help=verb.HELP, epilog=verb.EXAMPLE)(verb.run)
+
+
+@app.callback(invoke_without_command=True)
+def options(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
+    """Options before any verb."""
+    if version:
+        typer.echo(f"halbert {__version__}")
+        raise typer.Exit
+
+
+def run() -> None:
+    """Entry point. 0 done; 1 the input is at fault; 2 usage; 70 our fault; 75 stopped; 130 Ctrl-C."""
+    # Training threads that wait by spinning slow each other down badly as soon as anything else runs on the machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app()
+    except HalbertError as error:
+        print(f"halbert: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("halbert: stopped; nothing half-written was left behind", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone; nobody is left to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        traceback.print_exc()
+        print(
+            f"halbert: a fault of ours: {type(error).__name__}: {error}\n"
+            f"Please report the lines above with the command you ran (halbert {__version__}).",
+            file=sys.stderr,
+        )
+        sys.exit(70)

@@ -1,0 +1,55 @@
+"""The options that mean the same in every verb."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL_HELP = "A model folder, a released name such as bert-base-uncased, or a hub name org/name[@revision]."
+
+
+class PrecisionChoice(enum.StrEnum):
+    """Number formats an engine can compute in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class DeviceChoice(enum.StrEnum):
+    """Where an engine runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class BackendChoice(enum.StrEnum):
+    """Which engine runs."""
+
+    auto = "auto"
+    openvino = "openvino"
+    torch = "torch"
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result for programs, as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Precision = Annotated[PrecisionChoice, typer.Option(help="Number format; auto is bf16 where the processor has it.")]
+Device = Annotated[DeviceChoice, typer.Option(help="Where to run.")]
+Backend = Annotated[BackendChoice, typer.Option(help="Which engine; auto is openvino on CPUs.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads the engine may use.")]
+Head = Annotated[str | None, typer.Option(help="Which head answers, where a model has several.")]
+MaxLength = Annotated[int | None, typer.Option(min=3, help="Most pieces of a text, special tokens included.")]
+BatchTokens = Annotated[int, typer.Option(min=8, help="Most padded pieces in a batch.")]
+Input = Annotated[
+    Path | None,
+    typer.Option("--input", help=".txt (a text a line), .csv, .tsv, .jsonl, .parquet; - is standard input."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random draw.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
+]

@@ -1,0 +1,132 @@
+"""What people see: results on standard output, progress and notes on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from halbert.errors import InputError
+
+if TYPE_CHECKING:
+    from halbert.data.readers import Example
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def print_line(value: Any) -> None:
+    """One JSON object on one line of standard output."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def note(text: str) -> None:
+    """A line for people on standard error."""
+    print(text, file=sys.stderr)
+
+
+def table(headings: list[str], rows: list[list[str]], right: tuple[int, ...] = ()) -> None:
+    """Aligned columns on standard output; ``right`` names the columns aligned to the right."""
+    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
+    for row in [headings, ["-" * w for w in widths], *rows]:
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        print("  ".join(cells).rstrip())
+
+
+def texts_from(texts: list[str] | None, file: Path | None) -> list[Example]:
+    """The texts of the command line, or of ``--input`` (``-``: standard input, a text a line).
+
+    Raises :class:`InputError` when both or neither are given.
+    """
+    from halbert.data.readers import Example, read_examples
+
+    if bool(texts) == (file is not None):
+        raise InputError("give either texts or --input FILE")
+    if texts:
+        return [Example(text=text) for text in texts]
+    if str(file) == "-":
+        try:
+            lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"standard input: byte {error.start} is not UTF-8") from None
+        return [Example(text=line) for line in (lines[:-1] if lines[-1] == "" else lines)]
+    assert file is not None
+    return read_examples(file, labelled=False)
+
+
+class Bars:
+    """Progress bars on standard error: bars on a terminal, a line at the end of each step elsewhere, or nothing."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    @contextmanager
+    def task(self, title: str, total: int | None) -> Iterator[Step]:
+        """A step of ``total`` parts (``None``: not known yet)."""
+        if self.quiet:
+            yield _nothing
+            return
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            began = time.monotonic()
+            note(f"{title} …")
+            yield _nothing
+            note(f"{title}: done in {time.monotonic() - began:.0f} s")
+            return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description:<42}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+            TimeRemainingColumn(), TextColumn("{task.fields[detail]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=console) as bars:
+            bar = bars.add_task(title, total=total, detail="")
+
+            def step(detail: str = "", advance: int = 1, total: int | None = None) -> None:
+                if total is not None:
+                    bars.update(bar, total=total)
+                bars.update(bar, advance=advance, detail=detail)
+
+            yield step
+
+
+class Step(Protocol):
+    """Moves a bar on by ``advance`` parts, with what was done, and may correct the total."""
+
+    def __call__(self, detail: str = "", advance: int = 1, total: int | None = None) -> None:
+        """Report progress."""
+        ...
+
+
+def _nothing(detail: str = "", advance: int = 1, total: int | None = None) -> None:
+    """No bar to move."""
+
+
+def training_report(step: Step, runs: int = 1) -> Callable[[dict[str, Any]], None]:
+    """A journal callback that moves a bar on over ``runs`` runs of equal length, and shows the losses."""
+    done = 0
+
+    def report(entry: dict[str, Any]) -> None:
+        nonlocal done
+        if entry["step"] <= done:  # the next run has begun
+            done = 0
+        shown = " ".join(f"{k} {v:.3f}" for k, v in entry.items() if k.endswith(("loss", "accuracy")))
+        step(f"{shown}, {entry['tokens_per_second']:,.0f} pieces/s", entry["step"] - done, runs * entry["steps"])
+        done = entry["step"]
+
+    return report
