@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def read_text(path: str | os.PathLike[str], what: str = "text file") -> str:
     found = require_file(path, what)
     try:
         data = gzip.decompress(found.read_bytes()) if found.suffix == ".gz" else found.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{found}: cannot be read: {error}") from None
     try:
         return data.decode("utf-8-sig")
@@ -57,7 +58,7 @@ def read_lines(path: str | os.PathLike[str], what: str = "text file") -> Iterato
                     yield line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").removesuffix("\r")
                 except UnicodeDecodeError:
                     raise InputError(f"{found}: line {number} is not UTF-8; convert the {what} to UTF-8") from None
-        except (gzip.BadGzipFile, EOFError) as error:
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InputError(f"{found}: cannot be unpacked: {error}") from None
 
 

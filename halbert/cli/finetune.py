@@ -57,5 +57,5 @@ def run(
         )
         note(f"seed {recipe.seed + i}: {shown}; {r.summary['seconds']:.0f} s")
     if runs[0].cut:
-        note(f"{runs[0].cut} training rows were as long as the limit of {recipe.length} pieces or longer, and were cut")
+        note(f"{runs[0].cut} training rows were longer than {recipe.length} pieces, and were cut")
     note(f"wrote {out}")

@@ -31,7 +31,9 @@ def encode_examples(
         raise InputError("some examples are pairs and some are not; a task has one form")
     seconds = None if not pairs or pairs[0] is None else [p or "" for p in pairs]
     encoded = tokenizer.encode_batch(texts, seconds, max_length=length)
-    cut = sum(len(ids) == length for ids, _ in encoded)
+    full = [i for i, (ids, _) in enumerate(encoded) if len(ids) == length]
+    whole = tokenizer.encode_batch([texts[i] for i in full], None if seconds is None else [seconds[i] for i in full])
+    cut = sum(len(ids) > length for ids, _ in whole)
     numbers = {label: i for i, label in enumerate(labels or ())}
     if labels is not None:
         check_labels(examples, labels, "data")

@@ -58,7 +58,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         lines = (line + "\n" for line in read_lines(path))
         reader = csv.reader(lines, strict=True, **style)  # type: ignore[arg-type]
         try:
-            header = next(reader)
+            header = next(reader, [])  # a .gz file may hold nothing
             if len(set(header)) != len(header):
                 raise InputError(f"{path}: two columns have the same name; header: {', '.join(header)}")
             for row in reader:

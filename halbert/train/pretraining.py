@@ -27,6 +27,7 @@ from halbert.train.journal import Journal, Report
 from halbert.train.loop import run_steps
 from halbert.train.objectives import pretraining_loss
 from halbert.train.recipe import PretrainRecipe
+from halbert.train.warmstart import piece_embeddings
 
 
 def spec_of_recipe(recipe: PretrainRecipe, tokenizer: Tokenizer) -> ModelSpec:
@@ -96,6 +97,10 @@ def pretrain(
     spec = spec_of_recipe(recipe, tokenizer)
     heads = pretraining_heads(spec.pretraining)
     model = Model(spec.encoder, heads).initialize(recipe.seed)
+    if recipe.start == "pmi-svd":
+        table = piece_embeddings(corpus, spec.encoder.embedding_size, recipe.seed)
+        with torch.no_grad():
+            model.encoder.embeddings.piece.weight.copy_(torch.from_numpy(table))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
     if recipe.compile:

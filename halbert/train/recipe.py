@@ -32,6 +32,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     weight_decay: float = 0.01
     optimizer: Literal["adamw"] = "adamw"
     precision: TrainPrecision = "auto"
+    start: Literal["random", "pmi-svd"] = "random"
     compile: bool = False
     seed: int = 0
 

@@ -1,0 +1,67 @@
+"""``start = "pmi-svd"``: piece embeddings from the corpus' own statistics instead of noise.
+
+A truncated singular value decomposition of the positive pointwise mutual information of pieces and their neighbours
+(Levy and Goldberg 2014; context counts to the power 0.75 as in their 2015 paper). With the usual start a small model
+spends its first millions of pieces on learning how frequent each piece is; this start already knows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from halbert.data.corpus import Corpus
+from halbert.errors import InputError, missing_extra
+
+try:
+    from scipy import sparse
+    from scipy.sparse.linalg import svds
+except ImportError:
+    raise missing_extra("scipy", "evaluate", "the pmi-svd start") from None
+
+WINDOW = 5  # neighbours on each side, weighted 1 / distance
+CONTEXT_POWER = 0.75
+SPREAD = 0.05  # standard deviation of the result
+
+
+def neighbour_counts(corpus: Corpus) -> sparse.csr_matrix:
+    """Weighted counts (V, V) of pieces within :data:`WINDOW` of each other in one document; one shard in memory at a time."""
+    V = corpus.manifest.vocab_size
+    counts = sparse.csr_matrix((V, V), dtype=np.float64)
+    for number in range(len(corpus)):
+        shard = corpus.shard(number)
+        ids = np.asarray(shard.ids, np.int64)
+        begins = np.asarray(shard.sentences)[np.asarray(shard.documents)[:-1]]
+        document = np.zeros(len(ids), np.int64)
+        document[begins[1:]] = 1
+        document = np.cumsum(document)
+        for distance in range(1, min(WINDOW, len(ids) - 1) + 1):
+            together = document[:-distance] == document[distance:]
+            pairs = (ids[:-distance][together], ids[distance:][together])
+            found = sparse.coo_matrix((np.full(together.sum(), 1.0 / distance), pairs), shape=(V, V)).tocsr()
+            counts = counts + found + found.T
+    return counts
+
+
+def piece_embeddings(corpus: Corpus, width: int, seed: int) -> np.ndarray:
+    """Piece embeddings (V, E) with columns centred and a standard deviation of :data:`SPREAD`; the same for the same seed.
+
+    Pieces that never occur get the mean, which is 0. Raises :class:`InputError` when the corpus is too small for ``width``.
+    """
+    counts = neighbour_counts(corpus).tocoo()
+    if not counts.nnz or width >= min(counts.shape):
+        raise InputError(f"{corpus.folder}: too little text, or too few pieces, for a pmi-svd start of width {width}")
+    total = counts.data.sum()
+    piece = np.asarray(counts.tocsr().sum(1)).ravel() / total
+    context = piece**CONTEXT_POWER
+    context /= context.sum()
+    pmi = np.log(counts.data / total / (piece[counts.row] * context[counts.col]))
+    kept = pmi > 0
+    matrix = sparse.csr_matrix((pmi[kept], (counts.row[kept], counts.col[kept])), shape=counts.shape)
+    first = np.random.default_rng(seed).standard_normal(min(matrix.shape))
+    left, values, _ = svds(matrix, k=width, v0=first)
+    order = np.argsort(-values)
+    table = left[:, order] * np.sqrt(values[order])
+    # A singular vector's sign is arbitrary: the largest entry of each column is made positive.
+    table *= np.sign(table[np.abs(table).argmax(0), np.arange(width)])
+    table -= table.mean(0)
+    return (table * (SPREAD / table.std())).astype(np.float32)

@@ -1,0 +1,251 @@
+"""Every verb on small inputs: its result, where it goes, and that programs can read it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from halbert.bundle import load_bundle, load_tokenizer
+from halbert.data.corpus import Corpus
+from halbert.heads import HEADS
+from halbert.presets import all_presets
+from halbert.run.predictor import load
+from halbert.spec import difference
+from tests import tiny
+
+
+def ok(done, silent: bool = False):
+    assert done.status == 0, done
+    if silent:
+        assert done.err == ""
+    return done
+
+
+def lines_of(done) -> list:
+    return [json.loads(line) for line in ok(done).out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [("bert-large-uncased", 335141888), ("albert-xxlarge-v2", 222595584), ("bert-base-multilingual-cased", 177853440)],
+)
+def test_inspect_released_models(halbert, name, encoder):
+    told = json.loads(ok(halbert("inspect", name, "--json"), silent=True).out)
+    assert set(told) >= {"name", "spec", "parameters", "flops", "provenance"}
+    parameters = told["parameters"]
+    assert parameters["encoder"] == encoder
+    by_part = parameters["by_part"]
+    assert list(by_part) == ["embeddings", "projection", "attention", "ffn", "pooler", "mlm_head", "pair_head"]
+    assert sum(by_part.values()) == parameters["pretraining"]
+    assert parameters["without_pooler"] == encoder - by_part["pooler"]
+    assert parameters["pretraining"] - by_part["mlm_head"] - by_part["pair_head"] == encoder
+    assert set(told["flops"]) == {"128", "512"} and told["flops"]["512"] > 4 * told["flops"]["128"]
+    assert told["name"] == name and told["provenance"]["hub"].endswith(name)
+    assert f"{encoder:,}" in ok(halbert("inspect", name)).out
+
+
+def test_inspect_a_folder(halbert, world):
+    told = json.loads(ok(halbert("inspect", world / "albert", "--json"), silent=True).out)
+    bundle = load_bundle(world / "albert")
+    assert told["parameters"]["encoder"] == sum(v.size for k, v in bundle.arrays.items() if k.startswith("encoder."))
+    assert told["spec"]["embedding_size"] == 5 and told["spec"]["text"]["kind"] == "wordpiece"
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [("bert-base-uncased", "albert-base-v2"), ("albert-xxlarge-v2", "bert-tiny"), ("model", "albert")]
+)
+def test_diff_adds_up(halbert, world, a, b):
+    names = [world / name if (world / name).exists() else name for name in (a, b)]
+    told = json.loads(ok(halbert("diff", *names, "--json"), silent=True).out)
+    assert set(told) == {"a", "b", "knobs", "parameters_difference"}
+    totals = [
+        json.loads(ok(halbert("inspect", name, "--json")).out)["parameters"]["encoder"] for name in names
+    ]  # fmt: skip
+    assert told["parameters_difference"] == totals[1] - totals[0] != 0
+    assert sum(knob["parameters"] for knob in told["knobs"]) == told["parameters_difference"]
+    assert all(knob["a"] != knob["b"] and set(knob) == {"field", "a", "b", "parameters"} for knob in told["knobs"])
+    people = ok(halbert("diff", *names)).out
+    assert f"{told['parameters_difference']:+,}" in people and all(k["field"] in people for k in told["knobs"])
+
+
+def test_diff_of_a_model_with_itself(halbert):
+    told = json.loads(ok(halbert("diff", "bert-tiny", "bert-tiny", "--json")).out)
+    assert (told["knobs"], told["parameters_difference"]) == ([], 0)
+
+
+def test_models(halbert):
+    told = json.loads(ok(halbert("models", "--json"), silent=True).out)
+    assert [model["name"] for model in told] == list(all_presets())
+    assert {m["name"]: m["encoder"] for m in told}["albert-base-v2"] == 11683584
+    people = ok(halbert("models"), silent=True).out
+    assert all(name in people for name in all_presets())
+
+
+def test_tokenize(halbert, world):
+    tokenizer = tiny.tokenizer()
+    found = lines_of(halbert("tokenize", world / "model", "the cats, unwanted!", "é", "--json"))
+    assert found[0] == {
+        "ids": tokenizer.encode("the cats, unwanted!").ids,
+        "tokens": ["[CLS]", "the", "cat", "##s", ",", "un", "##want", "##ed", "!", "[SEP]"],
+        "segments": [0] * 10,
+        "spans": [None, [0, 3], [4, 7], [7, 8], [8, 9], [10, 12], [12, 16], [16, 18], [18, 19], None],
+    }
+    assert len(found) == 2
+    assert ok(halbert("tokenize", world / "model", "the cats"), silent=True).out == "[CLS] the cat ##s [SEP]\n"
+
+
+def test_tokenize_pairs(halbert, world):
+    (pair,) = lines_of(halbert("tokenize", world / "model", "the cat", "a dog", "--pair", "--json"))
+    assert pair["segments"] == [0, 0, 0, 0, 1, 1, 1]
+    found = lines_of(halbert("tokenize", world / "model", "--input", world / "pairs.csv", "--json", "--max-length", "5"))
+    assert [len(row["ids"]) for row in found] == [5, 5] and found[0]["segments"] == [0, 0, 0, 1, 1]
+
+
+def test_tokenize_standard_input(halbert, world):
+    # Only \n ends a line; an empty line is an empty text; the last line needs no end.
+    found = lines_of(halbert("tokenize", world / "model", "--input", "-", "--json", stdin="cat\n\ncat\u2028a 1\ndog".encode()))
+    assert [row["tokens"][1:-1] for row in found] == [["cat"], [], ["cat", "a", "1"], ["dog"]]
+    assert lines_of(halbert("tokenize", world / "model", "--input", "-", "--json", stdin=b"")) == []
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_embed(halbert, world, tmp_path, backend):
+    file = tmp_path / "new folder" / "vectors.npy"
+    done = ok(
+        halbert("embed", world / "model", "--input", world / "lines.txt", "--output", file, "--precision", "fp32",
+                "--backend", backend)
+    )  # fmt: skip
+    assert done.out == "" and "3 vectors of width 12" in done.err
+    vectors = np.load(file)
+    texts = ["the cat sat", "", "the want , wa"]
+    expected = load(str(world / "model"), precision="fp32", backend="torch").embed(texts)
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    ok(halbert("embed", world / "model", *texts, "--output", tmp_path / "cls.npy", "--pooling", "cls"))
+    assert np.abs(np.load(tmp_path / "cls.npy") - vectors).max() > 1e-2
+
+
+def test_embed_says_what_it_cut(halbert, world, tmp_path):
+    file = tmp_path / "v.npy"
+    done = ok(halbert("embed", world / "model", "the cat sat on", "the cat sat", "a", "--output", file, "--max-length", "5"))
+    assert "1 texts were longer than 5 pieces and were cut" in done.err
+    done = ok(halbert("embed", world / "model", "the cat sat", "--output", file, "--max-length", "5"))
+    assert "cut" not in done.err
+    assert np.load(file).shape == (1, 12)  # the old file was replaced
+
+
+def test_embed_standard_input(halbert, world, tmp_path):
+    ok(halbert("embed", world / "model", "--input", "-", "--output", tmp_path / "v.npy", stdin=b"cat\n\n"))
+    assert np.load(tmp_path / "v.npy").shape == (2, 12)
+    ok(halbert("embed", world / "model", "--input", "-", "--output", tmp_path / "v.npy", stdin=b""))
+    assert np.load(tmp_path / "v.npy").shape == (0, 12)
+
+
+def test_predict(halbert, world, tmp_path):
+    found = lines_of(halbert("predict", world / "tuned", "--input", world / "lines.txt", "--precision", "fp32"))
+    assert [(row["index"], row["text"]) for row in found] == [(0, "the cat sat"), (1, ""), (2, "the want , wa")]
+    for row in found:
+        assert list(row["probabilities"]) == list(tiny.LABELS)
+        assert math.isclose(sum(row["probabilities"].values()), 1, rel_tol=1e-9)
+        assert row["label"] == max(row["probabilities"], key=row["probabilities"].get)
+    file = tmp_path / "answers.jsonl"
+    done = ok(halbert("predict", world / "tuned", "the cat sat", "", "the want , wa", "--output", file, "--precision", "fp32"))
+    assert done.out == "" and [json.loads(line) for line in file.read_text().splitlines()] == found
+
+
+def test_predict_pairs_and_scores(halbert, world):
+    found = lines_of(halbert("predict", world / "scored", "--input", world / "pairs.csv"))
+    assert [(row["text_a"], row["text_b"]) for row in found] == [("the cat", "a dog"), ("a mat .", "")]
+    assert all(set(row) == {"index", "text_a", "text_b", "score"} and math.isfinite(row["score"]) for row in found)
+
+
+def test_predict_standard_input(halbert, world):
+    found = lines_of(halbert("predict", world / "tuned", "--input", "-", stdin="cat\né".encode()))
+    assert [row["text"] for row in found] == ["cat", "é"]
+    assert lines_of(halbert("predict", world / "tuned", "--input", "-", stdin=b"")) == []
+
+
+def test_fill(halbert, world):
+    told = json.loads(ok(halbert("fill", world / "model", "the [MASK] sat [MASK]", "--json", "--top", "3"), silent=True).out)
+    assert [len(answers) for answers in told] == [3, 3]
+    vocabulary = tiny.tokenizer().vocab
+    for answers in told:
+        assert all(set(a) == {"piece", "id", "probability"} and vocabulary[a["id"]] == a["piece"] for a in answers)
+        assert [a["probability"] for a in answers] == sorted((a["probability"] for a in answers), reverse=True)
+    people = ok(halbert("fill", world / "model", "the [MASK] sat"), silent=True).out
+    assert people.startswith("[MASK] 1") and told[0][0]["piece"] in people
+
+
+def test_evaluate(halbert, world):
+    told = json.loads(ok(halbert("evaluate", world / "tuned", "--data", world / "rows.csv", "--json"), silent=True).out)
+    assert (told["task"], told["n"], list(told["metrics"])) == ("classify", 30, ["accuracy", "macro_f1"])
+    for metric in told["metrics"].values():
+        assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
+    answers = lines_of(halbert("predict", world / "tuned", "--input", world / "rows.csv"))
+    right = [a["label"] == r for a, r in zip(answers, ["red", "green", "blue"] * 10, strict=True)]
+    assert told["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(right))
+    people = ok(halbert("evaluate", world / "tuned", "--data", world / "rows.csv")).out
+    assert f"{np.mean(right):.4f}" in people and "30 rows" in people
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_vocab_corpus_pretrain(halbert, world, tmp_path, kind):
+    words, corpus, model = tmp_path / "words", tmp_path / "corpus", tmp_path / "model"
+    done = ok(halbert("vocab", world / "docs.txt", "--kind", kind, "--size", "120", "--out", words))
+    assert done.out == "" and f"wrote {words}: 120 pieces" in done.err
+    tokenizer = load_tokenizer(words)
+    assert (tokenizer.spec.kind, tokenizer.vocab_size) == (kind, 120)
+
+    done = ok(halbert("corpus", world / "docs.txt", "--tokenizer", words, "--out", corpus))
+    manifest = Corpus(corpus).manifest
+    assert (manifest.documents, manifest.tokenizer) == (2, tokenizer.fingerprint)
+    assert list(manifest.inputs) == ["docs.txt"] and f"{manifest.tokens:,} pieces in 1 shard" in done.err
+
+    done = ok(
+        halbert("pretrain", world / "recipe.toml", "--tokenizer", words, "--set", f"corpus={corpus}", "--set", "steps=4",
+                "--set", "encoder.intermediate_size=9", "--out", model)
+    )  # fmt: skip
+    assert done.out == ""
+    bundle = load_bundle(model)
+    assert set(bundle.heads) == {"mlm", "pair"}
+    assert (bundle.spec.encoder.intermediate_size, bundle.spec.encoder.vocab_size) == (9, 120)
+    assert (bundle.spec.pretraining.sentence_objective, bundle.spec.pretraining.masking) == ("sop", "ngram")
+    assert bundle.provenance["training"]["steps"] == 4
+    assert str(tmp_path) not in (model / "provenance.json").read_text()  # no machine's folders in what is given away
+
+
+def test_finetune(halbert, world, tmp_path):
+    out = tmp_path / "tuned"
+    done = ok(
+        halbert("finetune", world / "model", "--task", "classify", "--train", world / "rows.csv", "--dev", world / "dev.csv",
+                "--out", out, "--seeds", "2", "--set", "epochs=1", "--set", "length=16", "--json")
+    )  # fmt: skip
+    told = json.loads(done.out)
+    assert [run["seed"] for run in told] == [0, 1]
+    for run in told:
+        assert set(run["scores"]) == {"accuracy", "macro_f1"} and run["steps"] == 1
+    bundle = load_bundle(out)
+    assert bundle.heads["label"].labels == ("red", "green", "blue")
+    assert bundle.provenance["training"]["recipe"]["epochs"] == 1
+    assert lines_of(halbert("predict", out, "the cat"))[0]["label"] in tiny.LABELS
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_convert(halbert, world, tmp_path, dtype):
+    done = ok(halbert("convert", world / "albert", tmp_path / "copy", "--dtype", dtype))
+    assert done.out == "" and "heads: mlm, pair" in done.err
+    old, new = load_bundle(world / "albert"), load_bundle(tmp_path / "copy")
+    assert difference(old.spec, new.spec) == [] and set(old.arrays) == set(new.arrays)
+    worst = max(np.abs(np.asarray(old.arrays[k]) - np.asarray(new.arrays[k])).max() for k in old.arrays)
+    assert worst == 0 if dtype == "float32" else 0 < worst < 2e-3
+    assert HEADS.keys() >= set(new.heads)
+
+
+def test_quiet_and_color_free(halbert, world, tmp_path):
+    command = ["finetune", world / "model", "--train", world / "rows.csv", "--dev", world / "dev.csv", "--set", "epochs=1"]
+    loud = ok(halbert(*command, "--out", tmp_path / "a"))
+    assert "Fine-tuning a" in loud.err and loud.out == "" and "\x1b" not in loud.err
+    quiet = ok(halbert(*command, "--out", tmp_path / "b", "--quiet"))
+    assert "Fine-tuning" not in quiet.err and "seed 0: accuracy" in quiet.err

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests import tiny
+
+# The tests never reach for the network, and tiny products are slower on many threads than on few.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+settings.register_profile("halbert", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("halbert")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    place = ROOT.parent / "shared" / "data"
+    if not place.is_dir():
+        pytest.skip("the shared data folder is not here")
+    return place
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    return tiny.tokenizer()
+
+
+@pytest.fixture(scope="session")
+def make_bundle():
+    return tiny.bundle
