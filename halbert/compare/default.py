@@ -34,7 +34,7 @@ VOCABULARY = 6000
 HIDDEN, LAYERS, HEADS = 128, 4, 2
 NARROW = 64  # ALBERT's embedding width here: half of H, as E = 128 would be no factorisation at this size
 LENGTH = 128
-RECIPE = PretrainRecipe(length=LENGTH, batch_tokens=2048, learning_rate=2e-3, steps=1, warmup_steps=0)
+RECIPE = PretrainRecipe(length=LENGTH, batch_tokens=2048, learning_rate=1e-3, steps=1, warmup_steps=0, start="pmi-svd")
 FINETUNING = FinetuneRecipe(epochs=4, learning_rate=3e-4, batch_size=32, length=64)
 _TRIAL_STEPS = 12
 
@@ -154,7 +154,7 @@ def _recipes(
     """A recipe for each model, all with as many steps as the time allows: each model's pace is measured first."""
     trials = {
         name: msgspec.structs.replace(
-            RECIPE, corpus=str(corpus), encoder=msgspec.structs.asdict(spec), steps=_TRIAL_STEPS,
+            RECIPE, corpus=str(corpus), encoder=msgspec.structs.asdict(spec), steps=_TRIAL_STEPS, start="random",
             pretraining={"sentence_objective": objective, "masking": "piece"},
         )
         for name, (spec, objective, _) in designs(tokenizer.vocab_size).items()
@@ -168,7 +168,10 @@ def _recipes(
     steps = max(20, int(seconds * len(trials) / pace))
     described = designs(tokenizer.vocab_size)
     return {
-        name: (msgspec.structs.replace(recipe, steps=steps, warmup_steps=max(1, steps // 10)), described[name][2])
+        name: (
+            msgspec.structs.replace(recipe, steps=steps, warmup_steps=max(1, steps // 10), start=RECIPE.start),
+            described[name][2],
+        )
         for name, recipe in trials.items()
     }
 

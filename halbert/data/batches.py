@@ -33,9 +33,17 @@ class Rows(NamedTuple):
     segments: np.ndarray
 
 
-def pad_rows(encoded: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id: int, multiple: int = 8) -> Rows:
-    """(ids, segments) of several texts as one rectangle, as wide as the longest, rounded up to ``multiple``."""
-    width = -(-max(len(ids) for ids, _ in encoded) // multiple) * multiple
+def pad_rows(
+    encoded: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id: int, multiple: int = 8, most: int | None = None
+) -> Rows:
+    """(ids, segments) of several texts as one rectangle, as wide as the longest, rounded up to ``multiple``.
+
+    ``most`` bounds the rounding: a model's positions need not be a multiple.
+    """
+    longest = max(len(ids) for ids, _ in encoded)
+    width = -(-longest // multiple) * multiple
+    if most is not None:
+        width = max(longest, min(width, most))
     ids = np.full((len(encoded), width), pad_id, np.int64)
     mask, segments = np.zeros_like(ids), np.zeros_like(ids)
     for row, (piece_ids, segment_ids) in enumerate(encoded):
@@ -90,7 +98,7 @@ def pretrain_batches(
         pairs = draw_pairs(shard, spec.sentence_objective, length, (seed, epoch, 1, int(number)))
         rng = np.random.default_rng((seed, epoch, 2, int(number)))
         for group in group_by_length(pairs.lengths, batch_tokens, rng):
-            yield _assemble(shard, pairs, group, tokenizer, spec, rng)
+            yield _assemble(shard, pairs, group, tokenizer, spec, rng, length)
 
 
 def _assemble(
@@ -100,6 +108,7 @@ def _assemble(
     tokenizer: Tokenizer,
     spec: PretrainSpec,
     rng: np.random.Generator,
+    length: int,
 ) -> PretrainBatch:
     special = tokenizer.special_ids
     encoded = []
@@ -112,7 +121,7 @@ def _assemble(
             ids += [*b.tolist(), special["sep"]]
             segments += [1] * (len(b) + 1)
         encoded.append((ids, segments))
-    padded = pad_rows(encoded, special["pad"])
+    padded = pad_rows(encoded, special["pad"], most=length)
     fixed = np.isin(padded.ids, [special["cls"], special["sep"], special["pad"]])
     hidden = mask_batch(
         padded.ids, (padded.mask == 1) & ~fixed, tokenizer.starts_word, spec, special["mask"], tokenizer.vocab_size, rng

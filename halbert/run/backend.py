@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from halbert.data.batches import Rows
+from halbert.errors import InputError
+from halbert.spec import EncoderSpec
 
 Precision = Literal["auto", "fp32", "bf16"]
 STATES = ("pooled", "last", "hidden_states", "attentions")
@@ -27,3 +29,22 @@ class Backend(Protocol):
     def describe(self) -> dict[str, Any]:
         """Engine, version, device, precision and threads, as asked from the engine, and the outputs it offers."""
         ...
+
+
+def check_batch(batch: Rows, spec: EncoderSpec) -> None:
+    """Raise :class:`InputError` for a batch that leads outside the model's tables; an engine might answer it all the same."""
+    length, positions = batch.ids.shape[1], spec.max_position_embeddings
+    if length > positions:
+        raise InputError(
+            f"a sequence of {length} pieces does not fit this model's {positions} positions; "
+            "truncate it or cut it into windows"
+        )
+    for what, values, size in (
+        ("piece", batch.ids, spec.vocab_size),
+        ("segment", batch.segments, spec.type_vocab_size),
+    ):
+        if values.size and (values.min() < 0 or values.max() >= size):
+            wrong = values.min() if values.min() < 0 else values.max()
+            raise InputError(
+                f"{what} {wrong} is none of this model's {size:,}; was the text read by another tokenizer?"
+            )

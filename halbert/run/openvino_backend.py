@@ -15,7 +15,7 @@ from halbert.bundle import Bundle
 from halbert.data.batches import Rows
 from halbert.errors import InputError, missing_extra
 from halbert.heads import HeadSpec
-from halbert.run.backend import STATES, Precision
+from halbert.run.backend import STATES, Precision, check_batch
 from halbert.spec import EncoderSpec
 
 try:
@@ -182,11 +182,7 @@ class OpenVINOBackend:
 
     def forward(self, batch: Rows, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """See :class:`halbert.run.backend.Backend`."""
-        if batch.ids.shape[1] > self.spec.max_position_embeddings:
-            raise InputError(
-                f"a sequence of {batch.ids.shape[1]} pieces does not fit this model's "
-                f"{self.spec.max_position_embeddings} positions; truncate it or cut it into windows"
-            )
+        check_batch(batch, self.spec)
         compiled = self.compiled(outputs)
         found = compiled({"ids": batch.ids, "mask": batch.mask, "segments": batch.segments})
         return {name: np.array(found[name], np.float32) for name in outputs}

@@ -90,9 +90,9 @@ class Predictor:
 
     def _run(self, encoded: Features, output: str, batch_tokens: int, progress: Progress) -> Any:
         pad = self.bundle.tokenizer.special_ids["pad"]
-        for rows, batch in in_batches(encoded.encoded, pad, batch_tokens):
+        for rows, batch in in_batches(encoded.encoded, pad, batch_tokens, self.longest):
             values = self.backend.forward(batch, [output])[output]
-            check_finite(values, int(rows[0]), output)
+            check_finite(values, rows, output)
             yield rows, batch, values
             progress(len(rows))
 

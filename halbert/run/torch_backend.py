@@ -12,7 +12,7 @@ from halbert.bundle import Bundle
 from halbert.data.batches import Rows
 from halbert.errors import InputError
 from halbert.model.arrays import model_of
-from halbert.run.backend import STATES, Precision
+from halbert.run.backend import STATES, Precision, check_batch
 
 
 class TorchBackend:
@@ -33,6 +33,7 @@ class TorchBackend:
     @torch.inference_mode()
     def forward(self, batch: Rows, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """See :class:`halbert.run.backend.Backend`."""
+        check_batch(batch, self.model.spec)
         ids, mask, segments = (torch.from_numpy(array).to(self.device) for array in batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             found = self.model(

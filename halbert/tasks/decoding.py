@@ -17,13 +17,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exp / exp.sum(-1, keepdims=True)
 
 
-def check_finite(values: np.ndarray, first_row: int, what: str) -> None:
-    """Raise naming the text when any value of its row is not finite; such a result is never given out."""
+def check_finite(values: np.ndarray, rows: np.ndarray, what: str) -> None:
+    """Raise naming the text (``rows`` has their numbers) when a value of it is not finite: no such result is given out."""
     bad = ~np.isfinite(values.reshape(len(values), -1)).all(1)
     if bad.any():
-        raise HalbertError(
-            f"text {first_row + int(bad.argmax())}: the model's {what} is not finite; no result is given"
-        )
+        raise HalbertError(f"text {int(rows[bad.argmax()])}: the model's {what} is not finite; no result is given")
 
 
 def decode_label(logits: np.ndarray, head: HeadSpec) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def _unigram(texts: Iterable[str], size: int, spec: TextSpec) -> Tokenizer:
             model_writer=written,
             vocab_size=size,
             model_type="unigram",
+            hard_vocab_limit=False,  # a small text may hold fewer pieces than were asked for
             character_coverage=0.99995,
             pad_id=0, unk_id=1, bos_id=-1, eos_id=-1,
             pad_piece=names["pad"], unk_piece=names["unk"],

@@ -44,7 +44,7 @@ def _batches(features: Features, recipe: FinetuneRecipe, pad_id: int) -> Iterato
     for epoch in itertools.count():
         rng = np.random.default_rng((recipe.seed, epoch))
         for group in group_by_count(lengths, recipe.batch_size, rng):
-            rows = pad_rows([features.encoded[i] for i in group], pad_id)
+            rows = pad_rows([features.encoded[i] for i in group], pad_id, most=recipe.length)
             yield LabelledBatch(rows, torch.tensor([features.classes[i] for i in group]))
 
 
@@ -116,7 +116,7 @@ def classify(model: Model, features: Features, pad_id: int, rows: int = 64) -> l
     device = next(model.parameters()).device
     for start in range(0, len(order), rows):
         group = order[start : start + rows]
-        batch = pad_rows([features.encoded[i] for i in group], pad_id)
+        batch = pad_rows([features.encoded[i] for i in group], pad_id, most=model.spec.max_position_embeddings)
         ids, mask, segments = (torch.from_numpy(array).to(device) for array in batch)
         found = model.answer("label", model(ids, mask, segments)).argmax(-1).tolist()
         for row, guess in zip(group, found, strict=True):
