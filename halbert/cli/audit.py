@@ -38,6 +38,14 @@ def run(
     ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Seeds of every fine-tuning.")] = 3,
     seconds: Annotated[float, typer.Option(min=1, help="Without models: pre-training time of each, on average.")] = 90,
+    random_weights: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="SEED",
+            help="Measure size and speed of the models' shapes with drawn weights; needs no download.",
+        ),
+    ] = None,
     set: Set = None,
     precision: Precision = PrecisionChoice.auto,
     threads: Threads = None,
@@ -54,11 +62,13 @@ def run(
         recipe = from_dict(FinetuneRecipe, apply_changes({}, set or []), "--set")
         results = compare(
             models, out=out, tasks=task or [], data=data or [], test=test or [], probes=probes, precision=precision.value,
-            seeds=seeds, threads=threads, recipe=recipe, overwrite=overwrite, progress=bars,
+            seeds=seeds, threads=threads, recipe=recipe, random_weights=random_weights, overwrite=overwrite, progress=bars,
         )  # fmt: skip
     else:
-        if task or data or test or set:
-            raise InputError("--task, --data, --test and --set go with models of your own; name at least two")
+        if task or data or test or set or random_weights is not None:
+            raise InputError(
+                "--task, --data, --test, --random-weights and --set go with models of your own; name at least two"
+            )
         from halbert.compare.default import default_audit
 
         results = default_audit(

@@ -24,7 +24,7 @@ from halbert.compare.probes.size import SizeProbe
 from halbert.compare.probes.throughput import ThroughputProbe
 from halbert.compare.report import write_report
 from halbert.compare.schedule import Probe, run_probe
-from halbert.compare.subject import Subject, equal_in
+from halbert.compare.subject import Subject, equal_in, random_subject
 from halbert.compare.verdict import Verdict, judge
 from halbert.data.corpus import build_corpus
 from halbert.data.readers import Example, read_examples
@@ -38,6 +38,10 @@ from halbert.version import __version__
 
 SCHEMA = "halbert-results-1"
 PROBES = ("size", "memory", "latency", "throughput", "masked", "finetuning")
+RANDOM_NOTE = (
+    "The weights are random: sizes and speeds are those of the real shapes, and nothing here says anything about quality. "
+    "Texts are cut by a stand-in vocabulary of the same size, the same for models of equal text rules."
+)
 Step = Callable[..., None]  # (detail: str = "", advance: int = 1)
 
 
@@ -113,11 +117,13 @@ def compare(
     seeds: int = 3,
     threads: int | None = None,
     recipe: FinetuneRecipe | None = None,
+    random_weights: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure models against each other on the user's own labelled files and write page, report and results.
 
+    With ``random_weights`` (a seed) the models' shapes are measured with drawn weights: size and speed, no quality.
     ``tasks`` and ``data`` (and ``test``, if given) go together one by one. Raises :class:`InputError` before anything is
     measured when a model or a file cannot be used; returns what ``results.json`` holds.
     """
@@ -134,13 +140,15 @@ def compare(
     loaded_tasks = [split_task(Path(d).name.split(".")[0], d, test[i] if test else None) for i, d in enumerate(data)]
     texts = [e.text for t in loaded_tasks for e in t.test] or _documentation_texts()
     with whole_folder(out, overwrite) as folder:
-        subjects = open_subjects(models, folder / "models")
+        subjects = open_subjects(models, folder / "models", random_weights)
         command = "halbert audit " + " ".join(
             [*map(shlex.quote, map(str, models)), *(f"--task {k} --data {shlex.quote(str(d))}" for k, d in zip(tasks, data)),
-             *(f"--test {shlex.quote(str(t))}" for t in test), f"--seeds {seeds} --precision {precision}"]
+             *(f"--test {shlex.quote(str(t))}" for t in test),
+             *([] if random_weights is None else [f"--random-weights {random_weights}"]), f"--seeds {seeds} --precision {precision}"]
         )  # fmt: skip
         plan = Plan(
             subjects=subjects, tasks=loaded_tasks, texts=texts[:512], precision=precision, seeds=seeds, threads=threads,
+            notes=[] if random_weights is None else [RANDOM_NOTE],
             texts_from=", ".join(t.where for t in loaded_tasks) or "installed packages' documentation",
             command=command, probes=tuple(probes), recipe=recipe or FinetuneRecipe(),
         )  # fmt: skip
@@ -153,14 +161,18 @@ def _documentation_texts() -> list[str]:
     return [p.text for p in read_library("numpy") if split_of(p) == "test"][:512]
 
 
-def open_subjects(models: Sequence[str], spare: Path) -> list[Subject]:
+def open_subjects(models: Sequence[str], spare: Path, random_weights: int | None = None) -> list[Subject]:
     """Load every model; a model without a folder of its own is saved under ``spare``. Names are made different."""
     subjects: list[Subject] = []
-    for model in models:
-        bundle = resolve_bundle(str(model))
-        name, n = bundle.name, 2
+    for model in map(str, models):
+        stem = name = Path(model).name or model
+        n = 2
         while any(s.name == name for s in subjects):
-            name, n = f"{bundle.name}-{n}", n + 1
+            name, n = f"{stem}-{n}", n + 1
+        if random_weights is not None:
+            subjects.append(random_subject(model, name, random_weights, spare))
+            continue
+        bundle = resolve_bundle(model)
         folder = bundle.folder or bundle.save(spare / name)
         subjects.append(Subject(name=name, bundle=bundle.replace(name=name), folder=Path(folder)))
     return subjects
@@ -184,7 +196,10 @@ def build_probes(plan: Plan, folder: Path, progress: Progress) -> list[Probe]:
         if "latency" in plan.probes:
             probes.append(LatencyProbe(predictors))
         if "throughput" in plan.probes:
-            probes.append(ThroughputProbe(predictors, plan.texts, plan.texts_from))
+            # A pass over all texts should take seconds, also with large models.
+            work = max(s.bundle.spec.encoder.count_flops(128) for s in plan.subjects)
+            texts = plan.texts if work < 5e9 else plan.texts[:96]
+            probes.append(ThroughputProbe(predictors, texts, plan.texts_from))
     if "masked" in plan.probes:
         corpora = {}
         for s in plan.subjects:

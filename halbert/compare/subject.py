@@ -6,7 +6,13 @@ from pathlib import Path
 
 import msgspec
 
-from halbert.bundle import Bundle
+from halbert.bundle import Bundle, random_bundle, resolve_spec
+from halbert.data.documentation import STANDARD_LIBRARY, read_library
+from halbert.spec import TextSpec
+from halbert.text.learn import learn_vocabulary
+from halbert.text.wordpiece import WordPiece
+
+_STAND_IN_PIECES = 8000
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,8 +27,31 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the model has a head of this kind."""
         return any(head.kind == kind for head in self.bundle.heads.values())
 
+    @property
+    def random(self) -> bool:
+        """Whether the weights were drawn, not trained."""
+        return self.bundle.random
+
 
 _SHAPE = ("hidden_size", "num_hidden_layers", "inner_group_num", "num_attention_heads", "intermediate_size")
+
+
+def random_subject(model: str, name: str, seed: int, spare: Path) -> Subject:
+    """A model's real shape with weights drawn from ``seed``, for what does not depend on training: size and speed.
+
+    A released model's own vocabulary is not at hand without its files; a stand-in of the same number of pieces, learnt
+    from the standard library's documentation, takes its place.
+    """
+    _, spec, _, _ = resolve_spec(model)
+    vocab_size = spec.encoder.vocab_size
+    texts = [p.text for p in read_library(STANDARD_LIBRARY)]
+    text = TextSpec(lower_case=spec.text.lower_case, strip_accents=spec.text.strip_accents)
+    learnt = learn_vocabulary(texts, min(vocab_size, _STAND_IN_PIECES), text).vocab
+    unused = [f"[unused{i}]" for i in range(vocab_size - len(learnt))]
+    tokenizer = WordPiece([*learnt, *unused], text)
+    bundle = random_bundle(msgspec.structs.replace(spec, text=text), tokenizer, seed, {}, name)
+    description = f"random weights (seed {seed}) in the shape of {model}; the vocabulary is a stand-in of the same size"
+    return Subject(name=name, bundle=bundle, folder=bundle.save(spare / name), description=description)
 
 
 def equal_in(a: Subject, b: Subject) -> list[str]:

@@ -35,3 +35,10 @@ def fetch(model: str) -> Path:
             f"{model}: the weights of hub repository {repository!r} are neither cached nor reachable "
             f"({type(error).__name__}); go online once, or give the path of a folder"
         ) from None
+
+
+def is_cached(repository: str) -> bool:
+    """Whether a repository's configuration is in the local cache (nothing is downloaded)."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repository, "config.json"), str)

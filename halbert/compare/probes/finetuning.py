@@ -49,7 +49,9 @@ class FinetuningProbe:
         ]  # fmt: skip
 
     def refuse(self, subject: Subject) -> str | None:
-        """A model with fewer positions than the recipe's length cannot be trained with it."""
+        """Random weights have no quality; a model with fewer positions than the recipe's length cannot be trained with it."""
+        if subject.random:
+            return "the weights are random"
         positions = subject.bundle.spec.encoder.max_position_embeddings
         return f"the model has only {positions} positions" if positions < self.recipe.length else None
 

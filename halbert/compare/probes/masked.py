@@ -34,6 +34,8 @@ class MaskedProbe:
 
     def refuse(self, subject: Subject) -> str | None:
         """A model without a masked-piece head has no such score."""
+        if subject.random:
+            return "the weights are random"
         return None if subject.has_head("mlm") else "the model has no masked-piece head"
 
     def prepare(self, subject: Subject) -> Any:
