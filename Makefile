@@ -4,12 +4,12 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: audit test test-all check format clean bench-inference
+.PHONY: audit test test-all check format clean
 
 audit: $(VENV)/.audit
-	$(BIN)/halbert audit --out report
+	$(BIN)/halbert audit --out report --overwrite
 
 test: $(VENV)/.test check
 	$(BIN)/python -m pytest
@@ -26,9 +26,6 @@ check: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-
-bench-inference: $(VENV)/.test
-	$(BIN)/python benchmarks/inference.py
 
 $(VENV)/bin/python:
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"

@@ -105,6 +105,18 @@ def split_task(name: str, data: str | os.PathLike[str], test: str | os.PathLike[
     return TaskData(name=name, where=Path(data).name, train=train, test=held)
 
 
+def task_names(data: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """A name for each file, out of its own; two files of one name get different ones."""
+    names: list[str] = []
+    for path in data:
+        stem = name = "-".join(Path(path).name.split(".")[0].split()) or "task"
+        n = 2
+        while name in names:
+            name, n = f"{stem}-{n}", n + 1
+        names.append(name)
+    return names
+
+
 def compare(
     models: Sequence[str],
     *,
@@ -137,7 +149,9 @@ def compare(
         raise InputError(f"{len(tasks)} --task, {len(data)} --data and {len(test)} --test; expected as many of each")
     for kind in tasks:
         get_task(kind)
-    loaded_tasks = [split_task(Path(d).name.split(".")[0], d, test[i] if test else None) for i, d in enumerate(data)]
+    loaded_tasks = [
+        split_task(name, d, test[i] if test else None) for i, (name, d) in enumerate(zip(task_names(data), data))
+    ]
     texts = [e.text for t in loaded_tasks for e in t.test] or _documentation_texts()
     with whole_folder(out, overwrite) as folder:
         subjects = open_subjects(models, folder / "models", random_weights)

@@ -26,7 +26,7 @@ def _colour(names: list[str]) -> alt.Scale:
 
 def _svg(chart: alt.TopLevelMixin) -> str:
     styled = (
-        chart.configure(background="transparent", font="system-ui, sans-serif")
+        chart.configure(background="transparent", font="Helvetica, Arial, sans-serif")
         .configure_view(stroke=None)
         .configure_axis(labelColor=_INK, titleColor=_INK, gridColor=_INK, gridOpacity=0.2, domainColor=_INK, tickColor=_INK,
                         labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
@@ -49,8 +49,8 @@ def parameters(results: dict[str, Any]) -> str:
         alt.Chart(alt.Data(values=rows), width=520, height=44 * len(names))
         .mark_bar()
         .encode(
-            x=alt.X("parameters:Q", title="encoder parameters", axis=alt.Axis(format="~s")),
-            y=alt.Y("model:N", sort=names, title=None),
+            x=alt.X("parameters:Q", title="encoder parameters", axis=alt.Axis(format="~s", tickCount=6)),
+            y=alt.Y("model:N", sort=names, title=None, axis=alt.Axis(labelLimit=240)),
             color=alt.Color(
                 "part:N", sort=list(_PARTS), scale=alt.Scale(domain=list(_PARTS), range=_PART_COLOURS), title=None
             ),
@@ -65,7 +65,7 @@ def latency(results: dict[str, Any]) -> str | None:
     names = [s["name"] for s in results["subjects"]]
     rows = []
     for m in results["measurements"]:
-        if m["name"].startswith("latency_") and m["name"].endswith("_p50") and m["value"] is not None:
+        if m["name"].startswith("latency_") and m["name"].endswith("_p50") and m["low"] is not None:
             row = {"model": m["subject"], "pieces": m["name"].split("_")[1]}
             rows.append({**row, **{key: m[key] * 1000 for key in ("value", "low", "high")}})
     if not rows:
@@ -87,7 +87,7 @@ def quality(results: dict[str, Any]) -> str | None:
     size = {s["name"]: s["parameters"]["encoder"] for s in results["subjects"]}
     rows, seeds = [], []
     for m in results["measurements"]:
-        if m["name"].endswith("_accuracy") and m["name"] != "masked_accuracy" and m["value"] is not None:
+        if m["name"].endswith("_accuracy") and m["name"] != "masked_accuracy" and m["low"] is not None:
             row = {"model": m["subject"], "task": m["name"].removesuffix("_accuracy"), "parameters": size[m["subject"]]}
             rows.append({**row, **{key: 100 * m[key] for key in ("value", "low", "high")}})
             seeds += [{**row, "value": 100 * sample} for sample in m["samples"]]
@@ -104,9 +104,11 @@ def quality(results: dict[str, Any]) -> str | None:
     one = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
     layers = alt.layer(
         one.mark_rule(strokeWidth=2).encode(y=y, y2="high:Q").transform_calculate(value="datum.low"),
-        one.mark_point(size=120, filled=True).encode(y=y, shape=alt.Shape("model:N", title=None, sort=names)),
+        one.mark_point(size=120, filled=True).encode(
+            y=y, shape=alt.Shape("model:N", title=None, scale=alt.Scale(domain=names))
+        ),
         alt.Chart(alt.Data(values=seeds))
-        .mark_tick(thickness=1.5, width=14, opacity=0.8)
+        .mark_tick(orient="horizontal", thickness=2, size=16, opacity=0.8)
         .encode(x=x, y=y, color=colour),
     )
     return _svg(layers.properties(width=420, height=240))
@@ -125,10 +127,10 @@ def curves(results: dict[str, Any]) -> str | None:
         alt.Chart(alt.Data(values=rows), width=420, height=240)
         .mark_line(strokeWidth=2)
         .encode(
-            x=alt.X("tokens:Q", title="pieces read", axis=alt.Axis(format="~s")),
+            x=alt.X("tokens:Q", title="pieces read", axis=alt.Axis(format="~s", tickCount=5)),
             y=alt.Y("loss:Q", title="masked-piece loss in training, nats", scale=alt.Scale(zero=False)),
             color=alt.Color("model:N", scale=_colour(names), title=None),
-            strokeDash=alt.StrokeDash("model:N", sort=names, title=None),
+            strokeDash=alt.StrokeDash("model:N", title=None, scale=alt.Scale(domain=names)),
         )
     )
     return _svg(chart)

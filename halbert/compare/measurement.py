@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
-from halbert.errors import HalbertError
+from halbert.errors import HalbertError, missing_extra
 
-RESAMPLES = 4000
+try:
+    from scipy.stats import norm as normal
+    from scipy.stats import t as student
+except ImportError:
+    raise missing_extra("scipy", "evaluate", "intervals") from None
+
+RESAMPLES = 10_000
 Statistic = Literal["exact", "mean", "p50", "p95"]
 
 _STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -80,13 +86,16 @@ def measured(
     if not len(array) or not np.isfinite(array).all():
         raise HalbertError(f"probe {probe} of {subject}: {quantity.name} has no samples, or one that is not finite")
     value = float(_STATISTICS[quantity.statistic](array))
+    low: float | None
+    high: float | None
     if quantity.statistic == "exact":
         if (array != array[0]).any():
             raise HalbertError(f"probe {probe} of {subject}: {quantity.name} is exact, but its samples differ")
         low = high = value
     else:
-        drawn = _resampled(quantity.statistic, array, items, np.random.default_rng(0))
-        low, high = (float(x) for x in np.percentile(drawn, [2.5, 97.5]))
+        low, high = _spread_of(quantity.statistic, array, items).bounds(0.05)
+        if low is not None and high is not None and array.min() >= 0:  # no sizes, times or shares below 0
+            low, high = max(0.0, low), min(1.0, high) if quantity.unit == "share" else high
     return Measurement(
         probe=probe, subject=subject, name=quantity.name, title=quantity.title, unit=quantity.unit,
         statistic=quantity.statistic, better=quantity.better, samples=[float(x) for x in array], value=value,
@@ -104,22 +113,50 @@ def undefined(quantity: Quantity, probe: str, subject: str, command: str, why: s
     )  # fmt: skip
 
 
-def _resampled(statistic: Statistic, samples: np.ndarray, items: Any, rng: np.random.Generator) -> np.ndarray:
-    """The statistic of resampled runs and, inside a run, of resampled examples (the same ones for every run)."""
-    if items is None:
-        rows = rng.integers(0, len(samples), (RESAMPLES, len(samples)))
-        return _STATISTICS[statistic](samples[rows])
-    table = np.asarray(items, np.float64)
-    runs = rng.integers(0, len(table), (RESAMPLES, len(table)))
-    result = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        examples = rng.integers(0, table.shape[1], table.shape[1])
-        result[i] = table[:, examples].mean(1)[runs[i]].mean()
-    return result
+class Spread(NamedTuple):
+    """What resampling says of a value: by how much it moves when runs, and when examples, are drawn again."""
+
+    value: float
+    runs: np.ndarray
+    examples: np.ndarray | float
+    freedom: int  # degrees of freedom of the runs
+
+    def bounds(self, level: float) -> tuple[float, float] | tuple[None, None]:
+        """The interval that leaves ``level`` outside; unknown when there was a single run.
+
+        Resampling a few runs understates how far they spread: their part is widened by sqrt(n / (n - 1)) and by what
+        Student's t has over the normal distribution.
+        """
+        if self.freedom < 1:
+            return None, None
+        tail = level / 2
+        widened = (
+            np.sqrt((self.freedom + 1) / self.freedom) * student.ppf(1 - tail, self.freedom) / normal.ppf(1 - tail)
+        )
+        drawn = self.value + self.examples + widened * self.runs
+        low, high = np.percentile(drawn, [100 * tail, 100 * (1 - tail)])
+        return float(low), float(high)
+
+
+def _draws(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+
+
+def _spread_of(statistic: Statistic, samples: np.ndarray, items: Any) -> Spread:
+    of = _STATISTICS[statistic]
+    value = float(of(samples))
+    runs = of(samples[_draws(len(samples), 0)]) - value
+    return Spread(value, runs, 0.0 if items is None else _example_moves(np.asarray(items).mean(0)), len(samples) - 1)
+
+
+def _example_moves(means: np.ndarray) -> np.ndarray:
+    """How the mean over examples moves when they are drawn again; ``means`` (N,) are each example's over the runs."""
+    rng = np.random.default_rng(1)
+    return np.array([means[rng.integers(0, len(means), len(means))].mean() for _ in range(RESAMPLES)]) - means.mean()
 
 
 def compare_pair(a: Measurement, b: Measurement, level: float, equal_in: list[str]) -> Comparison | None:
-    """b minus a, or ``None`` when either is undefined.
+    """b minus a, or ``None`` when either is undefined or was run only once.
 
     Samples taken in the same round are resampled together (the schedule interleaves subjects), and so are examples;
     seeds are not paired, so runs with examples draw their seeds independently. ``level`` is the share of error one
@@ -128,14 +165,18 @@ def compare_pair(a: Measurement, b: Measurement, level: float, equal_in: list[st
     if a.value is None or b.value is None:
         return None
     difference = b.value - a.value
+    low: float | None
+    high: float | None
     if a.statistic == "exact":
         low = high = difference
         significant = difference != 0
     else:
-        drawn = _resampled_difference(a, b)
-        low, high = (float(x) for x in np.percentile(drawn, [2.5, 97.5]))
-        bounds = np.percentile(drawn, [100 * level / 2, 100 * (1 - level / 2)])
-        significant = bool(bounds[0] > 0 or bounds[1] < 0)
+        spread = _spread_of_difference(a, b)
+        low, high = spread.bounds(0.05)
+        strict_low, strict_high = spread.bounds(level)
+        if low is None or high is None or strict_low is None or strict_high is None:
+            return None
+        significant = strict_low > 0 or strict_high < 0
     better = None
     if significant and a.better != "neither":
         better = b.subject if (difference < 0) == (a.better == "lower") else a.subject
@@ -145,22 +186,19 @@ def compare_pair(a: Measurement, b: Measurement, level: float, equal_in: list[st
     )  # fmt: skip
 
 
-def _resampled_difference(a: Measurement, b: Measurement) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    statistic = _STATISTICS[a.statistic]
-    if a.items is not None and b.items is not None and len(a.items[0]) == len(b.items[0]):
-        table_a, table_b = np.asarray(a.items), np.asarray(b.items)
-        runs_a = rng.integers(0, len(table_a), (RESAMPLES, len(table_a)))
-        runs_b = rng.integers(0, len(table_b), (RESAMPLES, len(table_b)))
-        result = np.empty(RESAMPLES)
-        for i in range(RESAMPLES):
-            examples = rng.integers(0, table_a.shape[1], table_a.shape[1])
-            result[i] = table_b[:, examples].mean(1)[runs_b[i]].mean() - table_a[:, examples].mean(1)[runs_a[i]].mean()
-        return result
+def _spread_of_difference(a: Measurement, b: Measurement) -> Spread:
+    of = _STATISTICS[a.statistic]
     x, y = np.asarray(a.samples), np.asarray(b.samples)
-    rows = rng.integers(0, len(x), (RESAMPLES, len(x)))
-    other = rows if len(x) == len(y) else rng.integers(0, len(y), (RESAMPLES, len(y)))
-    return statistic(y[other]) - statistic(x[rows])
+    difference = float(of(y) - of(x))
+    if a.items is not None and b.items is not None and len(a.items[0]) == len(b.items[0]):
+        # The same examples, other seeds.
+        moves = _example_moves(np.asarray(b.items).mean(0) - np.asarray(a.items).mean(0))
+        runs = of(y[_draws(len(y), 2)]) - of(x[_draws(len(x), 3)]) - difference
+        return Spread(difference, runs, moves, len(x) + len(y) - 2)
+    rows = _draws(len(x), 0)
+    paired = len(x) == len(y)
+    runs = of(y[rows if paired else _draws(len(y), 2)]) - of(x[rows]) - difference
+    return Spread(difference, runs, 0.0, (len(x) if paired else min(len(x), len(y))) - 1)
 
 
 def compare_all(

@@ -23,7 +23,10 @@ def cell(m: dict[str, Any]) -> dict[str, Any]:
     if m["value"] is None:
         return {"value": "not measured", "interval": m["why"], "defined": False}
     exact = m["statistic"] == "exact"
-    interval = "exact" if exact else f"{show(m['low'], m['unit'])} to {show(m['high'], m['unit'])}"
+    if m["low"] is None:
+        interval = "one run, no interval"
+    else:
+        interval = "exact" if exact else f"{show(m['low'], m['unit'])} to {show(m['high'], m['unit'])}"
     return {
         "value": show(m["value"], m["unit"]),
         "interval": interval,
@@ -73,11 +76,18 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "quality": charts.quality(results),
         "curves": charts.curves(results),
     }
+    pairs: dict[tuple[str, str], dict[str, Any]] = {}
+    for sentence in results["verdict"]["sentences"]:
+        key = (sentence["a"], sentence["b"])
+        pairs.setdefault(key, {"names": key, "equal_in": sentence["equal_in"], "sentences": []})["sentences"].append(
+            sentence
+        )
     values = {
+        "pairs": list(pairs.values()),
         "results": results,
         "names": [s["name"] for s in results["subjects"]],
         "rows": matrix(results),
-        "charts": {name: markupsafe.Markup(svg) for name, svg in drawn.items() if svg},
+        "charts": {name: markupsafe.Markup(svg) if svg else None for name, svg in drawn.items()},
         "colours": charts.COLOURS * 9,
     }
     for template, file in (("report.html", "index.html"), ("report.md", "report.md")):

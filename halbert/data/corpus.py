@@ -8,6 +8,7 @@ sentences, and the end).
 from __future__ import annotations
 
 import os
+import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,23 @@ class CorpusShard:
             path = folder / f"{kind}-{number:05d}.npy"
             try:
                 arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError, tokenize.TokenError) as error:  # numpy parses the header as Python
                 raise InputError(f"{path}: cannot be read: {error}") from None
         self.ids, self.sentences, self.documents = arrays
         if (
-            len(self.documents) < 2
-            or self.sentences[-1] != len(self.ids)
-            or self.documents[-1] != len(self.sentences) - 1
+            any(array.ndim != 1 or array.dtype.kind not in "iu" or not len(array) for array in arrays)
+            or not _leads_through(self.sentences, len(self.ids))
+            or not _leads_through(self.documents, len(self.sentences) - 1)
+            or self.ids.max() >= vocab_size
         ):
-            raise InputError(f"{folder}: shard {number} is damaged: its offsets do not end where its ids do")
+            raise InputError(
+                f"{folder}: shard {number} is damaged: its offsets do not lead through its ids, or its ids leave the vocabulary"
+            )
         self.vocab_size = vocab_size
+
+
+def _leads_through(offsets: np.ndarray, end: int) -> bool:
+    return bool(len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == end and (offsets[1:] > offsets[:-1]).all())
 
 
 class Corpus:

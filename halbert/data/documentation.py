@@ -38,6 +38,8 @@ _ALIASES = {
     "pyarrow": ("arrow",),
     "altair": ("vega", "vegalite"),
     "numpy": ("np",),
+    "huggingface_hub": ("huggingface", "hugging face"),
+    STANDARD_LIBRARY: ("cpython",),
 }
 MASKED_NAME = "the library"
 _SKIP = re.compile(r"(^|/)(tests?|testing|_?vendor(ed)?|site-packages|idlelib|lib2to3|externals)(/|$)|/test_|conftest")
@@ -124,7 +126,7 @@ def read_documentation(
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for library, paragraphs in zip(libraries, pool.map(read_library, libraries), strict=True):
             for paragraph in paragraphs:
-                key = paragraph.text.casefold()
+                key = mask_library(paragraph).casefold()  # two that differ in the library's name only are one
                 if key not in seen:
                     seen.add(key)
                     found.append(paragraph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -61,6 +62,6 @@ def label_order(examples: Sequence[Example], where: str) -> tuple[str, ...]:
     if len(seen) < 2:
         found = repr(seen[0]) if seen else "none"
         raise InputError(f"{where}: all rows have one label ({found}); a classifier needs at least two classes")
-    if all(label.lstrip("-").isdigit() for label in seen):
+    if all(re.fullmatch(r"-?\d{1,18}", label) for label in seen):
         seen.sort(key=int)
     return tuple(seen)

@@ -44,7 +44,9 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+                if "\\u" in line:
+                    json.dumps(row, ensure_ascii=False).encode()  # an escape may name half a character
+            except (ValueError, RecursionError) as error:  # beside bad syntax: endless numbers and half characters
                 raise InputError(f"{path}: line {number} is not valid JSON: {error}") from None
             if not isinstance(row, dict):
                 raise InputError(f"{path}: line {number} is not a JSON object")
@@ -110,7 +112,7 @@ def read_examples(path: str | os.PathLike[str], *, labelled: bool = True) -> lis
         values = {}
         for column in wanted:
             value = row.get(column)
-            if isinstance(value, bool | int | float) and column == "label":
+            if isinstance(value, bool | int | float) and column == "label" and value == value:  # NaN means: missing
                 value = str(value)
             if not isinstance(value, str) or (column == "label" and not value):
                 raise InputError(f"{path}: row {number} has no text in column {column!r} (found {value!r})")

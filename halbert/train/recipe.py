@@ -74,8 +74,10 @@ def check_common(recipe: PretrainRecipe | FinetuneRecipe) -> None:
     """Raise :class:`SpecError` for values no run could use."""
     if not 0 < recipe.learning_rate < 10:
         raise SpecError(f"learning_rate is {recipe.learning_rate}; expected more than 0 and less than 10")
-    if recipe.weight_decay < 0 or recipe.seed < 0:
-        raise SpecError("weight_decay and seed must not be negative")
+    if not 0 <= recipe.weight_decay < 10:
+        raise SpecError(f"weight_decay is {recipe.weight_decay}; expected at least 0 and less than 10")
+    if not 0 <= recipe.seed < 2**32:
+        raise SpecError(f"seed is {recipe.seed}; expected at least 0 and less than 2**32")
 
 
 def shipped() -> list[str]:
@@ -102,7 +104,7 @@ def read_recipe(name: str, changes: Iterable[str] = ()) -> PretrainRecipe:
         )
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside bad syntax: endless numbers, endless nesting
         raise InputError(f"{name}: is not valid TOML: {error}") from None
     return from_dict(PretrainRecipe, apply_changes(values, changes), name)
 
@@ -115,7 +117,7 @@ def apply_changes(values: dict[str, Any], changes: Iterable[str]) -> dict[str, A
             raise InputError(f"--set {change!r}: expected key=value, for example --set steps=2000")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             value = text
         *tables, last = key.split(".")
         place = values
