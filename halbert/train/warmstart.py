@@ -59,7 +59,8 @@ def piece_embeddings(corpus: Corpus, width: int, seed: int) -> np.ndarray:
     matrix = sparse.csr_matrix((pmi[kept], (counts.row[kept], counts.col[kept])), shape=counts.shape)
     first = np.random.default_rng(seed).standard_normal(min(matrix.shape))
     left, values, _ = svds(matrix, k=width, v0=first)
-    order = np.argsort(-values)
+    values = np.where(values > 1e-9 * values.max(), values, 0.0)  # directions without meaning differ from run to run
+    order = np.argsort(-values, kind="stable")
     table = left[:, order] * np.sqrt(values[order])
     # A singular vector's sign is arbitrary: the largest entry of each column is made positive.
     table *= np.sign(table[np.abs(table).argmax(0), np.arange(width)])

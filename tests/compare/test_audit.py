@@ -1,0 +1,178 @@
+"""Whole audits of tiny models: every file is there and true, and a failure leaves nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from halbert.bundle import load_bundle
+from halbert.compare import default
+from halbert.compare.audit import PROBES, compare, open_subjects, split_task, task_names
+from halbert.compare.default import default_audit
+from halbert.compare.probes.latency import LatencyProbe
+from halbert.compare.probes.memory import MemoryProbe
+from halbert.compare.probes.throughput import ThroughputProbe
+from halbert.compare.subject import equal_in
+from halbert.errors import HalbertError, InputError
+from halbert.train.recipe import FinetuneRecipe
+from tests import small
+from tests.compare.made import subject
+from tests.compare.pages import check_folder
+
+RECIPE = FinetuneRecipe(epochs=1, batch_size=8, length=16, learning_rate=1e-3, precision="fp32")
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Few rounds of everything."""
+    monkeypatch.setattr(MemoryProbe, "rounds", 1)
+    monkeypatch.setattr(LatencyProbe.__init__, "__defaults__", (3, 1))
+    monkeypatch.setattr(ThroughputProbe.__init__, "__defaults__", (3,))
+    monkeypatch.setattr("halbert.compare.measurement.RESAMPLES", 200)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audit")
+    small.bundle().save(folder / "bert")
+    small.bundle(seed=1, **small.ALBERT).save(folder / "albert")
+    small.bundle(("label",), seed=2).save(folder / "bare")
+    small.write_csv(folder / "my rows.csv", small.rows(40))
+    (folder / "more").mkdir()
+    small.write_csv(folder / "more" / "my rows.csv", small.rows(30))
+    return folder
+
+
+def run(place, out, models=("bert", "albert"), **how):
+    return compare([str(place / m) for m in models], out=out, seeds=2, precision="fp32", recipe=RECIPE, **how)
+
+
+def test_all_probes(short, place, tmp_path):
+    out = tmp_path / "report"
+    told = run(
+        place, out, ("bert", "albert", "bare"), tasks=["classify", "classify"],
+        data=[place / "my rows.csv", place / "more" / "my rows.csv"],
+    )  # fmt: skip
+    results = check_folder(out)
+    assert results == json.loads(json.dumps(told))
+    assert [s["name"] for s in results["subjects"]] == ["bert", "albert", "bare"]
+    assert {m["probe"].partition(":")[0] for m in results["measurements"]} == set(PROBES)
+    values = {(m["name"], m["subject"]): m for m in results["measurements"]}
+    for name in ("my-rows", "my-rows-2"):  # two files of one name are two tasks
+        for metric in ("accuracy", "macro_f1", "seconds"):
+            assert len(values[f"{name}_{metric}", "bert"]["samples"]) == 2
+    assert [len(values[f"{name}_accuracy", "bert"]["items"][0]) for name in ("my-rows", "my-rows-2")] == [8, 6]
+    for m in results["measurements"]:
+        undefined = m["subject"] == "bare" and m["probe"] == "masked"
+        assert (m["value"] is None) == undefined, m["name"]
+    assert values["masked_loss", "bare"]["why"] == "the model has no masked-piece head"
+    for name in ("bert", "albert", "bare"):
+        bundle = load_bundle(place / name)
+        assert values["parameters", name]["value"] == bundle.spec.encoder.count_encoder()
+        assert values["bytes_on_disk", name]["value"] == (place / name / "model.safetensors").stat().st_size
+    assert small.left_in(tmp_path)[0] == "report" and not any(".report" in name for name in small.left_in(tmp_path))
+
+
+def test_one_probe_and_no_data(short, place, tmp_path):
+    run(place, tmp_path / "a", probes=["size"])
+    results = check_folder(tmp_path / "a")
+    assert {m["probe"] for m in results["measurements"]} == {"size"}
+
+
+def test_a_test_file_of_its_own(short, place, tmp_path):
+    run(place, tmp_path / "a", probes=["finetuning"], tasks=["classify"], data=[place / "my rows.csv"],
+        test=[place / "more" / "my rows.csv"])  # fmt: skip
+    results = check_folder(tmp_path / "a")
+    assert {len(m["items"][0]) for m in results["measurements"] if m["items"]} == {30}
+    assert "--test" in results["command"]
+
+
+@pytest.mark.parametrize("probe", [LatencyProbe, ThroughputProbe, MemoryProbe])
+def test_a_failing_probe_leaves_nothing_behind(short, place, tmp_path, monkeypatch, probe):
+    def fail(*_):
+        raise HalbertError("the probe fell over")
+
+    monkeypatch.setattr(probe, "sample", fail)
+    before = small.left_in(place)
+    with pytest.raises(HalbertError, match="fell over"):
+        run(place, tmp_path / "report", probes=["size", probe.name])
+    assert small.left_in(tmp_path) == [] and small.left_in(place) == before
+
+
+def test_overwriting_only_when_asked_and_only_when_done(short, place, tmp_path, monkeypatch):
+    out = tmp_path / "report"
+    out.mkdir()
+    (out / "old").write_text("old")
+    with pytest.raises(InputError, match="not empty"):
+        run(place, out, probes=["size"])
+    with monkeypatch.context() as patch:
+        patch.setattr("halbert.compare.audit.write_report", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(place, out, probes=["size"], overwrite=True)
+    assert small.left_in(tmp_path) == ["report", "report/old"]
+    run(place, out, probes=["size"], overwrite=True)
+    assert "report/old" not in small.left_in(tmp_path) and "report/results.json" in small.left_in(tmp_path)
+
+
+def test_subjects_of_one_name_get_different_ones(place, tmp_path):
+    subjects = open_subjects([str(place / "bert")] * 3, tmp_path)
+    assert [s.name for s in subjects] == ["bert", "bert-2", "bert-3"]
+
+
+def test_task_names():
+    assert task_names(["a/x.csv", "b/x.csv", "x.tsv.gz", "y y.csv", ".csv"]) == ["x", "x-2", "x-3", "y-y", "task"]
+
+
+def test_every_fifth_row_is_kept_for_the_test(place):
+    task = split_task("rows", place / "my rows.csv", None)
+    rows = [text for text, _ in small.rows(40)]
+    assert [e.text for e in task.test] == rows[::5]
+    assert sorted(e.text for e in task.train) == sorted(r for i, r in enumerate(rows) if i % 5)
+
+
+def test_what_two_subjects_have_in_common():
+    a = subject("a")
+    assert equal_in(a, subject("b", seed=5)) == ["shape", "parameters (within 2 %)", "tokenizer"]
+    assert equal_in(a, subject("c", **small.ALBERT)) == ["shape", "tokenizer"]
+    assert equal_in(a, subject("d", hidden_size=14, embedding_size=14)) == ["tokenizer"]
+
+
+@pytest.mark.parametrize("vocabulary", [2000, 6000, 30522])
+def test_the_designs_of_the_default_audit(vocabulary):
+    bert, albert, wide = (spec for spec, _, _ in default.designs(vocabulary).values())
+    assert bert.num_hidden_groups == bert.num_hidden_layers and not bert.has_projection
+    for spec in (albert, wide):
+        assert spec.num_hidden_groups == 1 and spec.embedding_size < spec.hidden_size
+        assert spec.num_hidden_layers == bert.num_hidden_layers
+    assert albert.hidden_size == bert.hidden_size and albert.count_encoder() < bert.count_encoder()
+    assert wide.hidden_size > bert.hidden_size
+    assert abs(wide.count_encoder() - bert.count_encoder()) < 0.02 * bert.count_encoder()
+
+
+def test_the_default_audit(short, tmp_path, monkeypatch):
+    monkeypatch.setattr(default, "VOCABULARY", 600)
+    monkeypatch.setattr(default, "_TRIAL_STEPS", 11)
+    monkeypatch.setattr(default, "HIDDEN", 32)
+    monkeypatch.setattr(default, "NARROW", 16)
+    monkeypatch.setattr(default, "FINETUNING", FinetuneRecipe(epochs=1, batch_size=64, length=16, learning_rate=1e-3))
+    task = default.which_library
+    monkeypatch.setattr(default, "which_library", lambda found, **_: task(found, classes=3, train=90, test=60))
+    out = tmp_path / "report"
+    told = default_audit(out=out, seconds=0.1, seeds=2, libraries=("fsspec", "rich", "babel"))
+    results = check_folder(out)
+    assert results["verdict"] == told["verdict"] and len(results["verdict"]["headline"]) == 3
+    assert [s["name"] for s in results["subjects"]] == ["bert", "albert", "albert-wide"]
+    assert {m["probe"].partition(":")[0] for m in results["measurements"]} == set(PROBES)
+    assert all(m["value"] is not None for m in results["measurements"])
+    assert len({s["training"]["steps"] for s in results["subjects"]}) == 1
+    for s in results["subjects"]:
+        assert s["curve"] and "journal" not in s["training"]
+        assert load_bundle(out / "models" / s["name"]).spec.encoder.count_encoder() == s["parameters"]["encoder"]
+    same_pieces = [c for c in results["comparisons"] if c["name"] == "masked_loss"]
+    assert len(same_pieces) == 3 and all("pre-training tokens" in c["equal_in"] for c in same_pieces)
+    assert str(tmp_path) not in (out / "results.json").read_text()
+    # What the report was made from is there to be used again.
+    for split in ("train", "test"):
+        assert split_task("again", out / "data" / f"which-library-{split}.csv", None).train
+    assert small.left_in(tmp_path)[0] == "report"

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halbert.data.batches import group_by_count, group_by_length, pad_rows, pretrain_batches
+from halbert.data.pairs import NO_LABEL, draw_pairs
+from halbert.spec import PretrainSpec
+from tests.data import made
+
+LENGTHS = st.lists(st.integers(1, 70), min_size=1, max_size=60).map(np.array)
+
+
+@given(LENGTHS, st.integers(1, 400), st.sampled_from([1, 8]), st.one_of(st.none(), st.integers(0, 99)))
+def test_group_by_length_covers_each_row_once_within_its_budget(lengths, budget, multiple, seed):
+    rng = None if seed is None else np.random.default_rng(seed)
+    groups = group_by_length(lengths, budget, rng, multiple)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
+    padded = -(-lengths // multiple) * multiple
+    for group in groups:
+        assert len(group) == 1 or padded[group].max() * len(group) <= budget
+    # No group could take in the next shorter row as well.
+    by_length = sorted(groups, key=lambda group: (-padded[group].max(), -padded[group].min()))
+    for group, after in itertools.pairwise(by_length):
+        assert padded[group].min() >= padded[after].max()
+        assert padded[group].max() * (len(group) + 1) > budget
+    if seed is None:
+        assert [int(i) for group in groups for i in group] == sorted(range(len(lengths)), key=lambda i: -padded[i])
+
+
+def test_group_by_length_shuffles_with_a_generator():
+    lengths = np.repeat([8, 16], 40)
+    a, b, c = (group_by_length(lengths, 64, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert [g.tolist() for g in a] == [g.tolist() for g in b] != [g.tolist() for g in c]
+    # Neither the long ones first, nor rows in their order.
+    assert {int(lengths[g[0]]) for g in a[:8]} == {8, 16}
+    assert any(sorted(g.tolist()) != list(range(min(g), max(g) + 1)) for g in a)
+
+
+@given(LENGTHS, st.integers(1, 9), st.integers(0, 99))
+def test_group_by_count_covers_each_row_once(lengths, size, seed):
+    groups = group_by_count(lengths, size, np.random.default_rng(seed))
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
+    assert sorted(map(len, groups))[1:] == [size] * (len(groups) - 1) or len(lengths) > 50 * size
+    assert max(map(len, groups)) <= size
+    again = group_by_count(lengths, size, np.random.default_rng(seed))
+    assert [g.tolist() for g in groups] == [g.tolist() for g in again]
+
+
+def test_group_by_count_puts_similar_lengths_together_in_random_order():
+    lengths = np.random.default_rng(0).integers(1, 129, 1600)
+    groups = group_by_count(lengths, 16, np.random.default_rng(1))
+    spread = [int(np.ptp(lengths[g])) for g in groups]
+    assert np.mean(spread) < 6
+    means = np.array([lengths[g].mean() for g in groups])
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=30), min_size=1, max_size=5),
+    st.sampled_from([1, 4, 8]), st.one_of(st.none(), st.integers(30, 37)),
+)  # fmt: skip
+def test_pad_rows(texts, multiple, most):
+    encoded = [(ids, [i % 2 for i in range(len(ids))]) for ids in texts]
+    rows = pad_rows(encoded, 0, multiple, most)
+    longest = max(map(len, texts))
+    width = -(-longest // multiple) * multiple
+    assert rows.ids.shape == rows.mask.shape == rows.segments.shape == (len(texts), min(width, most or width))
+    for i, (ids, segments) in enumerate(encoded):
+        n, pad = len(ids), rows.ids.shape[1] - len(ids)
+        assert rows.ids[i].tolist() == ids + [0] * pad
+        assert rows.mask[i].tolist() == [1] * n + [0] * pad
+        assert rows.segments[i].tolist() == segments + [0] * pad
+
+
+def test_pad_rows_pads_with_the_pad_id():
+    assert pad_rows([([5], [0])], 7, 2).ids.tolist() == [[5, 7]]
+
+
+SPEC = PretrainSpec(sentence_objective="sop", masking="ngram")
+
+
+def batches(corpus, spec=SPEC, length=28, tokens=200, seed=0, epoch=0):
+    return list(pretrain_batches(corpus, made.words(), spec, length, tokens, seed, epoch))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return made.corpus(tmp_path_factory.mktemp("batches") / "c", made.DOCUMENTS * 2, shard_tokens=300)
+
+
+@pytest.mark.parametrize("objective", ["nsp", "sop", "none"])
+@pytest.mark.parametrize("masking", ["piece", "ngram"])
+def test_an_epoch_holds_every_instance_of_every_shard_once(corpus, objective, masking):
+    spec = PretrainSpec(sentence_objective=objective, masking=masking)
+    special = made.words().special_ids
+    found = []
+    for batch in batches(corpus, spec):
+        assert batch.ids.shape == batch.mask.shape == batch.segments.shape
+        assert batch.ids.size <= 200 and batch.ids.shape[1] <= 28
+        whole = batch.ids.reshape(-1).copy()
+        whole[batch.positions] = batch.labels
+        whole = whole.reshape(batch.ids.shape)
+        hidden = np.zeros(whole.size, bool)
+        hidden[batch.positions] = True
+        assert not np.isin(whole.reshape(-1)[hidden], [special[n] for n in ("cls", "sep", "pad")]).any()
+        for ids, mask, segments, label in zip(whole, batch.mask, batch.segments, batch.pair_labels, strict=True):
+            n = int(mask.sum())
+            assert mask.tolist() == [1] * n + [0] * (len(mask) - n)
+            assert (ids[n:] == special["pad"]).all()
+            assert ids[0] == special["cls"] and ids[n - 1] == special["sep"]
+            ends = np.flatnonzero(ids[:n] == special["sep"])
+            assert len(ends) == (1 if label == NO_LABEL else 2)
+            first = int(ends[0]) + 1
+            assert segments.tolist() == [0] * first + [1] * (n - first) + [0] * (len(mask) - n)
+            found.append((*ids[:n].tolist(), int(label)))
+    wanted = []
+    for number in range(len(corpus)):
+        shard = corpus.shard(number)
+        for a0, a1, b0, b1, label in zip(*draw_pairs(shard, objective, 28, (0, 0, 1, number)), strict=True):
+            tail = [*shard.ids[b0:b1].tolist(), special["sep"]] if b1 > b0 else []
+            wanted.append((special["cls"], *shard.ids[a0:a1].tolist(), special["sep"], *tail, int(label)))
+    assert len(corpus) > 2 and sorted(found) == sorted(wanted)
+
+
+def test_batches_are_a_function_of_seed_and_epoch(corpus):
+    def told(**options):
+        return msgspec.json.encode([[a.tolist() for a in batch] for batch in batches(corpus, **options)])
+
+    assert told() == told()
+    assert len({told(), told(seed=1), told(epoch=1), told(seed=1, epoch=1)}) == 4
+
+
+def test_about_the_wanted_share_is_masked_and_little_is_padding(corpus):
+    spec = PretrainSpec(sentence_objective="sop", masking="piece")
+    found = [b for epoch in range(5) for b in batches(corpus, spec, epoch=epoch)]
+    texts = [int(n) - (2 if label == NO_LABEL else 3) for b in found for n, label in zip(b.mask.sum(1), b.pair_labels)]
+    assert sum(len(b.positions) for b in found) == sum(max(1, round(0.15 * n)) for n in texts)
+    assert 1 - sum(b.mask.sum() for b in found) / sum(b.mask.size for b in found) < 0.15

@@ -1,0 +1,45 @@
+"""A text that can be learnt, and recipes small enough to learn it in a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from halbert.data.corpus import Corpus, build_corpus
+from halbert.model import Model
+from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
+from tests import tiny
+
+# Every word says what stands beside it.
+CHAINS = ["the cat sat on a mat .", "wa dog eat 1 2 !", "wanted un want runn world ?"]
+DOCUMENTS = [[CHAINS[(i + k) % 3] for k in range(6)] for i in range(12)]
+
+ENCODER = {
+    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 32,
+    "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
+
+
+def corpus(folder: Path, **options: Any) -> Corpus:
+    return build_corpus(DOCUMENTS, tiny.tokenizer(), folder, **options)
+
+
+def recipe(corpus: Corpus | None = None, **changes: Any) -> PretrainRecipe:
+    fields: dict[str, Any] = {
+        "corpus": str(corpus.folder) if corpus else "", "encoder": ENCODER, "steps": 4, "warmup_steps": 1, "length": 32,
+        "batch_tokens": 256, "learning_rate": 1e-2, "precision": "fp32", **changes,
+    }  # fmt: skip
+    return PretrainRecipe(**fields)
+
+
+def tuning(**changes: Any) -> FinetuneRecipe:
+    fields: dict[str, Any] = {
+        "epochs": 1, "learning_rate": 5e-3, "batch_size": 8, "length": 16, "precision": "fp32", **changes
+    }  # fmt: skip
+    return FinetuneRecipe(**fields)
+
+
+def weights(model: Model) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}

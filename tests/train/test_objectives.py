@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from halbert.data.batches import PretrainBatch, Rows
+from halbert.data.pairs import NO_LABEL
+from halbert.model import Model
+from halbert.train.objectives import LabelledBatch, label_loss, pretraining_loss
+from tests import tiny
+
+V = 997
+MLM, PAIR = tiny.HEADS["mlm"], tiny.HEADS["pair"]
+DRY = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout_prob": 0.0}
+SHAPES = {"bert": {}, "albert": tiny.ALBERT}
+
+
+def model(shape="bert", heads=None, seed=0, **changes) -> Model:
+    spec = tiny.encoder(vocab_size=V, **DRY, **SHAPES[shape], **changes)
+    return Model(spec, heads or {"mlm": MLM, "pair": PAIR}).initialize(seed)
+
+
+def batch(rows=6, width=23, seed=0) -> PretrainBatch:
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(5, V, (rows, width))
+    mask = (np.arange(width) < rng.integers(9, width + 1, rows)[:, None]).astype(np.int64)
+    segments = (np.arange(width) >= rng.integers(3, 9, rows)[:, None]).astype(np.int64) * mask
+    positions = np.flatnonzero((rng.random((rows, width)) < 0.15) & (mask == 1))
+    labels = ids.reshape(-1)[positions].copy()
+    ids.reshape(-1)[positions] = 4
+    return PretrainBatch(ids * mask, mask, segments, positions, labels, rng.integers(-1, 2, rows))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_loss_at_masked_positions_is_the_loss_of_all_logits_there(shape):
+    net, made = model(shape, initializer_range=0.2), batch()
+    loss = pretraining_loss(net, made)
+    ids, mask, segments = (torch.from_numpy(array) for array in made[:3])
+    output = net(ids, mask, segments)
+    everywhere = torch.full(ids.shape, -100)
+    everywhere.view(-1)[torch.from_numpy(made.positions)] = torch.from_numpy(made.labels)
+    logits = net.answer("mlm", output)
+    assert logits.shape == (*ids.shape, V)
+    masked = functional.cross_entropy(logits.transpose(1, 2), everywhere)  # -100: not counted
+    torch.testing.assert_close(loss.parts["masked_loss"], masked.detach())
+    right = (logits.argmax(-1) == everywhere)[everywhere >= 0].float().mean()
+    torch.testing.assert_close(loss.parts["masked_accuracy"], right)
+
+    known = made.pair_labels != NO_LABEL
+    assert 0 < known.sum() < len(known)
+    probabilities = net.answer("pair", output).softmax(-1).detach().numpy()[known]
+    truth = made.pair_labels[known]
+    pair = -np.log(probabilities[np.arange(len(truth)), truth]).mean()
+    assert float(loss.parts["pair_loss"]) == pytest.approx(pair, rel=1e-5)
+    assert float(loss.parts["pair_accuracy"]) == pytest.approx((probabilities.argmax(1) == truth).mean())
+    assert float(loss.total.detach()) == pytest.approx(float(masked.detach()) + pair, rel=1e-5)
+
+    # And the same gradients.
+    loss.total.backward()
+    ours = {name: p.grad.clone() for name, p in net.named_parameters()}
+    net.zero_grad()
+    output = net(ids, mask, segments)
+    whole = functional.cross_entropy(net.answer("mlm", output).transpose(1, 2), everywhere)
+    whole = whole + functional.cross_entropy(
+        net.answer("pair", output), torch.from_numpy(made.pair_labels), ignore_index=-1
+    )
+    whole.backward()
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(ours[name], p.grad, atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_without_a_pair_there_is_no_pair_loss():
+    alone = pretraining_loss(model(heads={"mlm": MLM}, pooler="none"), batch())
+    unlabelled = batch()._replace(pair_labels=np.full(6, NO_LABEL))
+    for loss in (alone, pretraining_loss(model(), unlabelled)):
+        assert set(loss.parts) == {"masked_loss", "masked_accuracy"}
+        assert float(loss.total.detach()) == float(loss.parts["masked_loss"])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("std", [0.02, 0.1])
+def test_loss_at_initialisation(shape, std):
+    """FACTS 5.3: ln V + 0.7737 s² D / 2 with truncated normal weights, D the width before the vocabulary; ln 2 for pairs."""
+    losses = []
+    for seed in range(3):
+        net = model(shape, seed=seed, initializer_range=std).eval()
+        with torch.no_grad():
+            losses.append(pretraining_loss(net, batch(160, 37, seed)))
+    masked, pair = (np.mean([float(loss.parts[part]) for loss in losses]) for part in ("masked_loss", "pair_loss"))
+    spread = 0.7737 * std**2 * net.spec.embedding_size / 2
+    assert masked == pytest.approx(math.log(V) + spread, abs=0.03)
+    assert pair == pytest.approx(math.log(2), abs=0.03)
+    assert np.mean([float(loss.total) for loss in losses]) == pytest.approx(
+        math.log(V) + spread + math.log(2), abs=0.05
+    )
+
+
+def test_labels():
+    net = model(heads={"label": tiny.HEADS["label"]}, initializer_range=0.2)
+    made = batch()
+    rows, classes = Rows(made.ids, made.mask, made.segments), torch.tensor([0, 2, 1, 1, 0, 2])
+    loss = label_loss(net, LabelledBatch(rows, classes))
+    logits = net.answer("label", net(*(torch.from_numpy(array) for array in rows)))
+    expected = -logits.log_softmax(-1)[torch.arange(6), classes].mean()
+    torch.testing.assert_close(loss.total, expected)
+    assert float(loss.parts["loss"]) == float(loss.total.detach())
+    assert float(loss.parts["accuracy"]) == pytest.approx(float((logits.argmax(-1) == classes).float().mean()))
+    loss.total.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.heads.parameters())

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from halbert.data.corpus import build_corpus
+from halbert.errors import InputError
+from halbert.train.warmstart import SPREAD, WINDOW, neighbour_counts, piece_embeddings
+from tests import tiny
+from tests.data.made import DOCUMENTS, words
+
+SPEECHES = [tiny.SPEECH, DOCUMENTS[0] + DOCUMENTS[3]]
+
+
+def slow_counts(documents, tokenizer):
+    counts = np.zeros((tokenizer.vocab_size, tokenizer.vocab_size))
+    for document in documents:
+        ids = [piece.id for paragraph in document for piece in tokenizer.pieces(paragraph)]
+        for i, a in enumerate(ids):
+            for j, b in enumerate(ids):
+                if 0 < abs(i - j) <= WINDOW:
+                    counts[a, b] += 1 / abs(i - j)
+    return counts
+
+
+@pytest.mark.parametrize("shard_tokens", [1 << 24, 60])
+def test_counts_are_those_of_two_loops(tmp_path, shard_tokens):
+    corpus = build_corpus(DOCUMENTS, words(), tmp_path / "c", shard_tokens=shard_tokens)
+    assert (len(corpus) > 2) == (shard_tokens == 60)
+    counts = neighbour_counts(corpus).toarray()
+    np.testing.assert_allclose(counts, slow_counts(DOCUMENTS, words()), rtol=1e-12)
+    np.testing.assert_allclose(counts, counts.T, rtol=1e-12)
+    assert WINDOW == 5
+
+
+def test_neighbours_in_different_documents_are_not_counted(tmp_path):
+    documents = [["the cat sat"], ["dog eat"], ["un"], ["want 1 2"]]
+    tokenizer = tiny.tokenizer()
+    together = build_corpus(documents, tokenizer, tmp_path / "c")
+    assert len(together) == 1
+    counts = neighbour_counts(together).toarray()
+    number = {word: tokenizer.vocab.index(word) for document in documents for word in document[0].split()}
+    home = {word: d for d, document in enumerate(documents) for word in document[0].split()}
+    for a in number:
+        for b in number:
+            assert (counts[number[a], number[b]] > 0) == (a != b and home[a] == home[b]), (a, b)
+    assert counts[number["the"], number["sat"]] == 0.5
+    # In one document all would be neighbours.
+    joined = build_corpus([[" ".join(d[0] for d in documents)]], tokenizer, tmp_path / "one")
+    assert neighbour_counts(joined).toarray()[number["sat"], number["dog"]] == 1
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return build_corpus(SPEECHES, words(), tmp_path_factory.mktemp("warm") / "c")
+
+
+@pytest.mark.parametrize("width", [4, 16])
+def test_the_table(corpus, width):
+    table = piece_embeddings(corpus, width, 3)
+    assert table.shape == (200, width) and table.dtype == np.float32 and np.isfinite(table).all()
+    np.testing.assert_allclose(table.mean(0), 0, atol=1e-7)
+    assert table.std() == pytest.approx(SPREAD, rel=1e-4) and SPREAD == 0.05
+    np.testing.assert_array_equal(table, piece_embeddings(corpus, width, 3))
+    # The seed only starts the search for one and the same decomposition.
+    np.testing.assert_allclose(table, piece_embeddings(corpus, width, 4), atol=1e-4)
+
+
+def test_pieces_that_never_occur_share_one_row(corpus):
+    seen = np.unique(corpus.shard(0).ids)
+    unseen = np.setdiff1d(np.arange(200), seen)
+    assert {0, 2, 3, 4} < set(unseen.tolist())  # the special ones but the unknown piece
+    table = piece_embeddings(corpus, 8, 0)
+    np.testing.assert_allclose(table[unseen], np.broadcast_to(table[0], (len(unseen), 8)), atol=1e-7)
+    assert table[seen].std(0).min() > 1e-3
+
+
+def test_the_table_is_the_decomposition_numpy_finds(corpus):
+    counts = slow_counts(SPEECHES, words())
+    piece = counts.sum(1) / counts.sum()
+    context = piece**0.75 / (piece**0.75).sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pmi = np.log(counts / counts.sum() / np.outer(piece, context))
+    pmi[~np.isfinite(pmi) | (pmi < 0)] = 0
+    left, values, _ = np.linalg.svd(pmi)
+    expected = left[:, :6] * np.sqrt(values[:6])
+    expected *= np.sign(expected[np.abs(expected).argmax(0), range(6)])
+    expected -= expected.mean(0)
+    np.testing.assert_allclose(piece_embeddings(corpus, 6, 0), expected * (0.05 / expected.std()), atol=1e-5)
+
+
+def test_too_little_text(tmp_path):
+    lonely = build_corpus([["cat"], ["dog"]], tiny.tokenizer(), tmp_path / "c")
+    with pytest.raises(InputError, match="too little text, or too few pieces, for a pmi-svd start of width 2"):
+        piece_embeddings(lonely, 2, 0)
+    fine = build_corpus([tiny.SPEECH], tiny.tokenizer(), tmp_path / "d")
+    with pytest.raises(InputError, match="too few pieces"):
+        piece_embeddings(fine, tiny.tokenizer().vocab_size, 0)
