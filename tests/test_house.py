@@ -37,14 +37,18 @@ def test_every_test_file_contributes_cases():
             empty.append(relative(file))
         parents = [file.parent, *file.parent.parents]
         for folder in parents[: parents.index(TESTS) + 1]:
-            assert (folder / "__init__.py").exists(), f"{relative(folder)} is no package: equal file names would collide"
+            assert (folder / "__init__.py").exists(), (
+                f"{relative(folder)} is no package: equal file names would collide"
+            )
     assert empty == []
 
 
 def test_what_looks_like_a_test_is_named_as_one():
     """Functions called test_… outside test_*.py files are never collected; nor are misspelt ones inside."""
     for file in sorted(TESTS.rglob("*.py")):
-        names = [node.name for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)]
+        names = [
+            node.name for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)
+        ]
         if not file.name.startswith("test_"):
             assert not [name for name in names if name.startswith("test")], relative(file)
         assert not [name for name in names if re.match(r"(tests?[A-Z]|tets|tset|etst|tes_)", name)], relative(file)
@@ -86,7 +90,11 @@ def family_tests(path: Path) -> list[int]:
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             constants = {c.value for side in sides for c in ast.walk(side) if isinstance(c, ast.Constant)}
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("startswith", "endswith"):
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("startswith", "endswith")
+        ):
             constants = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
         elif isinstance(node, ast.MatchValue):
             constants = {c.value for c in ast.walk(node.value) if isinstance(c, ast.Constant)}

@@ -60,7 +60,9 @@ def test_version(halbert):
 HEAVY = ("torch", "openvino", "numpy", "transformers", "sklearn", "pyarrow")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "bert-base-uncased"], ["diff", "bert-tiny", "bert-mini"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["inspect", "bert-base-uncased"], ["diff", "bert-tiny", "bert-mini"]]
+)
 def test_what_is_never_imported(arguments):
     program = (
         "import json, sys\nfrom halbert.cli.main import run\n"

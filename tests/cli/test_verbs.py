@@ -100,13 +100,17 @@ def test_tokenize(halbert, world):
 def test_tokenize_pairs(halbert, world):
     (pair,) = lines_of(halbert("tokenize", world / "model", "the cat", "a dog", "--pair", "--json"))
     assert pair["segments"] == [0, 0, 0, 0, 1, 1, 1]
-    found = lines_of(halbert("tokenize", world / "model", "--input", world / "pairs.csv", "--json", "--max-length", "5"))
+    found = lines_of(
+        halbert("tokenize", world / "model", "--input", world / "pairs.csv", "--json", "--max-length", "5")
+    )
     assert [len(row["ids"]) for row in found] == [5, 5] and found[0]["segments"] == [0, 0, 0, 1, 1]
 
 
 def test_tokenize_standard_input(halbert, world):
     # Only \n ends a line; an empty line is an empty text; the last line needs no end.
-    found = lines_of(halbert("tokenize", world / "model", "--input", "-", "--json", stdin="cat\n\ncat\u2028a 1\ndog".encode()))
+    found = lines_of(
+        halbert("tokenize", world / "model", "--input", "-", "--json", stdin="cat\n\ncat\u2028a 1\ndog".encode())
+    )
     assert [row["tokens"][1:-1] for row in found] == [["cat"], [], ["cat", "a", "1"], ["dog"]]
     assert lines_of(halbert("tokenize", world / "model", "--input", "-", "--json", stdin=b"")) == []
 
@@ -129,7 +133,9 @@ def test_embed(halbert, world, tmp_path, backend):
 
 def test_embed_says_what_it_cut(halbert, world, tmp_path):
     file = tmp_path / "v.npy"
-    done = ok(halbert("embed", world / "model", "the cat sat on", "the cat sat", "a", "--output", file, "--max-length", "5"))
+    done = ok(
+        halbert("embed", world / "model", "the cat sat on", "the cat sat", "a", "--output", file, "--max-length", "5")
+    )
     assert "1 texts were longer than 5 pieces and were cut" in done.err
     done = ok(halbert("embed", world / "model", "the cat sat", "--output", file, "--max-length", "5"))
     assert "longer than" not in done.err
@@ -151,7 +157,9 @@ def test_predict(halbert, world, tmp_path):
         assert math.isclose(sum(row["probabilities"].values()), 1, rel_tol=1e-9)
         assert row["label"] == max(row["probabilities"], key=row["probabilities"].get)
     file = tmp_path / "answers.jsonl"
-    done = ok(halbert("predict", world / "tuned", "the cat sat", "", "the want , wa", "--output", file, "--precision", "fp32"))
+    done = ok(
+        halbert("predict", world / "tuned", "the cat sat", "", "the want , wa", "--output", file, "--precision", "fp32")
+    )
     assert done.out == "" and [json.loads(line) for line in file.read_text().splitlines()] == found
 
 
@@ -168,7 +176,9 @@ def test_predict_standard_input(halbert, world):
 
 
 def test_fill(halbert, world):
-    told = json.loads(ok(halbert("fill", world / "model", "the [MASK] sat [MASK]", "--json", "--top", "3"), silent=True).out)
+    told = json.loads(
+        ok(halbert("fill", world / "model", "the [MASK] sat [MASK]", "--json", "--top", "3"), silent=True).out
+    )
     assert [len(answers) for answers in told] == [3, 3]
     vocabulary = tiny.tokenizer().vocab
     for answers in told:
@@ -244,7 +254,16 @@ def test_convert(halbert, world, tmp_path, dtype):
 
 
 def test_quiet_and_color_free(halbert, world, tmp_path):
-    command = ["finetune", world / "model", "--train", world / "rows.csv", "--dev", world / "dev.csv", "--set", "epochs=1"]
+    command = [
+        "finetune",
+        world / "model",
+        "--train",
+        world / "rows.csv",
+        "--dev",
+        world / "dev.csv",
+        "--set",
+        "epochs=1",
+    ]
     loud = ok(halbert(*command, "--out", tmp_path / "a"))
     assert "Fine-tuning a" in loud.err and loud.out == "" and "\x1b" not in loud.err
     quiet = ok(halbert(*command, "--out", tmp_path / "b", "--quiet"))

@@ -39,7 +39,10 @@ def results(names: tuple[str, ...] = ("bert", "albert", "third"), how: str = "ea
             (quantity("parameters", unit="parameters", statistic="exact", how=how), [1000.0 * (i + 1)]),
             (quantity("bytes_on_disk", unit="bytes", statistic="exact"), [4096.0]),
             (quantity("latency_32_p50"), [0.001 * (i + 1) + 1e-5 * k for k in range(20)]),
-            (quantity("throughput", unit="texts/s", better="higher"), [321.0 + 7 * ((k * (i + 2)) % 5) for k in range(9)]),
+            (
+                quantity("throughput", unit="texts/s", better="higher"),
+                [321.0 + 7 * ((k * (i + 2)) % 5) for k in range(9)],
+            ),
             (quantity("rows_accuracy", unit="share", statistic="mean", better="higher"), [0.5, 0.6 + i / 10, 0.7]),
             (quantity("masked_loss", unit="nats", statistic="mean"), [5.0 + i, 5.5 + i, 5.25 + i]),
         ):

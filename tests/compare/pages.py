@@ -40,8 +40,14 @@ def check_results(results: dict[str, Any]) -> None:
             assert np.isclose(m["value"], STATISTICS[m["statistic"]](np.array(m["samples"])), rtol=1e-12)
             assert m["low"] is m["high"] is None or m["low"] <= m["high"]
     for c in results["comparisons"]:
-        a, b = (next(m for m in results["measurements"] if (m["name"], m["subject"]) == (c["name"], c[s])) for s in "ab")
-        assert np.isclose(c["difference"], b["value"] - a["value"], rtol=1e-9, atol=1e-12) and c["better"] in (None, c["a"], c["b"])
+        a, b = (
+            next(m for m in results["measurements"] if (m["name"], m["subject"]) == (c["name"], c[s])) for s in "ab"
+        )
+        assert np.isclose(c["difference"], b["value"] - a["value"], rtol=1e-9, atol=1e-12) and c["better"] in (
+            None,
+            c["a"],
+            c["b"],
+        )
     for s in results["verdict"]["sentences"]:
         assert any((c["name"], c["a"], c["b"]) == (s["quantity"], s["a"], s["b"]) for c in results["comparisons"])
     assert set(results["verdict"]["headline"]) <= {s["text"] for s in results["verdict"]["sentences"]}
@@ -89,6 +95,8 @@ def expected_cell(m: dict[str, Any]) -> list[str]:
         return ["not measured", m["why"]]
     if m["statistic"] == "exact":
         return [show(m["value"], m["unit"]), "exact"]
+    if m["low"] is None:
+        return [show(m["value"], m["unit"]), "one run, no interval"]
     return [show(m["value"], m["unit"]), f"{show(m['low'], m['unit'])} to {show(m['high'], m['unit'])}"]
 
 
@@ -112,7 +120,9 @@ def check_page(text: str, results: dict[str, Any]) -> None:
     for wanted in (results["machine"]["processor"], results["created"], results["command"], *results["notes"]):
         assert words(wanted) in shown, wanted
 
-    assert not [tag for tag, _ in page.tags if tag in ("script", "iframe", "object", "embed", "link", "img", "base", "form")]
+    assert not [
+        tag for tag, _ in page.tags if tag in ("script", "iframe", "object", "embed", "link", "img", "base", "form")
+    ]
     ids = {attrs["id"] for _, attrs in page.tags if attrs.get("id")}
     for tag, attrs in page.tags:
         assert not [name for name in attrs if name.startswith("on")]
@@ -133,7 +143,9 @@ def check_markdown(text: str, results: dict[str, Any]) -> None:
         cell = row.split("|")[2 + names.index(m["subject"])]
         value, interval = expected_cell(m)
         assert value in cell and f"({interval})" in cell
-        assert any(line.startswith(f"- {m['title']}: ") and m["how"] in line and f"`{m['command']}`" in line for line in lines)
+        assert any(
+            line.startswith(f"- {m['title']}: ") and m["how"] in line and f"`{m['command']}`" in line for line in lines
+        )
     for sentence in [*results["verdict"]["headline"], *(s["text"] for s in results["verdict"]["sentences"])]:
         assert sentence in text
     for table_row in (line for line in lines if line.startswith("|")):

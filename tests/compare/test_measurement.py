@@ -123,7 +123,11 @@ def test_judged_examples(monkeypatch):
 @pytest.mark.parametrize(("better", "winner"), [("lower", "a"), ("higher", "b"), ("neither", None)])
 @pytest.mark.parametrize("statistic", ["exact", "p50"])
 def test_direction_of_better(better, winner, statistic):
-    x, y = ([1.0] * 9, [2.0] * 9) if statistic == "exact" else ([1.0 + k / 100 for k in range(9)], [2.0 + k / 90 for k in range(9)])
+    x, y = (
+        ([1.0] * 9, [2.0] * 9)
+        if statistic == "exact"
+        else ([1.0 + k / 100 for k in range(9)], [2.0 + k / 90 for k in range(9)])
+    )
     (c,) = compare_all(
         [taken("a", x, better=better, statistic=statistic), taken("b", y, better=better, statistic=statistic)],
         lambda a, b: [f"{a} and {b}"], ALWAYS,
@@ -133,7 +137,9 @@ def test_direction_of_better(better, winner, statistic):
 
 
 def test_exact_comparisons():
-    (c,) = compare_all([taken("a", [3.0], statistic="exact"), taken("b", [3.0], statistic="exact")], NEVER_EQUAL, ALWAYS)
+    (c,) = compare_all(
+        [taken("a", [3.0], statistic="exact"), taken("b", [3.0], statistic="exact")], NEVER_EQUAL, ALWAYS
+    )
     assert (c.difference, c.low, c.high, c.significant, c.better) == (0, 0, 0, False, None)
 
 
@@ -152,5 +158,7 @@ def test_the_error_is_shared_among_all_comparisons():
 
 def test_every_pair_of_every_quantity_once():
     measurements = [taken(s, [1.0, 2.0], name=n) for n in ("x", "y") for s in "abc"]
-    made = [(c.name, c.a, c.b) for c in compare_all(measurements, NEVER_EQUAL, lambda name, a, b: (name, b) != ("y", "c"))]
+    made = [
+        (c.name, c.a, c.b) for c in compare_all(measurements, NEVER_EQUAL, lambda name, a, b: (name, b) != ("y", "c"))
+    ]
     assert made == [("x", "a", "b"), ("x", "a", "c"), ("x", "b", "c"), ("y", "a", "b")]

@@ -34,7 +34,11 @@ def browser():
 
 @pytest.fixture(scope="module", params=["plain", "hostile"])
 def file(request, tmp_path_factory):
-    names = ("bert", "albert", "third") if request.param == "plain" else ("<script>document.title='hit'</script>", LONG, "c")
+    names = (
+        ("bert", "albert", "third")
+        if request.param == "plain"
+        else ("<script>document.title='hit'</script>", LONG, "c")
+    )
     told = results(names)
     folder = tmp_path_factory.mktemp("page")
     (folder / "results.json").write_text(json.dumps(told))
@@ -70,7 +74,9 @@ def test_the_page(browser, file, width, scheme):
         " > f.getBoundingClientRect().right + 1).length"
     )
     assert outside == 0
-    ink, paper = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
     light = [sum(map(int, colour[4:-1].split(","))) for colour in (ink, paper)]
     assert (light[0] < light[1]) == (scheme == "light") and abs(light[0] - light[1]) > 300
 

@@ -68,7 +68,12 @@ def test_who_is_best():
     assert not any(cell["best"] for cell in rows["bytes_on_disk"]["cells"].values())
     assert [rows["latency_32_p50"]["cells"][n]["share"] for n in NAMES][2] == 100
     lost = rows["masked_loss"]["cells"]["albert"]
-    assert (lost["value"], lost["interval"], lost["share"], lost["defined"]) == ("not measured", "no masked-piece head", 0, False)
+    assert (lost["value"], lost["interval"], lost["share"], lost["defined"]) == (
+        "not measured",
+        "no masked-piece head",
+        0,
+        False,
+    )
 
 
 def test_the_page_says_what_it_does_not_know(tmp_path):

@@ -160,7 +160,10 @@ def test_throughput_reports_texts_a_second(clock):
 
 
 def test_probes_of_real_models(tmp_path):
-    made = [subject("a", small.bundle().save(tmp_path / "a")), subject("b", small.bundle(**small.ALBERT).save(tmp_path / "b"), **small.ALBERT)]
+    made = [
+        subject("a", small.bundle().save(tmp_path / "a")),
+        subject("b", small.bundle(**small.ALBERT).save(tmp_path / "b"), **small.ALBERT),
+    ]
     size = {(m.name, m.subject): m.value for m in run_probe(SizeProbe(), made, "command")}
     for s in made:
         assert size["parameters", s.name] == s.bundle.spec.encoder.count_encoder()

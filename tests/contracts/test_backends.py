@@ -126,7 +126,9 @@ class TestContract:
 
     def test_the_same_batch_gives_the_same_bits(self, kind):
         backend = engine(kind, "bert")
-        np.testing.assert_array_equal(backend.forward(batch(), ["last"])["last"], backend.forward(batch(), ["last"])["last"])
+        np.testing.assert_array_equal(
+            backend.forward(batch(), ["last"])["last"], backend.forward(batch(), ["last"])["last"]
+        )
 
     def test_padding_decides_nothing(self, kind):
         backend = engine(kind, "bert")
@@ -148,7 +150,12 @@ class TestContract:
 
     @pytest.mark.parametrize(
         ("field", "value", "message"),
-        [("ids", 101, "piece 101"), ("ids", -1, "piece -1"), ("segments", 2, "segment 2"), ("segments", -1, "segment -1")],
+        [
+            ("ids", 101, "piece 101"),
+            ("ids", -1, "piece -1"),
+            ("segments", 2, "segment 2"),
+            ("segments", -1, "segment -1"),
+        ],
     )
     def test_outside_the_tables(self, kind, field, value, message):
         rows = batch()

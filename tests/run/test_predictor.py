@@ -15,7 +15,16 @@ from halbert.run.batching import in_batches
 from halbert.run.predictor import load
 from tests import small, tiny
 
-TEXTS = ["the cat sat on a mat .", "", "dog", "the cat sat on a mat .", "un ##want 世 界 é ! ? 1 2 " * 5, "cat cat", " ", "a"]
+TEXTS = [
+    "the cat sat on a mat .",
+    "",
+    "dog",
+    "the cat sat on a mat .",
+    "un ##want 世 界 é ! ? 1 2 " * 5,
+    "cat cat",
+    " ",
+    "a",
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +49,9 @@ def one_by_one(predictor, texts, pooling="mean"):
         encoding = predictor.bundle.tokenizer.encode(text, max_length=predictor.longest)
         rows = pad_rows([(encoding.ids, encoding.segments)], 0, multiple=1)
         found = predictor.backend.forward(rows, ["last", "pooled"])
-        vectors.append({"mean": found["last"][0].mean(0), "cls": found["last"][0][0], "pooler": found["pooled"][0]}[pooling])
+        vectors.append(
+            {"mean": found["last"][0].mean(0), "cls": found["last"][0][0], "pooler": found["pooled"][0]}[pooling]
+        )
     return np.stack(vectors)
 
 
@@ -220,7 +231,13 @@ def sentence_transformers_folder() -> Path:
     return Path(package.__file__).parent / "model"
 
 
-REAL = ["The cat sits on the mat.", "A man is playing a guitar.", "", "Überraschung! 東京は大きい都市です。", *tiny.SPEECH]
+REAL = [
+    "The cat sits on the mat.",
+    "A man is playing a guitar.",
+    "",
+    "Überraschung! 東京は大きい都市です。",
+    *tiny.SPEECH,
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,148 @@
+"""What pre-training hands over. That it learns, repeats itself and refuses is in ``test_training``."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from halbert.bundle import load_bundle
+from halbert.data.corpus import Corpus, build_corpus
+from halbert.errors import InputError
+from halbert.files import sha256
+from halbert.model import Model
+from halbert.model.arrays import model_of
+from halbert.spec import PretrainSpec
+from halbert.train.pretraining import all_batches, held_out_batches, masked_scores, pretrain, pretraining_heads
+from halbert.train.warmstart import piece_embeddings
+from tests import tiny
+from tests.train import made
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Corpus:
+    return made.corpus(tmp_path_factory.mktemp("text") / "toy", shard_tokens=200, inputs={"a.txt": "0" * 64})
+
+
+def folders_of_this_machine(*more: Path) -> list[str]:
+    return [str(place) for place in (Path.home(), Path.cwd(), *more) if len(place.parts) > 1]
+
+
+def test_provenance_says_what_was_done_but_not_where(corpus, tmp_path):
+    recipe = made.recipe(corpus, encoder=made.ENCODER | {"embedding_size": 8})
+    bundle = pretrain(recipe, tiny.tokenizer(), tmp_path / "deep" / "out")
+    found = load_bundle(tmp_path / "deep" / "out").provenance["training"]
+    assert (found["kind"], found["steps"], found["precision"]) == ("pretraining", 4, "fp32")
+    assert found["recipe"]["corpus"] == "toy" and found["recipe"]["encoder"]["embedding_size"] == 8
+    assert found["corpus"] == {"tokens": corpus.manifest.tokens, "note": "", "inputs": {"a.txt": "0" * 64}}
+    assert found["journal"][-1]["step"] == 4 and found["journal"] == bundle.provenance["training"]["journal"]
+    text = b"".join(file.read_bytes() for file in (tmp_path / "deep").rglob("*") if file.is_file()).decode("latin-1")
+    assert "toy" in text
+    for folder in folders_of_this_machine(tmp_path, corpus.folder.parent):
+        assert folder not in text
+
+
+def test_the_bundle_is_named_after_its_folder(corpus, tmp_path):
+    assert pretrain(made.recipe(corpus, steps=1), tiny.tokenizer(), tmp_path / "mine").name == "mine"
+    assert pretrain(made.recipe(corpus, steps=1), tiny.tokenizer(), name="other").name == "other"
+
+
+@pytest.mark.parametrize(
+    ("objective", "heads"), [("nsp", {"mlm", "pair"}), ("sop", {"mlm", "pair"}), ("none", {"mlm"})]
+)
+def test_heads_follow_the_objective(corpus, objective, heads):
+    bundle = pretrain(made.recipe(corpus, pretraining={"sentence_objective": objective}), tiny.tokenizer())
+    assert set(bundle.heads) == heads == set(pretraining_heads(PretrainSpec(sentence_objective=objective)))
+    assert bundle.spec.encoder.pooler == ("none" if objective == "none" else "tanh")
+    assert bundle.spec.pretraining.sentence_objective == objective
+    assert ("pair_loss" in bundle.provenance["training"]["journal"][-1]) == (objective != "none")
+    model_of(bundle.spec.encoder, bundle.heads, bundle.arrays)  # every tensor is there
+
+
+def test_a_warm_start_begins_at_the_table(corpus):
+    """With a learning rate of next to nothing the pieces stay where they began; the rest begins as ever."""
+    still = {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-12, "weight_decay": 0.0, "seed": 5}
+    warm, cold = (
+        pretrain(made.recipe(corpus, start=start, **still), tiny.tokenizer()) for start in ("pmi-svd", "random")
+    )
+    name = "encoder.embeddings.piece.weight"
+    np.testing.assert_allclose(warm.arrays[name], piece_embeddings(corpus, 16, 5), atol=1e-9)
+    assert np.abs(warm.arrays[name] - cold.arrays[name]).max() > 0.01
+    for other in warm.arrays.keys() - {name}:
+        np.testing.assert_allclose(warm.arrays[other], cold.arrays[other], atol=1e-9)
+    drawn = Model(cold.spec.encoder, cold.heads).initialize(5)
+    np.testing.assert_allclose(cold.arrays[name], drawn.encoder.embeddings.piece.weight.detach().numpy(), atol=1e-9)
+
+
+def test_batches_never_end_and_differ_between_epochs(corpus):
+    recipe, spec = made.recipe(corpus), PretrainSpec()
+    epochs = [list(pretrain_epoch(corpus, recipe, spec, epoch)) for epoch in range(3)]
+    wanted = [b for epoch in epochs for b in epoch]
+    found = list(itertools.islice(all_batches(corpus, tiny.tokenizer(), spec, recipe), len(wanted)))
+    for a, b in zip(found, wanted, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
+    first, second = epochs[0][0].ids, epochs[1][0].ids
+    assert first.shape != second.shape or (first != second).any()
+
+
+def pretrain_epoch(corpus, recipe, spec, epoch):
+    from halbert.data.batches import pretrain_batches
+
+    tokenizer = tiny.tokenizer()
+    return pretrain_batches(corpus, tokenizer, spec, recipe.length, recipe.batch_tokens, recipe.seed, epoch)
+
+
+def test_held_out_batches_are_one_fixed_draw(corpus):
+    a, b = (held_out_batches(corpus, tiny.tokenizer(), 24, 200, 7) for _ in range(2))
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x.ids, y.ids)
+        assert len(x.positions) and (x.pair_labels == -1).all() and not x.segments.any()
+
+
+@pytest.mark.parametrize("shape", [{}, {"embedding_size": 8, "num_hidden_groups": 1}])
+def test_masked_scores_are_those_of_all_logits(corpus, shape):
+    bundle = pretrain(made.recipe(corpus, encoder=made.ENCODER | shape, steps=8), tiny.tokenizer())
+    model = model_of(bundle.spec.encoder, bundle.heads, bundle.arrays).eval()
+    batches = held_out_batches(corpus, tiny.tokenizer(), 24, 200, 0)
+    scores = masked_scores(model, batches)
+    assert len(batches) == len(scores.losses) == len(scores.accuracies) > 1
+    for batch, loss, right, count in zip(batches, scores.losses, scores.accuracies, scores.counts, strict=True):
+        with torch.inference_mode():
+            logits = model.answer("mlm", model(*(torch.from_numpy(array) for array in batch[:3])))
+        at = logits.reshape(-1, logits.shape[-1])[torch.from_numpy(batch.positions)]
+        labels = torch.from_numpy(batch.labels)
+        assert count == len(labels)
+        assert loss == pytest.approx(float(functional.cross_entropy(at, labels)), rel=1e-5)
+        assert right == pytest.approx(float((at.argmax(-1) == labels).float().mean()))
+
+
+def test_masked_scores_that_are_no_numbers_are_refused(corpus):
+    bundle = tiny.bundle(heads={"mlm": tiny.HEADS["mlm"]})
+    arrays = bundle.arrays | {"heads.mlm.bias": np.full_like(bundle.arrays["heads.mlm.bias"], np.nan)}
+    batches = held_out_batches(corpus, tiny.tokenizer(), 24, 200, 0)
+    with pytest.raises(InputError, match="held-out text is not finite"):
+        masked_scores(model_of(bundle.spec.encoder, bundle.heads, arrays).eval(), batches)
+
+
+def test_a_saved_model_is_the_trained_one(corpus, tmp_path):
+    bundle = pretrain(made.recipe(corpus), tiny.tokenizer(), tmp_path / "a")
+    again = pretrain(made.recipe(corpus), tiny.tokenizer(), tmp_path / "b")
+    saved = load_bundle(tmp_path / "a")
+    assert saved.arrays.keys() == bundle.arrays.keys() and saved.spec == bundle.spec
+    for name, array in bundle.arrays.items():
+        np.testing.assert_array_equal(saved.arrays[name], array)
+    assert sha256(tmp_path / "a" / "model.safetensors") == sha256(tmp_path / "b" / "model.safetensors")
+    assert again.tokenizer.fingerprint == saved.tokenizer.fingerprint
+
+
+def test_text_of_which_nothing_can_be_masked_is_refused(tmp_path):
+    """A vocabulary may hold nothing but special tokens for a text: they are never hidden, and a loop would wait for ever."""
+    lonely = build_corpus([["the cat"]], tiny.tokenizer(), tmp_path / "c")
+    np.save(tmp_path / "c" / "ids-00000.npy", np.array([2, 3], np.uint16))
+    with pytest.raises(InputError, match="holds nothing that could be masked"):
+        pretrain(made.recipe(lonely), tiny.tokenizer())
