@@ -202,7 +202,7 @@ def test_a_field_that_changes_the_answer(base, engine, field):
     assert isinstance(base[engine], dict)
     assert not same(base[engine], found), f"{engine} ignores {field}"
     if field in ("vocab_size", "max_position_embeddings", "type_vocab_size"):
-        assert isinstance(found, str) and "none of this model's" in found or "does not fit" in found
+        assert (isinstance(found, str) and "none of this model's" in found) or "does not fit" in found
 
 
 @pytest.mark.parametrize("engine", CAREFUL)
