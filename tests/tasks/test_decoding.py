@@ -50,5 +50,5 @@ def test_what_is_not_finite_names_its_text(bad):
     values, rows = np.zeros((3, 2, 2), np.float32), np.array([7, 3, 5])
     check_finite(values, rows, "last")
     values[1, 1, 0] = bad
-    with pytest.raises(HalbertError, match="^text 3: the model's last is not finite"):
+    with pytest.raises(HalbertError, match=r"^text 3: the model's last is not finite"):
         check_finite(values, rows, "last")
