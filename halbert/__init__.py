@@ -19,7 +19,7 @@ _WHERE = {
     "PretrainSpec": "halbert.spec",
     "TextSpec": "halbert.spec",
     "Tokenizer": "halbert.text",
-    "compare": "halbert.compare.audit",
+    "compare": "halbert.compare",
     "difference": "halbert.spec",
     "evaluate": "halbert.run.evaluation",
     "finetune": "halbert.train.finetuning",

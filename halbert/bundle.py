@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from halbert import presets
-from halbert.errors import InputError, SpecError, WeightsError, nearest
+from halbert.errors import InputError, SpecError, nearest
 from halbert.files import read_json, sha256, whole_folder, write_bytes, write_json
 from halbert.heads import HeadSpec
 from halbert.spec import ModelSpec, TextSpec, encoder_total, from_dict
@@ -309,5 +309,3 @@ def resolve_bundle(model: str) -> Bundle:
 
     return load_bundle(hub.fetch(model)).replace(name=model)
 
-
-__all__ = ["Bundle", "WeightsError", "load_bundle", "random_bundle", "resolve_bundle", "resolve_spec"]

@@ -37,7 +37,7 @@ RECIPE = PretrainRecipe(
              "max_position_embeddings": 32, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     pretraining={"sentence_objective": "sop"},
 )  # fmt: skip
-TUNING = FinetuneRecipe(epochs=24, batch_size=16, learning_rate=1e-2, length=16, precision="fp32")
+TUNING = FinetuneRecipe(epochs=12, batch_size=16, learning_rate=5e-3, length=16, precision="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -166,25 +166,30 @@ def test_precision():
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     place = tmp_path_factory.mktemp("files")
-    small.write_csv(place / "train.csv", small.rows(180))
+    around = [(before, after) for before in ("", "1 a", "2") for after in ("", "the .")]
+    small.write_csv(
+        place / "train.csv", [(f"{b} {text} {a}", label) for b, a in around for text, label in small.rows(54)]
+    )
     small.write_csv(place / "dev.csv", [(f"2 {text} on", label) for text, label in small.rows(60)])
     return place
 
 
 @pytest.mark.parametrize("design", ["bert", "albert", "without a pooler"])
 def test_a_classifier_learns(files, tmp_path, design):
-    changes = {"bert": {}, "albert": small.ALBERT, "without a pooler": {"pooler": "none"}}[design]
+    albert = {**small.ALBERT, "embedding_size": 16}
+    changes = {"bert": {}, "albert": albert, "without a pooler": {"pooler": "none"}}[design]
+    changes = {"hidden_size": 32, "embedding_size": 32, "intermediate_size": 48, **changes}
     start = small.bundle(("mlm",) if design == "without a pooler" else ("mlm", "pair"), **changes)
     (run,) = finetune(start, train=files / "train.csv", dev=files / "dev.csv", out=tmp_path / "out", recipe=TUNING)
     assert run.scores["accuracy"].value > 0.9 and run.scores["macro_f1"].value > 0.9
-    assert run.cut == 0 and run.summary["steps"] == 24 * 12
+    assert run.cut == 0 and run.summary["steps"] == 12 * 21
     saved = load_bundle(tmp_path / "out")
     assert (saved.heads["label"].labels, set(saved.heads)) == (("red", "green", "blue"), {"label"})
     # The saved model scores the same through the other engine.
     again = evaluate(load(saved, precision="fp32"), files / "dev.csv", TUNING.length)
     assert again["metrics"]["accuracy"]["value"] == pytest.approx(run.scores["accuracy"].value, abs=1 / 60 + 1e-9)
     training = saved.provenance["training"]
-    assert (training["kind"], training["task"], training["examples"]) == ("finetuning", "classify", 180)
+    assert (training["kind"], training["task"], training["examples"]) == ("finetuning", "classify", 324)
     assert training["dev"]["accuracy"]["value"] == run.scores["accuracy"].value
 
 
