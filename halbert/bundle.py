@@ -308,4 +308,3 @@ def resolve_bundle(model: str) -> Bundle:
     from halbert.weights import hub
 
     return load_bundle(hub.fetch(model)).replace(name=model)
-

@@ -77,6 +77,7 @@ def run(
             seeds=seeds,
             precision=precision.value,
             probes=probes,
+            threads=threads,
             overwrite=overwrite,
             progress=bars,
         )

@@ -38,6 +38,7 @@ from halbert.version import __version__
 
 SCHEMA = "halbert-results-1"
 PROBES = ("size", "memory", "latency", "throughput", "masked", "finetuning")
+TEXTS = 512  # held-out texts for throughput and masked pieces
 RANDOM_NOTE = (
     "The weights are random: sizes and speeds are those of the real shapes, and nothing here says anything about quality. "
     "Texts are cut by a stand-in vocabulary of the same size, the same for models of equal text rules."
@@ -155,24 +156,61 @@ def compare(
     texts = [e.text for t in loaded_tasks for e in t.test] or _documentation_texts()
     with whole_folder(out, overwrite) as folder:
         subjects = open_subjects(models, folder / "models", random_weights)
-        command = "halbert audit " + " ".join(
-            [*map(shlex.quote, map(str, models)), *(f"--task {k} --data {shlex.quote(str(d))}" for k, d in zip(tasks, data)),
-             *(f"--test {shlex.quote(str(t))}" for t in test),
-             *([] if random_weights is None else [f"--random-weights {random_weights}"]), f"--seeds {seeds} --precision {precision}"]
-        )  # fmt: skip
+        recipe = recipe or FinetuneRecipe()
+        command = command_for(
+            models,
+            tasks,
+            data,
+            test,
+            seeds=seeds,
+            precision=precision,
+            threads=threads,
+            recipe=recipe,
+            random_weights=random_weights,
+        )
         plan = Plan(
-            subjects=subjects, tasks=loaded_tasks, texts=texts[:512], precision=precision, seeds=seeds, threads=threads,
+            subjects=subjects, tasks=loaded_tasks, texts=texts[:TEXTS], precision=precision, seeds=seeds, threads=threads,
             notes=[] if random_weights is None else [RANDOM_NOTE],
             texts_from=", ".join(t.where for t in loaded_tasks) or "installed packages' documentation",
-            command=command, probes=tuple(probes), recipe=recipe or FinetuneRecipe(),
+            command=command, probes=tuple(probes), recipe=recipe,
         )  # fmt: skip
         return run_plan(plan, folder, progress or Silent())
+
+
+def command_for(
+    models: Sequence[str],
+    tasks: Sequence[str],
+    data: Sequence[str | os.PathLike[str]],
+    test: Sequence[str | os.PathLike[str]],
+    *,
+    seeds: int,
+    precision: str,
+    threads: int | None,
+    recipe: FinetuneRecipe,
+    random_weights: int | None = None,
+) -> str:
+    """The command line that measures the same again."""
+    words = ["halbert", "audit", *map(str, models)]
+    for kind, file in zip(tasks, data, strict=True):
+        words += ["--task", kind, "--data", str(file)]
+    for file in test:
+        words += ["--test", str(file)]
+    words += ["--seeds", str(seeds), "--precision", precision]
+    if threads is not None:
+        words += ["--threads", str(threads)]
+    if random_weights is not None:
+        words += ["--random-weights", str(random_weights)]
+    usual = msgspec.to_builtins(FinetuneRecipe())
+    for field, value in msgspec.to_builtins(recipe).items():
+        if value != usual[field]:
+            words += ["--set", f"{field}={value}"]
+    return shlex.join(words)
 
 
 def _documentation_texts() -> list[str]:
     from halbert.data.documentation import read_library, split_of
 
-    return [p.text for p in read_library("numpy") if split_of(p) == "test"][:512]
+    return [p.text for p in read_library("numpy") if split_of(p) == "test"][:TEXTS]
 
 
 def open_subjects(models: Sequence[str], spare: Path, random_weights: int | None = None) -> list[Subject]:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from halbert.bundle import Bundle
-from halbert.compare.audit import PROBES, Plan, Progress, Silent, TaskData, run_plan
+from halbert.compare.audit import PROBES, TEXTS, Plan, Progress, Silent, TaskData, command_for, run_plan
 from halbert.compare.subject import Subject
 from halbert.data.corpus import build_corpus
 from halbert.data.documentation import LIBRARIES, Paragraph, read_documentation, split_of, versions, which_library
@@ -75,6 +74,7 @@ def default_audit(
     seconds: float = 90.0,
     seeds: int = 3,
     precision: str = "auto",
+    threads: int | None = None,
     probes: Sequence[str] = PROBES,
     libraries: tuple[str, ...] = LIBRARIES,
     overwrite: bool = False,
@@ -107,16 +107,17 @@ def default_audit(
             subjects.append(
                 Subject(name=name, bundle=bundle.replace(folder=place), folder=place, description=description)
             )
-        held_out = [p.text for p in paragraphs if split_of(p) == "test"]
-        chosen = np.random.default_rng(0).permutation(len(held_out))[:512]
-        where = f"{Path(out).name}/data/which-library"
+        # The redo command names files of this folder; everything measured is in them.
+        home = Path(out).name
+        command = command_for(
+            [f"{home}/models/{s.name}" for s in subjects], ["classify"], [f"{home}/data/which-library-train.csv"],
+            [f"{home}/data/which-library-test.csv"], seeds=seeds, precision=precision, threads=threads, recipe=FINETUNING,
+        )  # fmt: skip
+        where = "package documentation"
         plan = Plan(
-            subjects=subjects,
-            tasks=[TaskData(name="which-library", where="package documentation", train=task["train"], test=task["test"])],
-            texts=[held_out[i] for i in chosen], texts_from="package documentation", probes=tuple(probes),
-            command=" ".join(["halbert audit", *(f"{Path(out).name}/models/{s.name}" for s in subjects),
-                              f"--task classify --data {where}-train.csv --test {where}-test.csv"]),
-            notes=_notes(subjects), seeds=seeds, precision=precision, recipe=FINETUNING,
+            subjects=subjects, tasks=[TaskData(name="which-library", where=where, train=task["train"], test=task["test"])],
+            texts=[e.text for e in task["test"]][:TEXTS], texts_from=where, probes=tuple(probes), command=command,
+            notes=_notes(subjects), seeds=seeds, precision=precision, threads=threads, recipe=FINETUNING,
         )  # fmt: skip
         return run_plan(plan, folder, progress)
 

@@ -71,6 +71,7 @@ def test_the_task_is_balanced_and_no_module_is_in_two_splits(paragraphs, task):
     for split, rows in task.items():
         counts = Counter(e.label for e in rows)
         assert len(counts) >= 2 and len(set(counts.values())) == 1
+        assert len(rows) <= {"train": 300, "dev": 60, "test": 120}[split]
         assert {split_of(by_text[e.text]) for e in rows} == {split}
         assert {by_text[e.text].library for e in rows} == set(counts)
         modules[split] = {(by_text[e.text].library, by_text[e.text].module) for e in rows}
@@ -78,6 +79,20 @@ def test_the_task_is_balanced_and_no_module_is_in_two_splits(paragraphs, task):
         assert sum(a.label != b.label for a, b in itertools.pairwise(rows)) > len(rows) / 3
     assert not modules["train"] & modules["dev"] | modules["train"] & modules["test"] | modules["dev"] & modules["test"]
     assert max(Counter(e.text.casefold() for rows in task.values() for e in rows).values()) == 1
+
+
+def test_the_smallest_library_sets_the_size_of_each_class():
+    made = [Paragraph("a", str(i), f"many {i}") for i in range(3000)]
+    made += [Paragraph("b", str(i), f"some {i}") for i in range(400)]
+    made += [Paragraph("c", str(i), f"few {i}") for i in range(60)]  # less than 20 to a split: left out
+    own = Counter(split_of(p) for p in made if p.library == "b")
+    found = {split: Counter(e.label for e in rows) for split, rows in which_library(made, classes=3, train=900).items()}
+    assert found == {
+        "train": {"a": 300, "b": 300},
+        "dev": {"a": own["dev"], "b": own["dev"]},
+        "test": {"a": own["test"], "b": own["test"]},
+    }
+    assert 20 <= own["dev"] < 133 and 20 <= own["test"] < 266
 
 
 def test_the_task_depends_on_the_seed_alone(paragraphs, task):
