@@ -37,7 +37,7 @@ def run(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Seeds of every fine-tuning.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1, help="Without models: pre-training time of each, on average.")] = 90,
+    seconds: Annotated[float, typer.Option(min=1, help="Without models: pre-training time of each, on average.")] = 80,
     random_weights: Annotated[
         int | None,
         typer.Option(

@@ -71,7 +71,7 @@ def designs(vocab_size: int) -> dict[str, tuple[EncoderSpec, str, str]]:
 def default_audit(
     *,
     out: str | os.PathLike[str],
-    seconds: float = 90.0,
+    seconds: float = 80.0,
     seeds: int = 3,
     precision: str = "auto",
     threads: int | None = None,
@@ -89,7 +89,7 @@ def default_audit(
     with whole_folder(out, overwrite) as folder:
         with progress.task("Reading documentation", len(libraries)) as step:
             paragraphs = read_documentation(libraries, progress=step)
-        task = which_library(paragraphs, train=1200)
+        task = which_library(paragraphs, train=1000)
         with progress.task("Learning a vocabulary, building the corpus", 2) as step:
             tokenizer = learn_vocabulary((p.text for p in paragraphs if split_of(p) == "train"), VOCABULARY, TextSpec())
             step("vocabulary")
