@@ -58,8 +58,6 @@ def _terminate(number: int, frame: object) -> None:
 
 def run() -> None:
     """Entry point. 0 done; 1 the input is at fault; 2 usage; 70 our fault; 130 Ctrl-C; 143 SIGTERM."""
-    # Training threads that wait by spinning slow each other down badly as soon as anything else runs on the machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # As an exception, so that half-written output is removed on the way out.
     signal.signal(signal.SIGTERM, _terminate)
