@@ -24,7 +24,7 @@ _WHERE = {
     "evaluate": "halbert.run.evaluation",
     "finetune": "halbert.train.finetuning",
     "load": "halbert.run.predictor",
-    "load_bundle": "halbert.bundle",
+    "load_bundle": "halbert.source",
     "presets": "halbert.presets",
     "pretrain": "halbert.train.pretraining",
 }

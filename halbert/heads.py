@@ -18,16 +18,25 @@ class HeadRow(msgspec.Struct, frozen=True, kw_only=True):
     width: int
     dropout: bool
     hf_class: str  # the suffix after Bert / Albert in transformers' class names
+    pipeline: str = ""  # what the hub calls the task
 
 
 HEADS: dict[str, HeadRow] = {
-    "mlm": HeadRow(states="last", width=0, dropout=False, hf_class="ForMaskedLM"),
+    "mlm": HeadRow(states="last", width=0, dropout=False, hf_class="ForMaskedLM", pipeline="fill-mask"),
     "pair": HeadRow(states="pooled", width=2, dropout=False, hf_class="ForNextSentencePrediction"),
-    "label": HeadRow(states="pooled", width=0, dropout=True, hf_class="ForSequenceClassification"),
-    "score": HeadRow(states="pooled", width=1, dropout=True, hf_class="ForSequenceClassification"),
-    "choice": HeadRow(states="pooled", width=1, dropout=True, hf_class="ForMultipleChoice"),
-    "span": HeadRow(states="last", width=2, dropout=False, hf_class="ForQuestionAnswering"),
-    "tag": HeadRow(states="last", width=0, dropout=True, hf_class="ForTokenClassification"),
+    "label": HeadRow(
+        states="pooled", width=0, dropout=True, hf_class="ForSequenceClassification", pipeline="text-classification"
+    ),
+    "score": HeadRow(
+        states="pooled", width=1, dropout=True, hf_class="ForSequenceClassification", pipeline="text-classification"
+    ),
+    "choice": HeadRow(states="pooled", width=1, dropout=True, hf_class="ForMultipleChoice", pipeline="multiple-choice"),
+    "span": HeadRow(
+        states="last", width=2, dropout=False, hf_class="ForQuestionAnswering", pipeline="question-answering"
+    ),
+    "tag": HeadRow(
+        states="last", width=0, dropout=True, hf_class="ForTokenClassification", pipeline="token-classification"
+    ),
 }
 
 

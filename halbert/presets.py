@@ -8,6 +8,7 @@ the sources contradict each other.
 from __future__ import annotations
 
 import functools
+import re
 
 import msgspec
 
@@ -27,6 +28,21 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     verified: bool = True
     notes: tuple[str, ...] = ()
 
+    @property
+    def release_files(self) -> tuple[str, ...]:
+        """Names of the files in the release that matter: configuration, vocabulary, index and data of the checkpoint.
+
+        Sources: the READMEs' command lines (``bert_model.ckpt``, ``vocab.txt``); albert_pytorch#38 and the repository's
+        ``run_glue.sh`` (``model.ckpt-best``, ``30k-clean.model``).
+        """
+        albert = self.spec.encoder.num_hidden_groups < self.spec.encoder.num_hidden_layers
+        config = "albert_config.json" if albert else "bert_config.json"
+        vocabulary = "vocab_chinese.txt" if albert else "vocab.txt"
+        if self.spec.text.kind == "unigram":
+            vocabulary = "30k-clean.model"
+        checkpoint = "model.ckpt-best" if albert else "bert_model.ckpt"
+        return config, vocabulary, f"{checkpoint}.index", f"{checkpoint}.data-00000-of-00001"
+
 
 def encoder(
     vocab_size: int, layers: int, hidden: int, heads: int, *, groups: int | None = None, **others: object
@@ -43,6 +59,12 @@ def encoder(
     }
     return EncoderSpec(**{**fields, **others})  # type: ignore[arg-type]
 
+
+# What each architecture learnt from raw text, where nothing else is known of a model.
+PRETRAINED = {
+    "bert": PretrainSpec(sentence_objective="nsp", masking="piece"),
+    "albert": PretrainSpec(sentence_objective="sop", masking="ngram"),
+}
 
 _BERT_SOURCE = "BERT paper section 3; google-research/bert README 'Pre-trained models'"
 _ALBERT_SOURCE = "ALBERT paper Table 1; google-research/albert README"
@@ -101,7 +123,7 @@ def _bert(name: str) -> Preset:
         spec=ModelSpec(
             encoder=encoder(vocab, layers, hidden, heads),
             text=TextSpec(kind="wordpiece", lower_case=lower, strip_accents=lower),
-            pretraining=PretrainSpec(sentence_objective="nsp", masking=masking),  # type: ignore[arg-type]
+            pretraining=msgspec.structs.replace(PRETRAINED["bert"], masking=masking),
         ),
         published=published,
         source=_BERT_SOURCE,
@@ -153,7 +175,7 @@ def _albert(size: str, version: str) -> Preset:
                 attention_probs_dropout_prob=dropout,
             ),
             text=TextSpec(kind="wordpiece" if chinese else "unigram", lower_case=True, strip_accents=True),
-            pretraining=PretrainSpec(sentence_objective="sop", masking="ngram"),
+            pretraining=PRETRAINED["albert"],
         ),
         published=published,
         source=_ALBERT_SOURCE,
@@ -161,6 +183,55 @@ def _albert(size: str, version: str) -> Preset:
         hub=None if chinese else f"albert/albert-{size}-{version}",
         notes=notes,
     )
+
+
+# What tensor shapes show of an encoder. The rest (heads, activation, dropout) has to be told.
+_VISIBLE = (
+    "vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_hidden_groups", "inner_group_num",
+    "intermediate_size",
+)  # fmt: skip
+
+
+def alike(encoder: EncoderSpec) -> list[Preset]:
+    """The released models whose tensors have the same shapes."""
+    return [
+        preset
+        for preset in all_presets().values()
+        if all(getattr(preset.spec.encoder, name) == getattr(encoder, name) for name in _VISIBLE)
+    ]
+
+
+def contradictions(encoder: EncoderSpec) -> list[str]:
+    """What an encoder of a released model's shapes says otherwise than every release of these shapes.
+
+    Only what leaves no trace in shapes. The two forms of GELU count as one here: which of them is meant is a question
+    of its own.
+    """
+    known = alike(encoder)
+    found = []
+    for field in ("num_attention_heads", "hidden_act"):
+        value = getattr(encoder, field)
+        values = [getattr(preset.spec.encoder, field) for preset in known]
+        if known and str(value).removesuffix("_new") not in {str(v).removesuffix("_new") for v in values}:
+            why = dict.fromkeys(note for preset in known for note in preset.notes if _ABOUT[field].search(note))
+            found.append(
+                f"{field} is {value}, but the released {' and '.join(p.name for p in known)}, of the same shapes, "
+                f"{'has' if len(known) == 1 else 'have'} {' or '.join(dict.fromkeys(map(str, values)))}"
+                + (f" ({'; '.join(why)})" if why else "")
+            )
+    return found
+
+
+_ABOUT = {"num_attention_heads": re.compile("heads"), "hidden_act": re.compile("hidden_act|ReLU")}
+
+
+def by_release(name: str) -> Preset | None:
+    """The model whose original release has this file name, with or without ``.zip`` or ``.tar.gz``."""
+    stem = name.removesuffix(".zip").removesuffix(".tar.gz")
+    for preset in all_presets().values():
+        if stem == preset.release.removesuffix(".zip").removesuffix(".tar.gz"):
+            return preset
+    return None
 
 
 ALIASES = {

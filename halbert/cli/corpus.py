@@ -21,8 +21,8 @@ def run(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
 ) -> None:
     """See HELP."""
-    from halbert.bundle import resolve_tokenizer
     from halbert.data.corpus import build_corpus, read_documents
+    from halbert.source import resolve_tokenizer
 
     check_target(out)
     inputs = {file.name: sha256(require_file(file, "text file")) for file in files}

@@ -14,10 +14,10 @@ EXAMPLE = "Example: halbert diff bert-base-uncased albert-base-v2"
 
 def run(a: Model, b: Model, json: Json = False) -> None:
     """See HELP."""
-    from halbert.bundle import resolve_spec
+    from halbert.source import resolve_spec
 
-    name_a, spec_a, _, _ = resolve_spec(a)
-    name_b, spec_b, _, _ = resolve_spec(b)
+    name_a, spec_a = resolve_spec(a)[:2]
+    name_b, spec_b = resolve_spec(b)[:2]
     knobs = difference(spec_a, spec_b)
     total = spec_b.encoder.count_encoder() - spec_a.encoder.count_encoder()
     if json:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import msgspec
+import typer
 
 from halbert.cli.options import Json, Model
 from halbert.cli.output import print_json, table
@@ -12,39 +15,47 @@ HELP = "Show a model's specification, exact parameters by part, FLOPs and origin
 EXAMPLE = "Example: halbert inspect albert-xxlarge-v2 --json"
 LENGTHS = (128, 512)
 
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Compare the weight files of a bundle with the sha256 it was saved with.")
+]
 
-def run(model: Model, json: Json = False) -> None:
+
+def run(model: Model, json: Json = False, verify: Verify = False) -> None:
     """See HELP."""
-    from halbert.bundle import resolve_spec
+    from halbert.source import resolve_spec, verify_files
 
-    name, spec, provenance, notes = resolve_spec(model)
+    found = resolve_spec(model)
+    verified = verify_files(model) if verify else None
+    spec = found.spec
     parts = spec.encoder.count_parameters()
     encoder = encoder_total(parts)
     flops = {str(n): spec.encoder.count_flops(n) for n in LENGTHS}
-    result = {
-        "name": name,
-        "spec": {
-            **msgspec.to_builtins(spec.encoder),
-            "text": msgspec.to_builtins(spec.text),
-            "pretraining": msgspec.to_builtins(spec.pretraining),
-        },
-        "parameters": {
-            "encoder": encoder,
-            "without_pooler": encoder - parts["pooler"],
-            "pretraining": sum(parts.values()),
-            "by_part": parts,
-        },
-        "flops": flops,
-        "bytes": {"float32": 4 * encoder, "float16": 2 * encoder},
-        "provenance": provenance,
-        "notes": notes,
-    }
     if json:
-        print_json(result)
+        result: dict[str, Any] = {
+            "name": found.name,
+            "spec": {
+                **msgspec.to_builtins(spec.encoder),
+                "text": msgspec.to_builtins(spec.text),
+                "pretraining": msgspec.to_builtins(spec.pretraining),
+            },
+            "parameters": {
+                "encoder": encoder,
+                "without_pooler": encoder - parts["pooler"],
+                "pretraining": sum(parts.values()),
+                "by_part": parts,
+            },
+            "flops": flops,
+            "bytes": {"float32": 4 * encoder, "float16": 2 * encoder},
+            "provenance": found.provenance,
+            "origins": found.origins,
+            "warnings": list(found.warnings),
+            "notes": list(found.notes),
+        }
+        print_json(result if verified is None else {**result, "verified": verified})
         return
     e = spec.encoder
-    print(f"{name}: {e.num_hidden_layers} layers of width {e.hidden_size}, {e.num_attention_heads} heads, feed-forward "
-          f"{e.intermediate_size}, {e.hidden_act}")  # fmt: skip
+    print(f"{found.name}: {e.num_hidden_layers} layers of width {e.hidden_size}, {e.num_attention_heads} heads, "
+          f"feed-forward {e.intermediate_size}, {e.hidden_act}")  # fmt: skip
     shared = (
         "each layer its own" if e.num_hidden_groups == e.num_hidden_layers else f"{e.num_hidden_groups} set(s) for all"
     )
@@ -61,8 +72,27 @@ def run(model: Model, json: Json = False) -> None:
     for length, count in flops.items():
         print(f"{count:,} FLOPs for {length} pieces")
     print(f"{4 * encoder / 2**20:,.1f} MiB of encoder weights in float32")
-    for key, value in provenance.items():
+    for key, value in found.provenance.items():
         if isinstance(value, str):
             print(f"{key}: {value}")
-    for line in notes:
+    for line in described_origins(spec.flat(), found.origins):
+        print(line)
+    for line in found.warnings:
+        print(f"warning: {line}")
+    for line in found.notes:
         print(f"note: {line}")
+    for name in verified or []:
+        print(f"verified: {name}")
+
+
+def described_origins(values: dict[str, Any], origins: dict[str, str]) -> list[str]:
+    """Lines that say where values came from: those of one origin together, every assumption with its value."""
+    lines = []
+    sure = {name: origin for name, origin in origins.items() if not origin.startswith("assumed")}
+    for origin in dict.fromkeys(sure.values()):
+        names = [name for name, other in sure.items() if other == origin]
+        lines.append(f"from {origin}: {', '.join(names)}")
+    for name, origin in origins.items():
+        if name not in sure:
+            lines.append(f"assumed {name} = {values[name]}: {origin.removeprefix('assumed').removeprefix(': ')}")
+    return lines

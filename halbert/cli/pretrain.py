@@ -25,7 +25,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """See HELP."""
-    from halbert.bundle import resolve_tokenizer
+    from halbert.source import resolve_tokenizer
     from halbert.train.pretraining import pretrain, spec_of_recipe
     from halbert.train.recipe import read_recipe
 

@@ -24,7 +24,7 @@ def run(
     json: Json = False,
 ) -> None:
     """See HELP."""
-    from halbert.bundle import resolve_tokenizer
+    from halbert.source import resolve_tokenizer
 
     tokenizer = resolve_tokenizer(model)
     examples = texts_from(texts, input)

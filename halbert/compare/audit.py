@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from halbert.bundle import resolve_bundle
 from halbert.compare.machine import describe_machine
 from halbert.compare.measurement import Comparison, Measurement, compare_all
 from halbert.compare.probes.finetuning import FinetuningProbe
@@ -31,6 +30,7 @@ from halbert.data.readers import Example, read_examples
 from halbert.errors import InputError, nearest
 from halbert.files import check_target, whole_folder, write_json
 from halbert.run.predictor import load
+from halbert.source import resolve_bundle
 from halbert.spec import difference, encoder_total
 from halbert.tasks.table import get_task
 from halbert.train.recipe import FinetuneRecipe

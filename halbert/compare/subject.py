@@ -6,8 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from halbert.bundle import Bundle, random_bundle, resolve_spec
+from halbert.bundle import Bundle, random_bundle
 from halbert.data.documentation import STANDARD_LIBRARY, read_library
+from halbert.source import resolve_spec
 from halbert.spec import TextSpec
 from halbert.text.learn import learn_vocabulary
 from halbert.text.wordpiece import WordPiece
@@ -42,7 +43,7 @@ def random_subject(model: str, name: str, seed: int, spare: Path) -> Subject:
     A released model's own vocabulary is not at hand without its files; a stand-in of the same number of pieces, learnt
     from the standard library's documentation, takes its place.
     """
-    _, spec, _, _ = resolve_spec(model)
+    spec = resolve_spec(model).spec
     vocab_size = spec.encoder.vocab_size
     texts = [p.text for p in read_library(STANDARD_LIBRARY)]
     text = TextSpec(lower_case=spec.text.lower_case, strip_accents=spec.text.strip_accents)

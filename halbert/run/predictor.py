@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from halbert.bundle import Bundle, Pooling, resolve_bundle
+from halbert.bundle import Bundle, Pooling
 from halbert.data.features import Features, encode_examples
 from halbert.data.readers import Example
 from halbert.errors import InputError
 from halbert.heads import HeadSpec
 from halbert.run.backend import Backend, Precision
 from halbert.run.batching import BATCH_TOKENS, in_batches
+from halbert.source import resolve_bundle
 from halbert.tasks.decoding import check_finite, decode_label, decode_score, softmax
 
 BackendName = Literal["auto", "openvino", "torch"]

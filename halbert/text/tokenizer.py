@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from halbert.errors import InputError
-from halbert.files import read_json
+from halbert.files import read_json, require_file
 from halbert.spec import TextSpec
 
 T = TypeVar("T")
@@ -168,29 +168,55 @@ def _truncate(first: list[T], second: list[T] | None, max_length: int) -> tuple[
     return first[:a], second[:b]
 
 
+def told_text(folder: Path) -> tuple[TextSpec, dict[str, str]]:
+    """The switches a Hugging Face folder states, and where each came from (the defaults are transformers').
+
+    Raises :class:`InputError` when ``tokenizer_config.json`` is damaged.
+    """
+    config_file = folder / "tokenizer_config.json"
+    config = read_json(config_file) if config_file.exists() else {}
+    if not isinstance(config, dict):
+        raise InputError(f"{config_file}: expected a JSON object")
+    unigram = (folder / "spiece.model").exists()
+    lower = bool(config.get("do_lower_case", True))
+    told, default = config_file.name, "assumed: transformers' default"
+    origins = {
+        "kind": "spiece.model" if unigram else "vocab.txt",
+        "compat": "assumed: transformers' rules, as for every Hugging Face folder",
+        "lower_case": told if "do_lower_case" in config else default,
+    }
+    if unigram:
+        strip = not config.get("keep_accents", False)
+        origins["strip_accents"] = told if "keep_accents" in config else default
+    else:
+        strip = lower if config.get("strip_accents") is None else bool(config["strip_accents"])
+        origins["strip_accents"] = told if config.get("strip_accents") is not None else "assumed: as lower_case"
+    return TextSpec(kind="unigram" if unigram else "wordpiece", lower_case=lower, strip_accents=strip), origins
+
+
 def load_tokenizer(folder: Path, spec: TextSpec | None = None) -> Tokenizer:
     """The tokenizer of a model folder: ``vocab.txt`` (WordPiece) or ``spiece.model`` (unigram).
 
     Without ``spec`` the switches come from ``tokenizer_config.json``. Raises :class:`InputError` when neither file is
     there or one is damaged.
     """
+    spec = spec or told_text(folder)[0]
+    file = folder / ("spiece.model" if spec.kind == "unigram" else "vocab.txt")
+    if not file.exists():
+        raise InputError(f"{folder}: found neither vocab.txt (WordPiece) nor spiece.model (unigram)")
+    return open_tokenizer(file, spec)
+
+
+def open_tokenizer(file: Path, spec: TextSpec) -> Tokenizer:
+    """The tokenizer of one vocabulary file, whatever its name. Raises :class:`InputError` when it is damaged."""
     from halbert.text.unigram import Unigram
     from halbert.text.wordpiece import WordPiece, read_vocab
 
-    words, model = folder / "vocab.txt", folder / "spiece.model"
-    if spec is None:
-        config_file = folder / "tokenizer_config.json"
-        config = read_json(config_file) if config_file.exists() else {}
-        if not isinstance(config, dict):
-            raise InputError(f"{config_file}: expected a JSON object")
-        lower = bool(config.get("do_lower_case", True))
-        if model.exists():
-            strip = not config.get("keep_accents", False)
-        else:
-            strip = lower if config.get("strip_accents") is None else bool(config["strip_accents"])
-        spec = TextSpec(kind="unigram" if model.exists() else "wordpiece", lower_case=lower, strip_accents=strip)
-    if spec.kind == "unigram" and model.exists():
-        return Unigram(model.read_bytes(), spec, str(model))
-    if spec.kind == "wordpiece" and words.exists():
-        return WordPiece(read_vocab(words), spec, str(words))
-    raise InputError(f"{folder}: found neither vocab.txt (WordPiece) nor spiece.model (unigram)")
+    if spec.kind == "unigram":
+        return Unigram(require_file(file, "SentencePiece model").read_bytes(), spec, str(file))
+    return WordPiece(read_vocab(file), spec, str(file))
+
+
+def upper_case(vocab: Sequence[str]) -> list[str]:
+    """The tokens, special ones apart, that hold an upper-case letter: a vocabulary of lower-cased text has none."""
+    return [token for token in vocab if token[:1] not in ("[", "<") and token != token.lower()]

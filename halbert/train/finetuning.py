@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import torch
 
-from halbert.bundle import Bundle, resolve_bundle
+from halbert.bundle import Bundle
 from halbert.data.batches import group_by_count, pad_rows
 from halbert.data.features import Features, check_labels, encode_examples, label_order
 from halbert.data.readers import Example, read_examples
@@ -22,6 +22,7 @@ from halbert.files import check_target
 from halbert.heads import HeadSpec
 from halbert.model import Model
 from halbert.model.arrays import arrays_of
+from halbert.source import resolve_bundle
 from halbert.tasks.metrics import Score, score
 from halbert.tasks.table import Task, get_task
 from halbert.train.journal import Journal, Report
@@ -97,6 +98,7 @@ def finetune_once(
     spec = msgspec.structs.replace(bundle.spec, encoder=model.spec)
     tuned = Bundle(
         spec, tokenizer, arrays_of(model), {head.kind: head}, name=bundle.name,
+        origins=bundle.origins, warnings=bundle.warnings,
         provenance={
             "base": {"name": bundle.name, **{k: v for k, v in bundle.provenance.items() if k != "training"}},
             "training": {

@@ -15,26 +15,34 @@ def _list(names: list[str]) -> str:
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
 
 
+def check(entries: list[Entry], shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Compare what an architecture needs with the names and shapes of a file.
+
+    Raises :class:`WeightsError` naming the first tensors that are missing, left over or wrongly shaped.
+    """
+    wanted = {name for entry in entries for name in entry.theirs}
+    missing = sorted(wanted - shapes.keys())
+    if missing:
+        raise WeightsError(f"{where}: {len(missing)} tensors are missing: {_list(missing)}")
+    extra = sorted(shapes.keys() - wanted)
+    if extra:
+        raise WeightsError(f"{where}: {len(extra)} tensors have no place in this architecture: {_list(extra)}")
+    for entry in entries:
+        for name in entry.theirs:
+            if shapes[name] != entry.file_shape:
+                raise WeightsError(
+                    f"{where}: {name} has shape {list(shapes[name])}, the configuration expects {list(entry.file_shape)}"
+                )
+
+
 def settle(entries: list[Entry], found: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
     """Our arrays out of a file's tensors.
 
-    Raises :class:`WeightsError` naming the first tensors that are missing, left over, wrongly shaped, or that should
-    share one value and do not.
+    Raises :class:`WeightsError` as :func:`check` does, and for tensors that should share one value and do not.
     """
-    wanted = {name for entry in entries for name in entry.theirs}
-    missing = sorted(wanted - found.keys())
-    if missing:
-        raise WeightsError(f"{where}: {len(missing)} tensors are missing: {_list(missing)}")
-    extra = sorted(found.keys() - wanted)
-    if extra:
-        raise WeightsError(f"{where}: {len(extra)} tensors have no place in this architecture: {_list(extra)}")
+    check(entries, {name: array.shape for name, array in found.items()}, where)
     ours: dict[str, np.ndarray] = {}
     for entry in entries:
-        for name in entry.theirs:
-            if found[name].shape != entry.shape:
-                raise WeightsError(
-                    f"{where}: {name} has shape {list(found[name].shape)}, the configuration expects {list(entry.shape)}"
-                )
         first = found[entry.theirs[0]]
         for other in entry.theirs[1:]:
             if not np.array_equal(first, found[other]):

@@ -1,4 +1,4 @@
-"""Hugging Face folders: ``config.json`` and ``model.safetensors`` (single or sharded), read and written.
+"""Hugging Face folders: ``config.json`` and its tensors, read and written.
 
 What is written loads in ``transformers.AutoModel*.from_pretrained`` with nothing missing and nothing unexpected. Where
 the format cannot share parameters as the spec does, tensors are written once per use, and reading them back with the
@@ -7,26 +7,23 @@ spec checks that the copies are still equal.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from halbert.errors import InputError, SpecError, WeightsError
-from halbert.files import read_json, require_file, write_json
+from halbert.files import read_json, write_json
 from halbert.heads import HEADS, HeadSpec
 from halbert.spec import EncoderSpec
 from halbert.weights.accounting import settle
 from halbert.weights.names import BUFFERS, TIED, Layout, expected, file_groups, layout_of
+from halbert.weights.tensors import Dtype, read_tensors, save_tensors
 
 CLASS = {"bert": "Bert", "albert": "Albert"}
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_new", "gelu_pytorch_tanh": "gelu_new", "relu": "relu"}
-_DTYPES = {"float32": np.float32, "float16": np.float16}
 
 
 class Folder(NamedTuple):
@@ -99,6 +96,33 @@ def config_of(spec: EncoderSpec, heads: Mapping[str, HeadSpec], tokens: Mapping[
     return config
 
 
+def layout_in(config: Mapping[str, Any]) -> Any:
+    """The ``model_type`` of a configuration; those of 2018 have none, but can be told apart."""
+    layout = config.get("model_type")
+    if layout is None and "num_attention_heads" in config:
+        layout = "albert" if "embedding_size" in config else "bert"
+    return layout
+
+
+def origins_of(config: Mapping[str, Any], spec: EncoderSpec) -> dict[str, str]:
+    """Where each field of an encoder read by :func:`spec_of` came from."""
+    albert = layout_in(config) == "albert"
+    origins = {}
+    for name in msgspec.structs.asdict(spec):
+        told = {
+            "classifier_dropout_prob": "classifier_dropout_prob" if albert else "classifier_dropout",
+            "embedding_size": "embedding_size" if albert else "hidden_size",
+            "num_hidden_groups": "num_hidden_groups" if albert else "num_hidden_layers",
+        }.get(name, name)
+        if config.get(told) is not None:
+            origins[name] = "config.json"
+        elif name in ("attention_groups", "ffn_groups", "embedding_projection"):
+            origins[name] = "transformers' architecture"
+        else:
+            origins[name] = "tensors" if name == "pooler" else "assumed: transformers' default"
+    return origins
+
+
 def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[str, HeadSpec]]:
     """Encoder and heads out of a transformers configuration.
 
@@ -106,9 +130,7 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
     """
     if not isinstance(config, Mapping):
         raise InputError(f"{where}: expected a JSON object")
-    layout = config.get("model_type")
-    if layout is None and "num_attention_heads" in config:
-        layout = "albert" if "embedding_size" in config else "bert"
+    layout = layout_in(config)
     if layout not in tuple(CLASS):  # a tuple: the value may be of any JSON type
         raise InputError(f"{where}: model_type is {layout!r}; Halbert reads 'bert' and 'albert'")
     if config.get("position_embedding_type", "absolute") != "absolute":
@@ -140,6 +162,8 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
     fields |= {"classifier_dropout_prob": dropout, "inner_group_num": config.get("inner_group_num", 1)}
     if layout == "albert" and fields["embedding_size"] == hidden:
         fields["embedding_projection"] = "always"
+    if layout == "albert":
+        fields |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # transformers' defaults
     for name in (
         "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings",
         "type_vocab_size", "initializer_range", "layer_norm_eps",
@@ -181,7 +205,13 @@ def _heads_of(config: Mapping[str, Any], where: str) -> dict[str, HeadSpec]:
     raise InputError(f"{where}: Halbert does not know the architecture {names[0]!r}")
 
 
-def read(folder: Path, spec: EncoderSpec | None = None, heads: dict[str, HeadSpec] | None = None) -> Folder:
+def read(
+    folder: Path,
+    spec: EncoderSpec | None = None,
+    heads: dict[str, HeadSpec] | None = None,
+    *,
+    allow_pickle: bool = False,
+) -> Folder:
     """Read a folder; ``spec`` and ``heads``, where known from ``halbert.json``, say what ``config.json`` cannot.
 
     Raises :class:`InputError` or :class:`WeightsError` naming the file and the fault.
@@ -190,8 +220,8 @@ def read(folder: Path, spec: EncoderSpec | None = None, heads: dict[str, HeadSpe
     config = read_json(config_file)
     told, told_heads = spec_of(config, str(config_file))
     heads = told_heads if heads is None else heads
-    tensors = {_modern(name): array for name, array in read_tensors(folder).items()}
-    layout: Layout = config.get("model_type") or ("albert" if "embedding_size" in config else "bert")
+    tensors = {_modern(name): array for name, array in read_tensors(folder, allow_pickle).items()}
+    layout: Layout = layout_in(config)
     tensors = _canonical(tensors, layout, str(folder))
     if spec is None:
         spec = told
@@ -234,78 +264,13 @@ def _drop_identity(tensors: dict[str, np.ndarray], spec: EncoderSpec, where: str
         raise WeightsError(f"{where}: halbert.json says there is no projection, but {stem} is not the identity")
 
 
-def read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """All tensors of ``model.safetensors`` or of the shards that ``model.safetensors.index.json`` lists.
-
-    bfloat16 comes back as float32. Raises :class:`WeightsError` for damaged files, pickles, and shards outside.
-    """
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.exists():
-        return _read_file(single)
-    if index.exists():
-        table = read_json(index)
-        places = table.get("weight_map") if isinstance(table, dict) else None
-        if not isinstance(places, dict) or not places:
-            raise WeightsError(f"{index}: has no weight_map of tensor names to files")
-        tensors: dict[str, np.ndarray] = {}
-        for name in sorted(set(map(str, places.values()))):
-            if Path(name).name != name:
-                raise WeightsError(f"{index}: points to {name!r}, outside the folder; refused")
-            tensors |= _read_file(folder / name)
-        lost = sorted(set(places) - tensors.keys())
-        if lost:
-            raise WeightsError(f"{index}: lists {lost[0]}, which is in none of the shards")
-        return tensors
-    pickles = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
-    if pickles:
-        raise WeightsError(
-            f"{pickles[0]}: is a pickle, which can run code when it is opened, so Halbert does not; convert it where you "
-            "trust it: AutoModel.from_pretrained(folder).save_pretrained(new_folder) writes model.safetensors"
-        )
-    raise WeightsError(f"{folder}: found no model.safetensors and no model.safetensors.index.json")
-
-
-def _read_file(path: Path) -> dict[str, np.ndarray]:
-    require_file(path, "safetensors file")
-    tensors: dict[str, np.ndarray] = {}
-    try:
-        # safe_open checks the header against the file's size before anything is allocated.
-        with safe_open(path, framework="numpy") as opened:
-            names = list(opened.keys())
-            narrow = {name for name in names if opened.get_slice(name).get_dtype() == "BF16"}
-            for name in names:
-                if name not in narrow:
-                    tensors[name] = opened.get_tensor(name)
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # the last: a type numpy lacks
-        raise WeightsError(f"{path}: is not a valid safetensors file: {error}") from None
-    if narrow:
-        tensors |= _read_bfloat16(path, narrow)
-    for name, array in tensors.items():
-        if array.dtype.kind != "f" and not name.endswith(BUFFERS):
-            raise WeightsError(f"{path}: {name} holds {array.dtype}, expected floating-point numbers")
-    return tensors
-
-
-def _read_bfloat16(path: Path, names: set[str]) -> dict[str, np.ndarray]:
-    """numpy has no bfloat16: its 16 bits are the upper half of a float32."""
-    with path.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
-    tensors = {}
-    for name in names:
-        begin, end = header[name]["data_offsets"]
-        raw = np.memmap(path, np.uint16, "r", offset=8 + size + begin, shape=((end - begin) // 2,))
-        tensors[name] = (raw.astype(np.uint32) << 16).view(np.float32).reshape(header[name]["shape"])
-    return tensors
-
-
 def write(
     folder: Path,
     spec: EncoderSpec,
     heads: dict[str, HeadSpec],
     arrays: Mapping[str, np.ndarray],
     tokens: Mapping[str, int],
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
 ) -> None:
     """Write ``config.json`` and ``model.safetensors`` into an existing folder; the same input gives the same bytes.
 
@@ -317,8 +282,8 @@ def write(
             f"{architecture(layout, heads)} has no pooler in transformers, but this encoder has one; drop it first "
             "(Bundle.without_pooler)"
         )
-    if dtype not in _DTYPES:
-        raise InputError(f"dtype {dtype!r}: expected one of {', '.join(_DTYPES)}")
+    if dtype not in get_args(Dtype):
+        raise InputError(f"dtype {dtype!r}: expected one of {', '.join(get_args(Dtype))}")
     tensors: dict[str, np.ndarray] = {}
     for entry in expected(spec, heads, layout):
         if entry.ours not in arrays:
@@ -336,10 +301,3 @@ def write(
         tensors[f"{stem}.bias"] = np.zeros(spec.hidden_size)
     write_json(folder / "config.json", {**config_of(spec, heads, tokens), "dtype": dtype})
     save_tensors(folder / "model.safetensors", tensors, dtype)
-
-
-def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], dtype: str = "float32") -> None:
-    """Write one safetensors file, tensors in order of name."""
-    ordered = {name: np.ascontiguousarray(tensors[name], _DTYPES[dtype]) for name in sorted(tensors)}
-    save_file(ordered, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors makes it readable by its owner only

@@ -1,8 +1,8 @@
-"""ONE two-way table of tensor names: ours, transformers' BERT, transformers' ALBERT.
+"""ONE two-way table of tensor names: ours, transformers' BERT and ALBERT, Google's TensorFlow BERT and ALBERT.
 
 Our names are the paths inside :class:`halbert.model.Model`. ``{group}`` and ``{inner}`` number a parameter set; in the
-BERT column ``{group}`` is the layer, because there every layer has its own. ``None`` means the layout has no such
-tensor.
+BERT columns ``{group}`` is the layer, because there every layer has its own. ``None`` means the layout has no such
+tensor. TensorFlow stores the matrix of a dense layer, its ``kernel``, transposed.
 """
 
 from __future__ import annotations
@@ -13,29 +13,46 @@ from halbert.errors import WeightsError
 from halbert.heads import HeadSpec
 from halbert.spec import EncoderSpec
 
-Layout = Literal["bert", "albert"]
+Layout = Literal["bert", "albert"]  # transformers'
+Column = Literal["bert", "albert", "bert_tf1", "albert_tf1"]
 Part = Literal["attention", "ffn"]
 
 
 class Row(NamedTuple):
-    """One tensor under its three names."""
+    """One tensor under all its names."""
 
     ours: str
     bert: str | None
     albert: str | None
+    bert_tf1: str | None
+    albert_tf1: str | None
 
 
-def _pair(ours: str, bert: str | None, albert: str | None) -> list[Row]:
-    """A weight and its bias."""
+# How the two tensors of a layer end, in our names and transformers' first, then in TensorFlow's.
+_OURS = (".weight", ".bias")
+_DENSE = ("/kernel", "/bias")
+_NORM = ("/gamma", "/beta")
+_OUTPUT = ("output_weights", "output_bias")
+
+
+def _pair(
+    ours: str, bert: str | None, albert: str | None, bert_tf1: str | None, albert_tf1: str | None, ends: tuple[str, str]
+) -> list[Row]:
+    """A weight and its bias; ``ends`` are TensorFlow's."""
 
     def name(stem: str | None, end: str) -> str | None:
-        return None if stem is None else f"{stem}.{end}"
+        return None if stem is None else stem + end
 
-    return [Row(f"{ours}.{end}", name(bert, end), name(albert, end)) for end in ("weight", "bias")]
+    return [
+        Row(ours + our, name(bert, our), name(albert, our), name(bert_tf1, tf1), name(albert_tf1, tf1))
+        for our, tf1 in zip(_OURS, ends, strict=True)
+    ]
 
 
-_BERT_LAYER = "bert.encoder.layer.{group}"
-_ALBERT_LAYER = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}"
+_BERT = "bert.encoder.layer.{group}"
+_ALBERT = "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}"
+_BERT_TF1 = "bert/encoder/layer_{group}"
+_ALBERT_TF1 = "bert/encoder/transformer/group_{group}/inner_group_{inner}"
 _ATTENTION = "encoder.attention.{group}.{inner}"
 _FFN = "encoder.ffn.{group}.{inner}"
 
@@ -45,6 +62,8 @@ EMBEDDINGS = [
             f"encoder.embeddings.{ours}.weight",
             f"bert.embeddings.{theirs}.weight",
             f"albert.embeddings.{theirs}.weight",
+            f"bert/embeddings/{theirs}",
+            f"bert/embeddings/{theirs}",
         )
         for ours, theirs in (
             ("piece", "word_embeddings"),
@@ -52,32 +71,114 @@ EMBEDDINGS = [
             ("segment", "token_type_embeddings"),
         )
     ),
-    *_pair("encoder.embeddings.norm", "bert.embeddings.LayerNorm", "albert.embeddings.LayerNorm"),
+    *_pair(
+        "encoder.embeddings.norm",
+        "bert.embeddings.LayerNorm",
+        "albert.embeddings.LayerNorm",
+        "bert/embeddings/LayerNorm",
+        "bert/embeddings/LayerNorm",
+        _NORM,
+    ),
 ]
-PROJECTION = _pair("encoder.projection", None, "albert.encoder.embedding_hidden_mapping_in")
+PROJECTION = _pair(
+    "encoder.projection",
+    None,
+    "albert.encoder.embedding_hidden_mapping_in",
+    None,
+    "bert/encoder/embedding_hidden_mapping_in",
+    _DENSE,
+)
 ATTENTION = [
-    *_pair(f"{_ATTENTION}.query", f"{_BERT_LAYER}.attention.self.query", f"{_ALBERT_LAYER}.attention.query"),
-    *_pair(f"{_ATTENTION}.key", f"{_BERT_LAYER}.attention.self.key", f"{_ALBERT_LAYER}.attention.key"),
-    *_pair(f"{_ATTENTION}.value", f"{_BERT_LAYER}.attention.self.value", f"{_ALBERT_LAYER}.attention.value"),
-    *_pair(f"{_ATTENTION}.output", f"{_BERT_LAYER}.attention.output.dense", f"{_ALBERT_LAYER}.attention.dense"),
-    *_pair(f"{_ATTENTION}.norm", f"{_BERT_LAYER}.attention.output.LayerNorm", f"{_ALBERT_LAYER}.attention.LayerNorm"),
+    *(
+        row
+        for name in ("query", "key", "value")
+        for row in _pair(
+            f"{_ATTENTION}.{name}",
+            f"{_BERT}.attention.self.{name}",
+            f"{_ALBERT}.attention.{name}",
+            f"{_BERT_TF1}/attention/self/{name}",
+            f"{_ALBERT_TF1}/attention_1/self/{name}",
+            _DENSE,
+        )
+    ),
+    *_pair(
+        f"{_ATTENTION}.output",
+        f"{_BERT}.attention.output.dense",
+        f"{_ALBERT}.attention.dense",
+        f"{_BERT_TF1}/attention/output/dense",
+        f"{_ALBERT_TF1}/attention_1/output/dense",
+        _DENSE,
+    ),
+    *_pair(
+        f"{_ATTENTION}.norm",
+        f"{_BERT}.attention.output.LayerNorm",
+        f"{_ALBERT}.attention.LayerNorm",
+        f"{_BERT_TF1}/attention/output/LayerNorm",
+        f"{_ALBERT_TF1}/LayerNorm",
+        _NORM,
+    ),
 ]
 FFN = [
-    *_pair(f"{_FFN}.intermediate", f"{_BERT_LAYER}.intermediate.dense", f"{_ALBERT_LAYER}.ffn"),
-    *_pair(f"{_FFN}.output", f"{_BERT_LAYER}.output.dense", f"{_ALBERT_LAYER}.ffn_output"),
-    *_pair(f"{_FFN}.norm", f"{_BERT_LAYER}.output.LayerNorm", f"{_ALBERT_LAYER}.full_layer_layer_norm"),
+    *_pair(
+        f"{_FFN}.intermediate",
+        f"{_BERT}.intermediate.dense",
+        f"{_ALBERT}.ffn",
+        f"{_BERT_TF1}/intermediate/dense",
+        f"{_ALBERT_TF1}/ffn_1/intermediate/dense",
+        _DENSE,
+    ),
+    *_pair(
+        f"{_FFN}.output",
+        f"{_BERT}.output.dense",
+        f"{_ALBERT}.ffn_output",
+        f"{_BERT_TF1}/output/dense",
+        f"{_ALBERT_TF1}/ffn_1/intermediate/output/dense",
+        _DENSE,
+    ),
+    *_pair(
+        f"{_FFN}.norm",
+        f"{_BERT}.output.LayerNorm",
+        f"{_ALBERT}.full_layer_layer_norm",
+        f"{_BERT_TF1}/output/LayerNorm",
+        f"{_ALBERT_TF1}/LayerNorm_1",
+        _NORM,
+    ),
 ]
 PARTS: dict[Part, list[Row]] = {"attention": ATTENTION, "ffn": FFN}
-POOLER = _pair("encoder.pooler", "bert.pooler.dense", "albert.pooler")
+POOLER = _pair("encoder.pooler", "bert.pooler.dense", "albert.pooler", "bert/pooler/dense", "bert/pooler/dense", _DENSE)
+
+
+def _head(bert: str, albert: str, tf1: str | None, ends: tuple[str, str] = _OUTPUT) -> list[Row]:
+    """A head's one dense layer; Google's code gives it the same name in both models."""
+    return _pair("heads.{head}.dense", bert, albert, tf1, tf1, ends)
+
+
+_MLM_TF1 = "cls/predictions/transform"
 HEAD_ROWS: dict[str, list[Row]] = {
     "mlm": [
-        *_pair("heads.{head}.dense", "cls.predictions.transform.dense", "predictions.dense"),
-        *_pair("heads.{head}.norm", "cls.predictions.transform.LayerNorm", "predictions.LayerNorm"),
-        Row("heads.{head}.bias", "cls.predictions.bias", "predictions.bias"),
+        *_head("cls.predictions.transform.dense", "predictions.dense", f"{_MLM_TF1}/dense", _DENSE),
+        *_pair(
+            "heads.{head}.norm",
+            "cls.predictions.transform.LayerNorm",
+            "predictions.LayerNorm",
+            f"{_MLM_TF1}/LayerNorm",
+            f"{_MLM_TF1}/LayerNorm",
+            _NORM,
+        ),
+        Row(
+            "heads.{head}.bias",
+            "cls.predictions.bias",
+            "predictions.bias",
+            "cls/predictions/output_bias",
+            "cls/predictions/output_bias",
+        ),
     ],
-    "pair": _pair("heads.{head}.dense", "cls.seq_relationship", "sop_classifier.classifier"),
-    "span": _pair("heads.{head}.dense", "qa_outputs", "qa_outputs"),
-    **{kind: _pair("heads.{head}.dense", "classifier", "classifier") for kind in ("label", "score", "choice", "tag")},
+    "pair": _head("cls.seq_relationship", "sop_classifier.classifier", "cls/seq_relationship/"),
+    "span": _head("qa_outputs", "qa_outputs", "cls/squad/"),
+    "label": _head("classifier", "classifier", ""),
+    "score": _head("classifier", "classifier", ""),
+    "choice": _head("classifier", "classifier", None),
+    "tag": _head("classifier", "classifier", None),
 }
 
 # Copies of tied tensors that other programs also write: the name, and the tensor it must equal.
@@ -98,6 +199,16 @@ class Entry(NamedTuple):
     shape: tuple[int, ...]
     theirs: list[str]
 
+    @property
+    def transposed(self) -> bool:
+        """Whether the file holds it with its two axes exchanged."""
+        return self.theirs[0].endswith(_DENSE[0])
+
+    @property
+    def file_shape(self) -> tuple[int, ...]:
+        """The shape it has in the file."""
+        return self.shape[::-1] if self.transposed else self.shape
+
 
 def layout_of(spec: EncoderSpec) -> Layout:
     """``bert`` when E = H without projection and nothing is shared, else ``albert`` (DESIGN: a bundle on disk)."""
@@ -115,7 +226,7 @@ def file_groups(spec: EncoderSpec) -> int:
     return groups if same else layers
 
 
-def expected(spec: EncoderSpec, heads: dict[str, HeadSpec], layout: Layout) -> list[Entry]:
+def expected(spec: EncoderSpec, heads: dict[str, HeadSpec], layout: Column) -> list[Entry]:
     """Every tensor a file of this layout must hold, no more and no fewer. ``heads`` maps our name to its spec."""
     shapes = _shapes(spec)
     column = Row._fields.index(layout)
@@ -124,7 +235,7 @@ def expected(spec: EncoderSpec, heads: dict[str, HeadSpec], layout: Layout) -> l
     def add(row: Row, shape: tuple[int, ...], numbers: list[int], **holes: int | str) -> None:
         theirs = row[column]
         if theirs is None:
-            raise WeightsError(f"{row.ours} has no name in the {layout} layout of transformers")
+            raise WeightsError(f"{row.ours} has no name in the {layout} layout")
         names = [theirs.format(**{**holes, "group": number}) for number in numbers]
         entries.append(Entry(row.ours.format(**holes), shape, names))
 
@@ -145,8 +256,13 @@ def expected(spec: EncoderSpec, heads: dict[str, HeadSpec], layout: Layout) -> l
     return entries
 
 
-def _file_numbers(spec: EncoderSpec, part: Part, group: int, layout: Layout) -> list[int]:
-    groups = spec.num_hidden_layers if layout == "bert" else file_groups(spec)
+def _file_numbers(spec: EncoderSpec, part: Part, group: int, layout: Column) -> list[int]:
+    groups = {
+        "bert": spec.num_hidden_layers,
+        "bert_tf1": spec.num_hidden_layers,
+        "albert": file_groups(spec),
+        "albert_tf1": spec.num_hidden_groups,
+    }[layout]
     if groups == spec.groups(part):
         return [group]
     return [layer for layer in range(spec.num_hidden_layers) if spec.group_of(part, layer) == group]

@@ -351,7 +351,7 @@ def test_other_ends(halbert, monkeypatch, error, status):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("halbert.bundle.resolve_spec", fail)
+    monkeypatch.setattr("halbert.source.resolve_spec", fail)
     done = halbert("inspect", "bert-tiny")
     assert done.status == status
     assert ("Traceback" in done.err) == (status == 70)

@@ -8,12 +8,13 @@ import math
 import numpy as np
 import pytest
 
-from halbert.bundle import load_bundle, load_tokenizer
 from halbert.data.corpus import Corpus
 from halbert.heads import HEADS
 from halbert.presets import all_presets
 from halbert.run.predictor import load
+from halbert.source import load_bundle
 from halbert.spec import difference
+from halbert.text import load_tokenizer
 from tests import tiny
 
 

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from halbert.bundle import load_bundle
 from halbert.compare import default
 from halbert.compare.audit import PROBES, compare, open_subjects, split_task, task_names
 from halbert.compare.default import default_audit
@@ -15,6 +14,7 @@ from halbert.compare.probes.memory import MemoryProbe
 from halbert.compare.probes.throughput import ThroughputProbe
 from halbert.compare.subject import equal_in
 from halbert.errors import HalbertError, InputError
+from halbert.source import load_bundle
 from halbert.train.recipe import FinetuneRecipe
 from tests import small
 from tests.compare.made import subject

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halbert.bundle import Bundle, load_bundle
+from halbert.bundle import Bundle
 from halbert.data.batches import Rows, pad_rows
 from halbert.errors import InputError
 from halbert.run.backend import STATES, Backend
 from halbert.run.predictor import open_backend
+from halbert.source import load_bundle
 from tests import tiny
 
 torch = pytest.importorskip("torch")

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 import transformers
 
-from halbert.bundle import load_bundle
 from halbert.model import EncoderOutput, Model
+from halbert.source import load_bundle
 from tests import tiny
 
 # fp32 on both sides, numbers of size 1 to 10, another order of summation: the differences seen are below 2e-6.

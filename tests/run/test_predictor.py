@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halbert.bundle import load_bundle
 from halbert.data.batches import pad_rows
 from halbert.errors import HalbertError, InputError
 from halbert.run.batching import in_batches
 from halbert.run.predictor import load
+from halbert.source import load_bundle
 from tests import small, tiny
 
 TEXTS = [

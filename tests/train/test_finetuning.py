@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from halbert.bundle import load_bundle
 from halbert.data.batches import pad_rows
 from halbert.data.features import encode_examples
 from halbert.data.readers import Example, read_examples
 from halbert.errors import InputError, SpecError
 from halbert.heads import HeadSpec
+from halbert.source import load_bundle
 from halbert.tasks.metrics import Score
 from halbert.tasks.table import get_task
 from halbert.train import finetuning

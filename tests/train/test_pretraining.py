@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from halbert.bundle import load_bundle
 from halbert.data.corpus import Corpus, build_corpus
 from halbert.errors import InputError
 from halbert.files import sha256
 from halbert.model import Model
 from halbert.model.arrays import model_of
+from halbert.source import load_bundle
 from halbert.spec import PretrainSpec
 from halbert.train.pretraining import all_batches, held_out_batches, masked_scores, pretrain, pretraining_heads
 from halbert.train.warmstart import piece_embeddings

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from halbert.bundle import load_bundle
 from halbert.data.corpus import build_corpus
 from halbert.errors import HalbertError, InputError, SpecError
 from halbert.heads import HeadSpec
@@ -18,6 +17,7 @@ from halbert.model import Model
 from halbert.model.arrays import model_of
 from halbert.run.evaluation import evaluate
 from halbert.run.predictor import load
+from halbert.source import load_bundle
 from halbert.train.finetuning import finetune, start_model
 from halbert.train.journal import Journal
 from halbert.train.loop import choose_precision, run_steps

