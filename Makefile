@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: audit test test-all check format clean
+.PHONY: audit bench-convert fuzz test test-all check format clean
 
 audit: $(VENV)/.audit
 	$(BIN)/halbert audit --out report --overwrite
@@ -16,6 +16,12 @@ test: $(VENV)/.test check
 
 test-all: $(VENV)/.test check
 	$(BIN)/python -m pytest -m ''
+
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.weights.fuzz --minutes 10
+
+bench-convert: $(VENV)/.test
+	$(BIN)/python -m benchmarks.convert
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gzip
 import hashlib
 import json
@@ -11,19 +12,43 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from halbert.errors import InputError
 
 
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether anything is there. A name that no system could have (too long, a NUL in it) is not."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def confined(folder: Path, name: str, where: str | os.PathLike[str]) -> Path:
+    """``folder / name``, for a name read from the file ``where``. Raises :class:`InputError` when it leads outside.
+
+    By the name alone: links in a folder are its owner's business (the hub's cache consists of them).
+    """
+    parts = PurePath(name).parts
+    if (
+        PurePath(name).is_absolute()
+        or ".." in parts
+        or "\0" in name
+        or any(len(p.encode("utf-8", "replace")) > 255 for p in parts)
+    ):
+        raise InputError(f"{where}: points to {name[:200]!r}, outside the folder; refused")
+    return folder / name
+
+
 def require_file(path: str | os.PathLike[str], what: str = "file") -> Path:
     """The path of an existing, non-empty regular file. Raises :class:`InputError` otherwise."""
     found = Path(path)
+    if not exists(found):
+        raise InputError(f"{found}: no such file; expected a {what}")
     if found.is_dir():
         raise InputError(f"{found}: is a folder, expected a {what}")
-    if not found.exists():
-        raise InputError(f"{found}: no such file; expected a {what}")
     if found.stat().st_size == 0:
         raise InputError(f"{found}: is empty, expected a {what}")
     return found
@@ -118,7 +143,9 @@ def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     try:
         yield temporary
         temporary.chmod(0o755)
-        if target.exists():
+        if target.exists() and _exchange(temporary, target):
+            shutil.rmtree(temporary)
+        elif target.exists():
             # Two renames: between them the old folder still exists under its other name.
             retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / "old"
             os.rename(target, retired)
@@ -134,3 +161,13 @@ def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Let two paths change places in one step (Linux ``renameat2``); False where the system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from halbert import presets
 from halbert.bundle import FORMAT, Bundle, Manifest, Pooling, divide_heads
 from halbert.errors import InputError, WeightsError, nearest
-from halbert.files import read_json, require_file, sha256
+from halbert.files import confined, exists, read_json, require_file, sha256
 from halbert.spec import EncoderSpec, ModelSpec, TextSpec, from_dict
 from halbert.text import Tokenizer, load_tokenizer
 from halbert.text.tokenizer import open_tokenizer, told_text, upper_case
@@ -51,7 +51,12 @@ def located(model: str | os.PathLike[str]) -> Iterator[Place]:
     Raises :class:`InputError` naming what was looked for.
     """
     path = Path(model)
-    if path.is_dir():
+    if not exists(path) and not tensorflow1.is_checkpoint(path):
+        from halbert.weights import hub
+
+        fetched = hub.fetch(str(model))
+        yield Place(fetched.folder, str(model), {"hub": fetched.repository, "revision": fetched.revision})
+    elif path.is_dir():
         yield Place(path, path.resolve().name, {})
     elif archive.is_archive(path):
         with archive.unpacked(path) as (root, folder):
@@ -62,15 +67,10 @@ def located(model: str | os.PathLike[str]) -> Iterator[Place]:
                 raise type(fault)(str(fault).replace(str(root), str(path))) from None
     elif tensorflow1.is_checkpoint(path):
         yield Place(path, path.resolve().parent.name, {})
-    elif path.is_file():
+    else:
         raise InputError(
             f"{path}: is a file, expected a model folder, a .zip, .tar or .tar.gz, or a checkpoint's .index"
         )
-    else:
-        from halbert.weights import hub
-
-        fetched = hub.fetch(str(model))
-        yield Place(fetched.folder, str(model), {"hub": fetched.repository, "revision": fetched.revision})
 
 
 def resolve_bundle(model: str | os.PathLike[str], *, allow_pickle: bool = False, hashed: bool = False) -> Bundle:
@@ -82,7 +82,9 @@ def resolve_bundle(model: str | os.PathLike[str], *, allow_pickle: bool = False,
     """
     with located(model) as place:
         bundle = _read(place, allow_pickle)
-        provenance = {**place.provenance, **bundle.provenance}
+        provenance = {**bundle.provenance, **place.provenance}
+        if before := {k: v for k, v in bundle.provenance.items() if k in place.provenance and v != provenance[k]}:
+            provenance["before"] = before  # a bundle that was itself made from another
         if hashed and "weights" not in provenance:
             provenance["weights"] = {f.name: sha256(f) for f in _weight_files(place.path)}
             if place.archive:
@@ -96,7 +98,7 @@ def load_bundle(folder: str | os.PathLike[str], *, allow_pickle: bool = False) -
 
     Raises :class:`InputError` for a folder that is no model, :class:`WeightsError` for tensors that do not fit.
     """
-    if not Path(folder).is_dir():
+    if not exists(folder) or not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
     return resolve_bundle(folder, allow_pickle=allow_pickle)
 
@@ -106,7 +108,7 @@ def resolve_spec(model: str | os.PathLike[str]) -> Description:
 
     Raises :class:`InputError` when there is no such model.
     """
-    if not Path(model).exists() and presets.is_preset(str(model)):
+    if not exists(model) and presets.is_preset(str(model)):
         preset = presets.get(str(model))
         provenance = {
             "source": preset.source, "release": preset.release, "release_files": list(preset.release_files),
@@ -114,7 +116,7 @@ def resolve_spec(model: str | os.PathLike[str]) -> Description:
         }  # fmt: skip
         notes = (*preset.notes, *(() if preset.verified else ("totals not verified",)))
         return Description(preset.name, preset.spec, provenance, {}, (), notes)
-    if not Path(model).exists() and not tensorflow1.is_checkpoint(Path(model)):
+    if not exists(model) and not tensorflow1.is_checkpoint(Path(model)):
         known = [*presets.all_presets(), *presets.ALIASES]
         raise InputError(
             f"{str(model)!r}: no such folder, and no released model has that name{nearest(str(model), known)}"
@@ -131,7 +133,7 @@ def resolve_spec(model: str | os.PathLike[str]) -> Description:
         config_file = place.path / "config.json"
         config = read_json(config_file)
         encoder, _ = huggingface.spec_of(config, str(config_file))
-        spec, origins, warnings = _told_spec(place.path, encoder, config, None)
+        spec, origins, warnings = _told_spec(place.path, encoder, config)
         return Description(place.name, spec, {"source": _FOLDER, **place.provenance}, origins, warnings)
 
 
@@ -193,11 +195,10 @@ def _read_halbert(place: Place, manifest: Manifest) -> Bundle:
     found = huggingface.read(folder, manifest.spec.encoder, main)
     arrays = found.arrays
     for name, head in further.items():
-        if Path(name).name != name:
-            raise InputError(f"{folder / 'halbert.json'}: the head name {name!r} leads outside the folder; refused")
-        tensors = read_tensors(folder / "heads" / name)
+        own = confined(folder, f"heads/{name}", folder / "halbert.json")
+        tensors = read_tensors(own)
         entries = [e for e in names.expected(found.encoder, {name: head}, "bert") if e.ours.startswith("heads.")]
-        arrays |= settle(entries, tensors, str(folder / "heads" / name))
+        arrays |= settle(entries, tensors, str(own))
     return Bundle(
         manifest.spec, load_tokenizer(folder, manifest.spec.text), arrays, manifest.heads, name=place.name,
         provenance=_provenance(folder), pooling=manifest.pooling, normalize=manifest.normalize,
@@ -210,7 +211,7 @@ def _read_huggingface(place: Place, allow_pickle: bool) -> Bundle:
     tokenizer = load_tokenizer(folder)
     found = huggingface.read(folder, allow_pickle=allow_pickle)
     config = read_json(folder / "config.json")
-    spec, origins, warnings = _told_spec(folder, found.encoder, config, tokenizer)
+    spec, origins, warnings = _told_spec(folder, found.encoder, config)
     pooling, normalize = _sentence_transformers(folder)
     provenance = {"source": _FOLDER}
     if licence := _licence(folder / "README.md"):
@@ -222,18 +223,18 @@ def _read_huggingface(place: Place, allow_pickle: bool) -> Bundle:
 
 
 def _told_spec(
-    folder: Path, encoder: EncoderSpec, config: dict[str, Any], tokenizer: Tokenizer | None
+    folder: Path, encoder: EncoderSpec, config: dict[str, Any]
 ) -> tuple[ModelSpec, dict[str, str], tuple[str, ...]]:
-    """(spec, origins, warnings) of a Hugging Face folder; the vocabulary is looked at where it is open."""
+    """(spec, origins, warnings) of a Hugging Face folder."""
     origins = huggingface.origins_of(config, encoder)
     text = TextSpec()
+    warnings = presets.contradictions(encoder)
     if any((folder / name).exists() for name in ("vocab.txt", "spiece.model")):
         text, told = told_text(folder)
         origins |= told
-    warnings = presets.contradictions(encoder)
-    if tokenizer is not None and text.lower_case:
-        cased = upper_case(tokenizer.vocab)
-        if len(cased) > 0.01 * len(tokenizer.vocab):
+        vocab = load_tokenizer(folder, text).vocab
+        cased = upper_case(vocab)
+        if text.lower_case and len(cased) > 0.01 * len(vocab):
             warnings.append(
                 f"text is lower-cased ({origins['lower_case']}), but {len(cased):,} tokens of the vocabulary hold upper-case "
                 "letters and can never be found; set do_lower_case in tokenizer_config.json"
@@ -280,15 +281,17 @@ def _sentence_transformers(place: Path) -> tuple[Pooling, bool]:
     modules = read_json(modules_file)
     pooling: Pooling = "mean"
     normalize = False
-    for module in modules if isinstance(modules, list) else []:
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise InputError(f"{modules_file}: expected a JSON list of modules")
+    for module in modules:
         kind, path = str(module.get("type", "")), str(module.get("path", ""))
         if kind.endswith("Normalize"):
             normalize = True
         elif kind.endswith("Pooling"):
-            file = (place / path / "config.json").resolve()
-            if not file.is_relative_to(place.resolve()):
-                raise InputError(f"{modules_file}: points to {path!r}, outside the folder; refused")
+            file = confined(place, f"{path}/config.json", modules_file)
             told = read_json(file)
+            if not isinstance(told, dict):
+                raise InputError(f"{file}: expected a JSON object")
             if told.get("pooling_mode_cls_token"):
                 pooling = "cls"
             elif not told.get("pooling_mode_mean_tokens", told.get("pooling_mode") == "mean"):
@@ -306,9 +309,7 @@ def verify_files(folder: str | os.PathLike[str]) -> list[str]:
     if not isinstance(told, dict) or not told:
         raise InputError(f"{place}: records no sha256 of its files; only bundles that Halbert saved do")
     for name, digest in told.items():
-        file = place / name
-        if not file.resolve().is_relative_to(place.resolve()):
-            raise InputError(f"{place / 'provenance.json'}: names {name!r}, outside the folder; refused")
+        file = confined(place, name, place / "provenance.json")
         found = sha256(require_file(file, "weight file"))
         if found != digest:
             raise WeightsError(f"{file}: has sha256 {found}, but was saved with {digest}; it has changed since")

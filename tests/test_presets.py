@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from halbert.errors import InputError
+from halbert.heads import HeadSpec
 from halbert.model.heads import count_built
-from halbert.presets import ALIASES, all_presets, get, is_preset
+from halbert.presets import ALIASES, all_presets, by_release, get, is_preset
+from halbert.weights.names import expected
+
+PRETRAINING_HEADS = {"mlm": HeadSpec(kind="mlm"), "pair": HeadSpec(kind="pair")}
 
 # encoder, without pooler, with the pre-training heads: google-research/bert, counted (FACTS 1.3)
 BERT = {
@@ -151,3 +157,72 @@ def test_a_misspelt_name_gets_a_hint():
     with pytest.raises(InputError, match="'bert-base-uncasd'; did you mean 'bert-base-uncased'"):
         get("bert-base-uncasd")
     assert not is_preset("bert-base-uncasd")
+
+
+HUBS = {
+    "bert-base-uncased": "google-bert/bert-base-uncased",
+    "bert-tiny": "google/bert_uncased_L-2_H-128_A-2",
+    "bert-large-cased-whole-word-masking": "google-bert/bert-large-cased-whole-word-masking",
+    "albert-xxlarge-v1": "albert/albert-xxlarge-v1",
+    "albert-base-zh": None,  # never published on the hub by its authors
+}
+RELEASES = {
+    "bert-base-uncased": "uncased_L-12_H-768_A-12.zip",
+    "bert-base-multilingual-cased": "multi_cased_L-12_H-768_A-12.zip",
+    "bert-large-uncased-whole-word-masking": "wwm_uncased_L-24_H-1024_A-16.zip",
+    "bert-small": "uncased_L-4_H-512_A-8.zip",
+    "albert-base-v2": "albert_base_v2.tar.gz",
+    "albert-xlarge-zh": "albert_xlarge_zh.tar.gz",
+}
+
+
+def test_hub_repositories_and_releases():
+    assert {name: get(name).hub for name in HUBS} == HUBS
+    assert {name: get(name).release for name in RELEASES} == RELEASES
+    assert all(preset.hub or preset.name.endswith("-zh") for preset in all_presets().values())
+
+
+@pytest.mark.parametrize("name", all_presets())
+def test_the_variables_of_the_release(name):
+    """Names and shapes in the original checkpoint: none twice, and their sizes sum to the published total."""
+    preset = get(name)
+    bert = name.startswith("bert")
+    entries = expected(preset.spec.encoder, PRETRAINING_HEADS, "bert_tf1" if bert else "albert_tf1")
+    stored = [variable for entry in entries for variable in entry.theirs]
+    assert len(stored) == len(set(stored)) == (16 * preset.spec.encoder.num_hidden_layers + 14 if bert else 32)
+    assert sum(math.prod(entry.file_shape) for entry in entries) == sum(preset.spec.encoder.count_parameters().values())
+    assert all(variable.startswith(("bert/", "cls/")) for variable in stored)
+    config, vocabulary, index, data = preset.release_files
+    assert config == ("bert_config.json" if bert else "albert_config.json")
+    assert vocabulary == ("vocab.txt" if bert else "vocab_chinese.txt" if name.endswith("zh") else "30k-clean.model")
+    prefix = "bert_model.ckpt" if bert else "model.ckpt-best"
+    assert (index, data) == (f"{prefix}.index", f"{prefix}.data-00000-of-00001")
+    assert by_release(preset.release).release == preset.release
+
+
+def test_variables_as_googles_code_names_them():
+    """Spelt out, against the list of google-research/bert ``modeling.py`` and google-research/albert ``modeling.py``."""
+    bert = {v for e in expected(get("bert-tiny").spec.encoder, PRETRAINING_HEADS, "bert_tf1") for v in e.theirs}
+    albert = {
+        v for e in expected(get("albert-base-v2").spec.encoder, PRETRAINING_HEADS, "albert_tf1") for v in e.theirs
+    }
+    assert bert >= {
+        "bert/embeddings/word_embeddings",
+        "bert/embeddings/LayerNorm/gamma",
+        "bert/encoder/layer_1/attention/self/query/kernel",
+        "bert/encoder/layer_1/attention/output/LayerNorm/beta",
+        "bert/encoder/layer_0/intermediate/dense/bias",
+        "bert/pooler/dense/kernel",
+        "cls/predictions/transform/LayerNorm/gamma",
+        "cls/predictions/output_bias",
+        "cls/seq_relationship/output_weights",
+    }
+    assert albert >= {
+        "bert/encoder/embedding_hidden_mapping_in/kernel",
+        "bert/encoder/transformer/group_0/inner_group_0/attention_1/self/value/kernel",
+        "bert/encoder/transformer/group_0/inner_group_0/attention_1/output/dense/bias",
+        "bert/encoder/transformer/group_0/inner_group_0/LayerNorm/gamma",
+        "bert/encoder/transformer/group_0/inner_group_0/LayerNorm_1/gamma",
+        "bert/encoder/transformer/group_0/inner_group_0/ffn_1/intermediate/dense/kernel",
+        "bert/encoder/transformer/group_0/inner_group_0/ffn_1/intermediate/output/dense/kernel",
+    }

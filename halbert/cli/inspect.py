@@ -75,6 +75,8 @@ def run(model: Model, json: Json = False, verify: Verify = False) -> None:
     for key, value in found.provenance.items():
         if isinstance(value, str):
             print(f"{key}: {value}")
+        elif key == "release_files":
+            print(f"files of the release: {', '.join(value)}")
     for line in described_origins(spec.flat(), found.origins):
         print(line)
     for line in found.warnings:

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-MODEL_HELP = "A model folder, a released name such as bert-base-uncased, or a hub name org/name[@revision]."
+MODEL_HELP = (
+    "A model folder, an archive of one, a TensorFlow checkpoint, a released name such as bert-base-uncased, or a hub name "
+    "org/name[@revision]."
+)
 
 
 class PrecisionChoice(enum.StrEnum):

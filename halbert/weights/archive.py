@@ -57,11 +57,11 @@ def unpacked(path: Path) -> Iterator[tuple[Path, Path]]:
             (_unzip if zipped else _untar)(path, target, budget)
         except (
             zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError,
-            gzip.BadGzipFile,
+            OSError,
         ) as fault:  # fmt: skip
             if isinstance(fault, InputError):
                 raise
-            raise InputError(f"{path}: is no sound archive: {fault or type(fault).__name__}") from None
+            raise InputError(f"{path}: cannot be unpacked: {fault or type(fault).__name__}") from None
         yield target, _model_folder(target, path)
 
 

@@ -15,7 +15,7 @@ import google_crc32c
 import numpy as np
 
 from halbert.errors import InputError, WeightsError
-from halbert.files import require_file
+from halbert.files import exists, require_file
 from halbert.weights.leveldb import Damaged, masked_crc32c, read_table, varint
 
 # Training state beside the weights, by the names TensorFlow's and Google's optimisers give it. Nothing else is ignored.
@@ -41,7 +41,7 @@ class Variable(NamedTuple):
 
 def is_checkpoint(place: Path) -> bool:
     """Whether a path is a folder that holds a checkpoint, or the checkpoint itself (``NAME`` or ``NAME.index``)."""
-    return bool(indexes(place)) if place.is_dir() else _prefix_of(place) is not None
+    return bool(indexes(place)) if exists(place) and place.is_dir() else _prefix_of(place) is not None
 
 
 def indexes(folder: Path) -> list[Path]:
@@ -50,8 +50,11 @@ def indexes(folder: Path) -> list[Path]:
 
 
 def _prefix_of(place: Path) -> Path | None:
+    if place.name in ("", ".index"):
+        return None
     prefix = place.with_name(place.name.removesuffix(".index"))
-    return prefix if prefix.name and prefix.with_name(prefix.name + ".index").is_file() else None
+    index = prefix.with_name(prefix.name + ".index")
+    return prefix if exists(index) and index.is_file() else None
 
 
 def find(place: Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 
 from halbert.errors import WeightsError
-from halbert.files import read_json, require_file
+from halbert.files import confined, read_json, require_file
 from halbert.weights.names import BUFFERS
 
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -49,9 +49,7 @@ def _read_shards(index: Path, read_file: Callable[[Path], dict[str, np.ndarray]]
         raise WeightsError(f"{index}: has no weight_map of tensor names to files")
     tensors: dict[str, np.ndarray] = {}
     for name in sorted(set(map(str, places.values()))):
-        if Path(name).name != name:
-            raise WeightsError(f"{index}: points to {name!r}, outside the folder; refused")
-        tensors |= read_file(index.parent / name)
+        tensors |= read_file(confined(index.parent, name, index))
     lost = sorted(set(places) - tensors.keys())
     if lost:
         raise WeightsError(f"{index}: lists {lost[0]}, which is in none of the shards")

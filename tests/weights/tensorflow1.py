@@ -115,7 +115,9 @@ def table(entries: Mapping[bytes, bytes], block_size: int = BLOCK_SIZE) -> bytes
 
 
 def write(
-    prefix: Path, variables: Mapping[str, np.ndarray | tuple[tuple[int, ...], Callable[[], np.ndarray]]], shards: int = 1
+    prefix: Path,
+    variables: Mapping[str, np.ndarray | tuple[tuple[int, ...], Callable[[], np.ndarray]]],
+    shards: int = 1,
 ) -> Path:
     """A checkpoint; a variable is an array, or its shape and a function that makes it when its turn comes."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +133,12 @@ def write(
                 checksum = masked(google_crc32c.value(bytes(data)))
                 stream.write(data)
                 entries[name.encode()] = entry(
-                    DTYPES[str(array.dtype)], array.shape, shard, offset, math.prod(array.shape) * array.itemsize, checksum
+                    DTYPES[str(array.dtype)],
+                    array.shape,
+                    shard,
+                    offset,
+                    math.prod(array.shape) * array.itemsize,
+                    checksum,
                 )
                 offset += len(data)
     prefix.with_name(prefix.name + ".index").write_bytes(table(entries))

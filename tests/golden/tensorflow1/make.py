@@ -9,6 +9,7 @@ scores, LayerNorm with an epsilon of 1e-12. Files are written by TensorFlow's ow
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
@@ -24,8 +25,8 @@ import numpy as np
 import tensorflow as tf
 
 HERE = Path(__file__).parent
-WORDS = "the cat sat on a mat ##s ##ed un ##want want ##ing runn wa , . ' ! ? 1 2 dog eat 世 界".split()
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+WORDS = "the cat sat on a mat ##s ##ed un ##want want ##ing runn wa , . ' ! ? 1 2 dog eat 世 界"
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS.split()]
 BERT = {
     "attention_probs_dropout_prob": 0.1,
     "hidden_act": "gelu",
@@ -144,7 +145,7 @@ def outputs(values: dict[str, np.ndarray], config: dict, albert: bool, erf: bool
     if albert:
         x = dense(x, "bert/encoder/embedding_hidden_mapping_in")
         for layer in range(layers):
-            group = int(math.floor(layer / layers * config["num_hidden_groups"]))
+            group = math.floor(layer / layers * config["num_hidden_groups"])
             for inner in range(config["inner_group_num"]):
                 block = f"bert/encoder/transformer/group_{group}/inner_group_{inner}"
                 a = dense(attention(x, f"{block}/attention_1/self"), f"{block}/attention_1/output/dense")
@@ -197,7 +198,11 @@ def make_bert() -> None:
     save(place / "bert_model.ckpt", {**values, **slots, "global_step": np.int64(7)})
     write_json(place / "bert_config.json", BERT)
     (place / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    answers = {f"{kind}_{name}": v for kind in ("erf", "tanh") for name, v in outputs(values, BERT, False, kind == "erf").items()}
+    answers = {
+        f"{kind}_{name}": v
+        for kind in ("erf", "tanh")
+        for name, v in outputs(values, BERT, False, kind == "erf").items()
+    }
     write_json(place / "outputs.json", {"ids": IDS, "mask": MASK, "segments": SEGMENTS, **answers})
 
 
@@ -231,7 +236,12 @@ def make_blocks() -> None:
         save(place / "bert_model.ckpt", {**values, **slots})
         write_json(place / "bert_config.json", config)
         (place / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-        with tarfile.open(HERE / "blocks.tar.gz", "w:gz") as archive:
+        # No time stamps: the same bytes on every run.
+        with (
+            (HERE / "blocks.tar.gz").open("wb") as target,
+            gzip.GzipFile("", "wb", fileobj=target, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w") as archive,
+        ):
             for file in sorted(place.iterdir()):
                 if file.is_file():
                     member = archive.gettarinfo(file, f"blocks/{file.name}")
