@@ -12,9 +12,10 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from halbert.errors import InputError
 from halbert.spec import TextSpec
+from halbert.text.characters import bert_normalizer
 from halbert.text.tokenizer import SPECIALS, Tokenizer
-from halbert.text.unigram import Unigram, preprocess
-from halbert.text.wordpiece import WordPiece, normalizer
+from halbert.text.unigram import Unigram, prepare
+from halbert.text.wordpiece import WordPiece
 
 # Symbols ALBERT's README hands to spm_train as pieces of their own.
 _ALBERT_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]
@@ -35,7 +36,7 @@ def learn_vocabulary(texts: Iterable[str], size: int, spec: TextSpec) -> Tokeniz
 
 def _wordpiece(texts: Iterable[str], size: int, spec: TextSpec) -> Tokenizer:
     special = list(SPECIALS["wordpiece"].values())
-    clean, split = normalizer(spec), pre_tokenizers.BertPreTokenizer()
+    clean, split = bert_normalizer(spec), pre_tokenizers.BertPreTokenizer()
     chunks = Counter(chunk for text in texts for chunk in clean.normalize_str(text).split())
     words: Counter[str] = Counter()
     for chunk, count in chunks.items():
@@ -66,7 +67,7 @@ def _wordpiece(texts: Iterable[str], size: int, spec: TextSpec) -> Tokenizer:
 def _unigram(texts: Iterable[str], size: int, spec: TextSpec) -> Tokenizer:
     names = SPECIALS["unigram"]
     written = io.BytesIO()
-    prepared = (line for line in (preprocess(text, spec)[0] for text in texts) if line)
+    prepared = (line for text in texts if (line := " ".join(prepare(chunk, spec) for chunk in text.split())))
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=prepared,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -33,16 +34,19 @@ class Piece(NamedTuple):
 
 
 class Encoding(msgspec.Struct, frozen=True, kw_only=True):
-    """A text or a pair as a model reads it.
+    """A text or a pair as a model reads it; every list has one entry a token.
 
     ``segments`` is 0 for the first text with its special tokens and 1 for the second; ``spans`` are character offsets
-    into the text the piece came from, ``None`` for special tokens.
+    into the text the piece came from, ``None`` for special tokens; ``words`` numbers the words of each text from 0,
+    ``None`` for special tokens; ``special`` marks the special tokens.
     """
 
     ids: list[int]
     tokens: list[str]
     segments: list[int]
     spans: list[tuple[int, int] | None]
+    words: list[int | None]
+    special: list[bool]
 
 
 class Tokenizer(abc.ABC):
@@ -91,6 +95,15 @@ class Tokenizer(abc.ABC):
     def save(self, folder: Path) -> None:
         """Write the vocabulary and ``tokenizer_config.json`` as transformers reads them."""
 
+    def _visible(self, ids: Iterable[int]) -> Iterable[str]:
+        """The tokens of ids but for padding, [CLS] and [SEP]. Raises :class:`InputError` for an id that is none."""
+        hidden = {self.special_ids[name] for name in ("pad", "cls", "sep")}
+        for i in ids:
+            if not 0 <= i < len(self.vocab):
+                raise InputError(f"id {i} is outside the vocabulary of {len(self.vocab)} tokens")
+            if i not in hidden:
+                yield self.vocab[i]
+
     def _marked_pieces(self, text: str) -> list[Piece]:
         """Like :meth:`pieces`, but the mask token written in the text becomes the mask."""
         mask, found, start = self.special["mask"], [], 0
@@ -101,23 +114,54 @@ class Tokenizer(abc.ABC):
         return found + [Piece(i, s + start, e + start) for i, s, e in self.pieces(text[start:])]
 
     def encode(
-        self, text: str, pair: str | None = None, *, max_length: int | None = None, masks: bool = False
+        self,
+        text: str,
+        pair: str | None = None,
+        *,
+        max_length: int | None = None,
+        truncation: Truncation = "longest_first",
+        masks: bool = False,
     ) -> Encoding:
         """Encode a text or a pair as ``[CLS] text [SEP] (pair [SEP])``.
 
-        ``max_length`` counts the special tokens; pieces are dropped from the end of the longer text first. With
-        ``masks``, a mask token written in the text is the mask; otherwise it is text like any other.
-        Raises :class:`InputError` when ``max_length`` leaves no room.
+        ``max_length`` counts the special tokens; ``truncation`` says which text loses pieces at its end. With ``masks``,
+        a mask token written in the text is the mask; otherwise it is text like any other. Raises :class:`InputError`
+        when ``max_length`` leaves no room.
         """
         split = self._marked_pieces if masks else self.pieces
         first = split(text)
         second = None if pair is None else split(pair)
         if max_length is not None:
-            first, second = _truncate(first, second, max_length)
+            first, second = _truncate(first, second, max_length, truncation)
         return self._assemble(first, second)
 
+    def windows(
+        self, text: str, pair: str | None = None, *, max_length: int, stride: int, masks: bool = False
+    ) -> list[Encoding]:
+        """A long text as overlapping encodings of at most ``max_length`` pieces.
+
+        The text is cut, or of a pair the second one, with the first before every window. Neighbours share ``stride``
+        pieces; every piece is in at least one window. Raises :class:`InputError` when ``stride`` leaves no step forward.
+        """
+        split = self._marked_pieces if masks else self.pieces
+        fixed = None if pair is None else split(text)
+        long = split(text if pair is None else pair)
+        room = max_length - 2 if fixed is None else max_length - 3 - len(fixed)
+        if not 0 <= stride < room:
+            raise InputError(
+                f"windows of {max_length} pieces leave room for {max(room, 0)} of the text; stride {stride} must be smaller"
+            )
+        starts = range(0, max(len(long) - stride, 1), room - stride)
+        parts = [long[start : start + room] for start in starts]
+        return [self._assemble(part, None) if fixed is None else self._assemble(fixed, part) for part in parts]
+
     def encode_batch(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_length: int | None = None
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        max_length: int | None = None,
+        truncation: Truncation = "longest_first",
     ) -> list[tuple[list[int], list[int]]]:
         """(ids, segments) of many texts or pairs, special tokens included: :meth:`encode` without spans, faster."""
         firsts = self.bulk(texts)
@@ -127,7 +171,7 @@ class Tokenizer(abc.ABC):
         for i, first in enumerate(firsts):
             second = None if seconds is None else seconds[i]
             if max_length is not None:
-                first, second = _truncate(first, second, max_length)
+                first, second = _truncate(first, second, max_length, truncation)
             ids = [cls, *first, sep]
             segments = [0] * len(ids)
             if second is not None:
@@ -137,25 +181,42 @@ class Tokenizer(abc.ABC):
         return result
 
     def _assemble(self, first: list[Piece], second: list[Piece] | None) -> Encoding:
-        cls, sep = self.special_ids["cls"], self.special_ids["sep"]
-        ids: list[int] = [cls]
+        ids, segments = [self.special_ids["cls"]], [0]
         spans: list[tuple[int, int] | None] = [None]
-        segments = [0]
+        words: list[int | None] = [None]
         for segment, pieces in enumerate([first] if second is None else [first, second]):
-            ids += [p.id for p in pieces] + [sep]
+            word = -1
+            for piece in pieces:
+                # A text that was cut may begin inside a word.
+                word = max(word + int(self.starts_word[piece.id]), 0)
+                words.append(word)
+            ids += [p.id for p in pieces] + [self.special_ids["sep"]]
             spans += [(p.start, p.end) for p in pieces] + [None]
+            words.append(None)
             segments += [segment] * (len(pieces) + 1)
-        return Encoding(ids=ids, tokens=[self.vocab[i] for i in ids], segments=segments, spans=spans)
+        return Encoding(
+            ids=ids, tokens=[self.vocab[i] for i in ids], segments=segments, spans=spans, words=words,
+            special=[span is None for span in spans],
+        )  # fmt: skip
 
 
-def _truncate(first: list[T], second: list[T] | None, max_length: int) -> tuple[list[T], list[T] | None]:
+Truncation = Literal["longest_first", "only_first", "only_second"]
+
+
+def _truncate(
+    first: list[T], second: list[T] | None, max_length: int, truncation: Truncation
+) -> tuple[list[T], list[T] | None]:
     room = max_length - (2 if second is None else 3)
     if room < 0:
         raise InputError(f"max_length {max_length} leaves no room beside the special tokens; expected at least 3")
-    if second is None:
-        return first[:room], None
-    a, b = len(first), len(second)
-    if a + b > room:
+    a, b = len(first), len(second or ())
+    if a + b <= room:
+        return first, second
+    if second is None or truncation == "only_first":
+        a = room - b
+    elif truncation == "only_second":
+        b = room - a
+    else:
         # Cutting the longer one piece by piece (the second of two equals, as Google's and transformers' loops do) ends
         # here: the shorter keeps all, or both keep half.
         half = room // 2
@@ -165,7 +226,21 @@ def _truncate(first: list[T], second: list[T] | None, max_length: int) -> tuple[
             a = room - b
         else:
             a, b = room - half, half
-    return first[:a], second[:b]
+    if min(a, b) < 0:
+        kept = "second" if truncation == "only_first" else "first"
+        raise InputError(f"max_length {max_length} has no room for the {kept} text alone, which is not to be cut")
+    return first[:a], None if second is None else second[:b]
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def refuse_surrogates(text: str) -> None:
+    """Raise :class:`InputError` for half a character, which no file in UTF-8 can hold."""
+    if found := _SURROGATE.search(text):
+        raise InputError(
+            f"the text holds a lone surrogate (U+{ord(found[0]):04X}), half a character; decode it again, or replace it"
+        )
 
 
 def told_text(folder: Path) -> tuple[TextSpec, dict[str, str]]:

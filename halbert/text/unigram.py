@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,41 +16,39 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from halbert.errors import InputError
 from halbert.files import write_bytes, write_json
 from halbert.spec import TextSpec
-from halbert.text.tokenizer import Piece, Tokenizer
+from halbert.text.characters import nfkd
+from halbert.text.chunks import Chunks
+from halbert.text.tokenizer import Piece, Tokenizer, refuse_surrogates
 
 SPACE = "\u2581"
+_CHUNK = re.compile(r"\S+")
 
 
-def preprocess(text: str, spec: TextSpec) -> tuple[str, list[tuple[int, int]]]:
-    """Google's ``preprocess_text``, and for every character of the result the characters it came from.
+def prepare(chunk: str, spec: TextSpec) -> str:
+    """Google's ``preprocess_text`` (google-research/albert ``tokenization.py``) for text without white space.
 
-    White space is folded, ```` `` ```` and ``''`` become ``"``, then NFKD without combining marks (unless accents are
-    kept) and lower-casing (google-research/albert ``tokenization.py``).
+    ```` `` ```` and ``''`` become ``"``, then NFKD without combining marks (unless accents are kept), then lower case.
     """
+    chunk = chunk.replace("``", '"').replace("''", '"')
+    if spec.strip_accents and not chunk.isascii():
+        chunk = "".join(c for c in nfkd(chunk) if not unicodedata.combining(c))
+    return chunk.lower() if spec.lower_case else chunk
+
+
+def prepare_located(chunk: str, spec: TextSpec) -> tuple[str, list[tuple[int, int]]]:
+    """:func:`prepare`, and for every character of the result the characters it came from."""
     chars: list[str] = []
     origin: list[tuple[int, int]] = []
-    i, n = 0, len(text)
-    while i < n:
-        c = text[i]
-        if c.isspace():
-            if chars and chars[-1] != " ":
-                chars.append(" ")
-                origin.append((i, i + 1))
-            i += 1
-        elif c in "`'" and text[i : i + 2] == c * 2:
-            chars.append('"')
-            origin.append((i, i + 2))
-            i += 2
-        else:
-            folded = c if not spec.strip_accents else unicodedata.normalize("NFKD", c)
-            for out in folded:
-                if not (spec.strip_accents and unicodedata.combining(out)):
-                    chars.append(out)
-                    origin.append((i, i + 1))
-            i += 1
-    if chars and chars[-1] == " ":
-        chars.pop()
-        origin.pop()
+    i = 0
+    while i < len(chunk):
+        c, width = chunk[i], 1
+        if c in "`'" and chunk[i + 1 : i + 2] == c:
+            c, width = '"', 2
+        for out in nfkd(c) if spec.strip_accents else c:
+            if not (spec.strip_accents and unicodedata.combining(out)):
+                chars.append(out)
+                origin.append((i, i + width))
+        i += width
     if not spec.lower_case:
         return "".join(chars), origin
     # Lower-casing may lengthen a character, and looks at its neighbours only for the final sigma, which keeps lengths.
@@ -57,7 +57,11 @@ def preprocess(text: str, spec: TextSpec) -> tuple[str, list[tuple[int, int]]]:
 
 
 class Unigram(Tokenizer):
-    """A SentencePiece unigram model with ALBERT's text preparation and digit-comma rule."""
+    """A SentencePiece unigram model with ALBERT's text preparation and digit-comma rule.
+
+    Defined chunk by chunk: pieces never cross white space, so the best segmentation of a text is that of its chunks,
+    and sums of few scores are more exact than sums of many. (A model whose pieces do cross is given whole texts.)
+    """
 
     def __init__(self, model: bytes, spec: TextSpec, where: str = "model") -> None:
         self._engine = sentencepiece.SentencePieceProcessor()
@@ -71,26 +75,63 @@ class Unigram(Tokenizer):
         self.starts_word = np.array([token.startswith(SPACE) for token in vocab])
         # Pieces such as "2000," are cut before the comma and read again (google-research/albert, encode_pieces).
         self._digit_comma = {i for i, t in enumerate(vocab) if len(t) > 1 and t[-1] == "," and t[-2].isdigit()}
+        self._crosses = self._parts_differ()
+        self._chunks: Chunks[int] = Chunks(self._chunk_ids)
+        self._located: Chunks[Piece] = Chunks(self._locate)
+
+    def _parts_differ(self) -> bool:
+        """Whether the model treats a text otherwise than its chunks one after the other."""
+        if any(SPACE in token[1:] for token in self.vocab):
+            return True
+        encode = self._engine.EncodeAsIds
+        return encode(" a  b c ") != [*encode("a"), *encode("b"), *encode("c")]
+
+    def _chunk_ids(self, chunk: str) -> tuple[int, ...]:
+        if not chunk.isascii():
+            refuse_surrogates(chunk)
+        ids = self._engine.EncodeAsIds(prepare(chunk, self.spec))
+        if not self._digit_comma.isdisjoint(ids):
+            ids = [j for i in ids for j in (self._cut(i) if i in self._digit_comma else [i])]
+        return tuple(ids)
+
+    def _parts(self, text: str) -> list[tuple[int, str]]:
+        """(start, chunk) of everything between white space; of a model that crosses it, the whole text."""
+        if not self._crosses:
+            return [(part.start(), part[0]) for part in _CHUNK.finditer(text)]
+        return [(len(text) - len(text.lstrip()), text.strip())] if text.strip() else []
+
+    def bulk(self, texts: Sequence[str]) -> list[list[int]]:
+        if self._crosses:
+            return [list(self._chunk_ids(" ".join(text.split()))) for text in texts]
+        chunk = self._chunks.__getitem__
+        return [list(chain.from_iterable(map(chunk, text.split()))) for text in texts]
 
     def pieces(self, text: str) -> list[Piece]:
-        prepared, origin = preprocess(text, self.spec)
+        found: list[Piece] = []
+        for start, chunk in self._parts(text):
+            found += [Piece(i, start + a, start + b) for i, a, b in self._located[chunk]]
+        return found
+
+    def _locate(self, chunk: str) -> tuple[Piece, ...]:
+        refuse_surrogates(chunk)
+        prepared, origin = prepare_located(chunk, self.spec)
         if not prepared:
-            return []
+            return ()
         mapped = self._engine.EncodeAsOffsetMapping(prepared)  # character offsets, leading spaces included
         found: list[Piece] = []
         for piece, (begin, end) in zip(mapped["ids"], mapped["offsets"], strict=True):
             if piece not in self._digit_comma:
-                found.append(self._located(piece, begin, end, prepared, origin))
+                found.append(self._traced(piece, begin, end, prepared, origin))
                 continue
             parts = self._cut(piece)
             at = end - sum(len(self.vocab[part].replace(SPACE, "")) for part in parts)
             for part in parts:
                 size = len(self.vocab[part].replace(SPACE, ""))
-                found.append(self._located(part, at, at + size, prepared, origin))
+                found.append(self._traced(part, at, at + size, prepared, origin))
                 at += size
-        return found
+        return tuple(found)
 
-    def _located(self, i: int, begin: int, end: int, prepared: str, origin: list[tuple[int, int]]) -> Piece:
+    def _traced(self, i: int, begin: int, end: int, prepared: str, origin: list[tuple[int, int]]) -> Piece:
         while begin < end and prepared[begin] == " ":
             begin += 1
         if begin == end:
@@ -105,22 +146,10 @@ class Unigram(Tokenizer):
             parts = parts[1:] if len(parts[0]) == 1 else [parts[0][1:], *parts[1:]]
         return [self._engine.PieceToId(part) for part in [*parts, token[-1]]]
 
-    def bulk(self, texts: Sequence[str]) -> list[list[int]]:
-        found = self._engine.EncodeAsIds([preprocess(text, self.spec)[0] for text in texts])
-        for row, ids in enumerate(found):
-            if not self._digit_comma.isdisjoint(ids):
-                found[row] = [j for i in ids for j in (self._cut(i) if i in self._digit_comma else [i])]
-        return found
-
     def decode(self, ids: Iterable[int]) -> str:
-        hidden = {self.special_ids[name] for name in ("pad", "cls", "sep")}
-        words: list[str] = []
-        for i in ids:
-            if not 0 <= i < len(self.vocab):
-                raise InputError(f"id {i} is outside the vocabulary of {len(self.vocab)} tokens")
-            if i not in hidden:
-                # Control symbols print as nothing in sentencepiece; a mask should stay visible.
-                words.append(f" {self.vocab[i]} " if i == self.special_ids["mask"] else self.vocab[i])
+        # Control symbols print as nothing in sentencepiece; a mask should stay visible.
+        mask = self.special["mask"]
+        words = [f" {token} " if token == mask else token for token in self._visible(ids)]
         return " ".join("".join(words).replace(SPACE, " ").split())
 
     def save(self, folder: Path) -> None:

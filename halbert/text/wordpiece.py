@@ -1,18 +1,19 @@
-"""WordPiece (Google's ``tokenization.py``), on the Hugging Face ``tokenizers`` library."""
+"""WordPiece (Google's ``tokenization.py``): words by the rules of the spec, then greedy longest match."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import tokenizers
-from tokenizers import models, normalizers, pre_tokenizers
 
-from halbert.errors import InputError
 from halbert.files import read_lines, write_bytes, write_json
 from halbert.spec import TextSpec
-from halbert.text.tokenizer import Piece, Tokenizer
+from halbert.text.characters import JOINERS, characters
+from halbert.text.chunks import Chunks
+from halbert.text.tokenizer import Piece, Tokenizer, refuse_surrogates
 
 # The longest word that is looked up at all, in characters: the two oracles differ.
 WORD_LIMIT = {"google": 200, "transformers": 100}
@@ -23,46 +24,93 @@ def read_vocab(path: Path) -> list[str]:
     return list(read_lines(path, "vocabulary"))
 
 
-def normalizer(spec: TextSpec) -> normalizers.Normalizer:
-    """Cleaning, spaces around CJK characters, and the two switches of the spec."""
-    return normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=spec.strip_accents, lowercase=spec.lower_case
-    )
-
-
 class WordPiece(Tokenizer):
     """Greedy longest match of words against the vocabulary, continuations marked ``##``."""
 
     def __init__(self, vocab: Sequence[str], spec: TextSpec, where: str = "vocabulary") -> None:
         super().__init__(spec, vocab, where)
         self.starts_word = np.array([not token.startswith("##") for token in self.vocab])
-        engine = tokenizers.Tokenizer(
-            models.WordPiece(
-                vocab={token: i for i, token in enumerate(self.vocab)},
-                unk_token=self.special["unk"],
-                max_input_chars_per_word=WORD_LIMIT[spec.compat],
-            )
-        )
-        engine.normalizer = normalizer(spec)
-        engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        self._engine = engine
+        ids = {token: i for i, token in enumerate(self.vocab)}
+        self._first = {token: i for token, i in ids.items() if not token.startswith("##")}
+        # A word may begin with "##" only where its rules do not part the two signs, which none does.
+        self._inside = {token[2:]: i for token, i in ids.items() if token.startswith("##")}
+        self._longest_first = max(map(len, self._first), default=0)
+        self._longest_inside = max(map(len, self._inside), default=0)
+        self._limit = WORD_LIMIT[spec.compat]
+        self._unknown = (self.special_ids["unk"],)
+        self._characters = characters(spec)
+        self._words: Chunks[int] = Chunks(self._match)
+        self._chunks: Chunks[int] = Chunks(self._chunk_ids)
+        self._located: Chunks[Piece] = Chunks(self._locate)
 
-    def pieces(self, text: str) -> list[Piece]:
-        found = self._engine.encode(text, add_special_tokens=False)
-        return [Piece(i, start, end) for i, (start, end) in zip(found.ids, found.offsets, strict=True)]
+    def _match(self, word: str) -> tuple[int, ...]:
+        """Pieces of one word, longest first (``WordpieceTokenizer.tokenize``)."""
+        size = len(word)
+        if size > self._limit:
+            return self._unknown
+        found: list[int] = []
+        table, longest, start = self._first, self._longest_first, 0
+        while start < size:
+            for end in range(min(size, start + longest), start, -1):
+                piece = table.get(word[start:end])
+                if piece is not None:
+                    break
+            else:
+                return self._unknown
+            found.append(piece)
+            table, longest, start = self._inside, self._longest_inside, end
+        return tuple(found)
+
+    def _split(self, chunk: str) -> list[str]:
+        if not chunk.isascii():
+            refuse_surrogates(chunk)
+            if self._characters.depends(chunk):
+                return self._characters.words(chunk)
+        return chunk.translate(self._characters).split()
+
+    def _chunk_ids(self, chunk: str) -> tuple[int, ...]:
+        return tuple(chain.from_iterable(map(self._words.__getitem__, self._split(chunk))))
+
+    def _ids(self, text: str) -> list[int]:
+        if JOINERS.search(text):
+            text = JOINERS.sub("", text)
+        return list(chain.from_iterable(map(self._chunks.__getitem__, text.split())))
 
     def bulk(self, texts: Sequence[str]) -> list[list[int]]:
-        return [found.ids for found in self._engine.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [self._ids(text) for text in texts]
+
+    def pieces(self, text: str) -> list[Piece]:
+        found: list[Piece] = []
+        for part in _CHUNK.finditer(text):
+            start = part.start()
+            found += [Piece(i, start + a, start + b) for i, a, b in self._located[part[0]]]
+        return found
+
+    def _locate(self, chunk: str) -> tuple[Piece, ...]:
+        """The pieces of a chunk and where each came from."""
+        words = self._split(JOINERS.sub("", chunk))
+        # For every character of the words, the character of the chunk it is a part of.
+        origin = [
+            i
+            for i, c in enumerate(chunk)
+            for _ in range(len(self._characters[ord(c)]) - self._characters[ord(c)].count(" "))
+        ]
+        found: list[Piece] = []
+        at = 0
+        for word in words:
+            ids = self._words[word]
+            end = at + len(word)
+            for i in ids:
+                # An unknown word is one piece, whatever its length.
+                size = len(word) if ids == self._unknown else len(self.vocab[i]) - 2 * (not self.starts_word[i])
+                found.append(Piece(i, origin[at], origin[at + size - 1] + 1))
+                at += size
+            at = end
+        return tuple(found)
 
     def decode(self, ids: Iterable[int]) -> str:
-        hidden = {self.special_ids[name] for name in ("pad", "cls", "sep")}
         words: list[str] = []
-        for i in ids:
-            if not 0 <= i < len(self.vocab):
-                raise InputError(f"id {i} is outside the vocabulary of {len(self.vocab)} tokens")
-            if i in hidden:
-                continue
-            token = self.vocab[i]
+        for token in self._visible(ids):
             if token.startswith("##") and words:
                 words[-1] += token[2:]
             else:
@@ -81,3 +129,7 @@ class WordPiece(Tokenizer):
                 **{f"{name}_token": token for name, token in self.special.items()},
             },
         )
+
+
+# Chunks with the characters that join kept inside: white space is what str.split takes for it, but for those.
+_CHUNK = re.compile(r"(?:[^\s\x0b\x0c\x1c-\x1f\x85]|[\x0b\x0c\x1c-\x1f\x85])+")

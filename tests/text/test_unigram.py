@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from halbert.errors import InputError
 from halbert.spec import TextSpec
-from halbert.text.unigram import SPACE, Unigram, preprocess
+from halbert.text.unigram import SPACE, Unigram, prepare, prepare_located
 from tests import tiny
 from tests.text.made import learnt
 
@@ -74,10 +74,13 @@ def test_spans_around_the_digit_comma_rule(model, text):
     ],
 )
 def test_preparation(text, lower, strip, expected):
-    prepared, origin = preprocess(text, TextSpec(kind="unigram", lower_case=lower, strip_accents=strip))
-    assert prepared == expected
-    assert len(origin) == len(prepared)
-    assert all(0 <= start < end <= len(text) for start, end in origin)
+    spec = TextSpec(kind="unigram", lower_case=lower, strip_accents=strip)
+    assert " ".join(prepare(chunk, spec) for chunk in text.split()) == expected
+    for chunk in text.split():
+        prepared, origin = prepare_located(chunk, spec)
+        assert prepared == prepare(chunk, spec)
+        assert len(origin) == len(prepared)
+        assert all(0 <= start < end <= len(chunk) for start, end in origin)
 
 
 PLAIN = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="`'"))
