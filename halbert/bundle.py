@@ -95,12 +95,6 @@ class Bundle:
             raise InputError(f"{self.name}: has no fine-tuned head to predict with; run: halbert finetune")
         raise InputError(f"{self.name}: has several heads ({', '.join(answering)}); choose one with --head")
 
-    def without_pooler(self) -> Bundle:
-        """The same bundle without the pooler, for heads that do not read it."""
-        encoder = msgspec.structs.replace(self.spec.encoder, pooler="none")
-        kept = {k: v for k, v in self.arrays.items() if not k.startswith("encoder.pooler.")}
-        return self.replace(spec=msgspec.structs.replace(self.spec, encoder=encoder), arrays=kept)
-
     def replace(self, **changes: Any) -> Bundle:
         """A copy with some of the constructor's arguments changed."""
         values = {

@@ -92,10 +92,18 @@ def read_json(path: str | os.PathLike[str], limit: int = 64 << 20) -> Any:
     found = require_file(path, "JSON file")
     if found.stat().st_size > limit:
         raise InputError(f"{found}: {found.stat().st_size:,} bytes; a file of this kind has at most {limit:,}")
+    text = read_text(found, "JSON file")
     try:
-        return json.loads(read_text(found, "JSON file"))
-    except (json.JSONDecodeError, RecursionError) as error:
+        value = json.loads(text, parse_constant=_no_number)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be written again
+        return value
+    except (ValueError, RecursionError) as error:  # bad syntax, a number of thousands of digits, half a character
         raise InputError(f"{found}: is not valid JSON: {error}") from None
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -125,42 +133,71 @@ def sha256(path: Path) -> str:
 
 
 def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-    """The path of a folder that may be written. Raises :class:`InputError` when something of the user's is there."""
-    target = Path(path)
-    if target.is_file():
-        raise InputError(f"{target}: is a file; expected the name of a folder to write")
-    if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise InputError(f"{target}: exists and is not empty; choose another folder, or remove it first")
+    """The real path of a folder that may be written.
+
+    Raises :class:`InputError` when something of the user's is there, or no folder can be.
+    """
+    try:
+        target = Path(os.path.realpath(path))  # a link to a folder stays, what it leads to is written
+        if target.exists() and not target.is_dir():
+            raise InputError(f"{path}: is a file; expected the name of a folder to write")
+        if target.is_dir() and any(target.iterdir()) and not overwrite:
+            raise InputError(f"{path}: exists and is not empty; choose another folder, or remove it first")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
     return target
 
 
 @contextlib.contextmanager
 def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder that takes the name ``path`` when the block ends well, and disappears when it does not."""
+    """A temporary folder that takes the name ``path`` when the block ends well, and disappears when it does not.
+
+    Raises :class:`InputError` when no folder can be written there.
+    """
     target = check_target(path, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    made = [parent for parent in target.parents if not parent.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".halbert-", dir=target.parent))
+    except OSError as error:
+        _remove_empty(made)
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
     try:
         yield temporary
         temporary.chmod(0o755)
-        if target.exists() and _exchange(temporary, target):
-            shutil.rmtree(temporary)
-        elif target.exists():
-            # Two renames: between them the old folder still exists under its other name.
-            retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / "old"
-            os.rename(target, retired)
-            try:
-                os.rename(temporary, target)
-            except BaseException:
-                os.rename(retired, target)
-                retired.parent.rmdir()
-                raise
-            shutil.rmtree(retired.parent)
-        else:
-            os.rename(temporary, target)
+        _replace(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        _remove_empty(made)
         raise
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:  # the innermost first
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _replace(new: Path, target: Path) -> None:
+    """Give ``new`` the name ``target``; what had that name is removed."""
+    if not target.exists():
+        os.rename(new, target)
+    elif _exchange(new, target):
+        shutil.rmtree(new)
+    else:
+        # Two renames: between them the old folder still exists under its other name.
+        retired = Path(tempfile.mkdtemp(prefix=".halbert-old-", dir=target.parent))
+        try:
+            os.rename(target, retired / "old")
+            try:
+                os.rename(new, target)
+            except BaseException:
+                os.rename(retired / "old", target)
+                raise
+        except BaseException:
+            retired.rmdir()
+            raise
+        shutil.rmtree(retired)
 
 
 def _exchange(a: Path, b: Path) -> bool:

@@ -18,7 +18,7 @@ from halbert.errors import InputError, WeightsError, nearest
 from halbert.files import confined, exists, read_json, require_file, sha256
 from halbert.spec import EncoderSpec, ModelSpec, TextSpec, from_dict
 from halbert.text import Tokenizer, load_tokenizer
-from halbert.text.tokenizer import open_tokenizer, told_text, upper_case
+from halbert.text.tokenizer import CASED, open_tokenizer, told_text, upper_case, vocabulary_file
 from halbert.weights import archive, google, huggingface, names, tensorflow1
 from halbert.weights.accounting import settle
 from halbert.weights.tensors import read_tensors
@@ -130,10 +130,9 @@ def resolve_spec(model: str | os.PathLike[str]) -> Description:
         manifest = _manifest(place.path)
         if manifest is not None:
             return Description(place.name, manifest.spec, _provenance(place.path), manifest.origins, manifest.warnings)
-        config_file = place.path / "config.json"
-        config = read_json(config_file)
-        encoder, _ = huggingface.spec_of(config, str(config_file))
-        spec, origins, warnings = _told_spec(place.path, encoder, config)
+        encoder, _, looked = huggingface.describe(place.path)
+        config = read_json(place.path / "config.json")
+        spec, origins, warnings = _told_spec(place.path, encoder, config, looked)
         return Description(place.name, spec, {"source": _FOLDER, **place.provenance}, origins, warnings)
 
 
@@ -151,9 +150,13 @@ _GOOGLE, _FOLDER = "Google TensorFlow 1 checkpoint", "Hugging Face folder"
 
 def _is_huggingface(path: Path) -> bool:
     """Whether it is a folder with a ``config.json``; otherwise it is Google's. Raises :class:`InputError` for neither."""
+    checkpoint = tensorflow1.is_checkpoint(path)
     if path.is_dir() and (path / "config.json").exists():
-        return True
-    if not tensorflow1.is_checkpoint(path):
+        # Google's files with a config.json beside them are still Google's.
+        return not checkpoint or any(
+            next(path.glob(f"{stem}*"), None) for stem in ("model.safetensors", "pytorch_model")
+        )
+    if not checkpoint:
         raise InputError(f"{path}: is no model: it holds neither a config.json nor the .index of a checkpoint")
     return False
 
@@ -171,6 +174,9 @@ def _manifest(folder: Path) -> Manifest | None:
     manifest = from_dict(Manifest, read_json(file), str(file))
     if manifest.format > FORMAT:
         raise InputError(f"{file}: format {manifest.format} is newer than this Halbert; upgrade halbert")
+    unknown = sorted(manifest.origins.keys() - manifest.spec.flat().keys())
+    if unknown:
+        raise InputError(f"{file}: origins names {unknown[0]!r}, which is no field of the specification")
     return manifest
 
 
@@ -223,18 +229,18 @@ def _read_huggingface(place: Place, allow_pickle: bool) -> Bundle:
 
 
 def _told_spec(
-    folder: Path, encoder: EncoderSpec, config: dict[str, Any]
+    folder: Path, encoder: EncoderSpec, config: dict[str, Any], looked: bool = True
 ) -> tuple[ModelSpec, dict[str, str], tuple[str, ...]]:
     """(spec, origins, warnings) of a Hugging Face folder."""
-    origins = huggingface.origins_of(config, encoder)
+    origins = huggingface.origins_of(config, encoder, looked)
     text = TextSpec()
-    warnings = presets.contradictions(encoder)
-    if any((folder / name).exists() for name in ("vocab.txt", "spiece.model")):
+    warnings = presets.contradictions(encoder) + huggingface.losses(config)
+    if vocabulary_file(folder):
         text, told = told_text(folder)
         origins |= told
         vocab = load_tokenizer(folder, text).vocab
         cased = upper_case(vocab)
-        if text.lower_case and len(cased) > 0.01 * len(vocab):
+        if text.lower_case and len(cased) > CASED * len(vocab):
             warnings.append(
                 f"text is lower-cased ({origins['lower_case']}), but {len(cased):,} tokens of the vocabulary hold upper-case "
                 "letters and can never be found; set do_lower_case in tokenizer_config.json"

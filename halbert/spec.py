@@ -131,12 +131,16 @@ class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class TextSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How text becomes ids. ``compat`` names the oracle where Google's and transformers' WordPiece disagree."""
+    """How text becomes ids. ``compat`` names the oracle where Google's and transformers' WordPiece disagree.
+
+    ``chinese_chars``: whether WordPiece takes every Chinese character for a word.
+    """
 
     kind: Literal["wordpiece", "unigram"] = "wordpiece"
     compat: Literal["google", "transformers"] = "transformers"
     lower_case: bool = True
     strip_accents: bool = True
+    chinese_chars: bool = True
 
 
 class PretrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

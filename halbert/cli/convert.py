@@ -10,7 +10,7 @@ import typer
 
 from halbert.cli.inspect import described_origins
 from halbert.cli.options import Model
-from halbert.cli.output import note
+from halbert.cli.output import note, printable
 from halbert.files import check_target
 
 HELP = (
@@ -43,9 +43,9 @@ def run(
     bundle = resolve_bundle(src, allow_pickle=allow_pickle, hashed=True)
     bundle.save(dst, dtype=dtype.value)
     for line in described_origins(bundle.spec.flat(), bundle.origins):
-        note(line)
+        note(printable(line))
     for line in bundle.warnings:
-        note(f"warning: {line}")
+        note(f"warning: {printable(line)}")
     note(
         f"wrote {dst}: {bundle.spec.encoder.count_encoder():,} encoder parameters, heads: {', '.join(bundle.heads) or 'none'}"
     )

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from halbert.cli.options import Json, Model
-from halbert.cli.output import print_json, table
+from halbert.cli.output import print_json, printable, table
 from halbert.spec import PARTS, encoder_total
 
 HELP = "Show a model's specification, exact parameters by part, FLOPs and origin. Needs no weights."
@@ -74,13 +74,15 @@ def run(model: Model, json: Json = False, verify: Verify = False) -> None:
     print(f"{4 * encoder / 2**20:,.1f} MiB of encoder weights in float32")
     for key, value in found.provenance.items():
         if isinstance(value, str):
-            print(f"{key}: {value}")
+            print(f"{printable(key)}: {printable(value)}")
         elif key == "release_files":
-            print(f"files of the release: {', '.join(value)}")
+            print(
+                f"files of the release: {printable(', '.join(map(str, value)) if isinstance(value, list) else str(value))}"
+            )
     for line in described_origins(spec.flat(), found.origins):
-        print(line)
+        print(printable(line))
     for line in found.warnings:
-        print(f"warning: {line}")
+        print(f"warning: {printable(line)}")
     for line in found.notes:
         print(f"note: {line}")
     for name in verified or []:

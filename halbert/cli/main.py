@@ -57,10 +57,12 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def run() -> None:
-    """Entry point. 0 done; 1 the input is at fault; 2 usage; 70 our fault; 130 Ctrl-C; 143 SIGTERM."""
+    """Entry point. 0 done; 1 the input is at fault; 2 usage; 70 our fault; 130 Ctrl-C; 143 SIGTERM; 129 SIGHUP."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # As an exception, so that half-written output is removed on the way out.
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):  # the second where there are terminals that can be closed
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminate)
     try:
         app()
     except HalbertError as error:

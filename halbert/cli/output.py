@@ -130,3 +130,8 @@ def training_report(step: Step, runs: int = 1) -> Callable[[dict[str, Any]], Non
         done = entry["step"]
 
     return report
+
+
+def printable(text: str) -> str:
+    """A text out of somebody's file, with what could command a terminal written out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -37,6 +37,7 @@ def run(
     for text, second in both:
         encoding = tokenizer.encode(text, second, max_length=max_length)
         if json:
-            print_line(msgspec.to_builtins(encoding))
+            told = msgspec.to_builtins(encoding)
+            print_line({name: told[name] for name in ("ids", "tokens", "segments", "spans")})
         else:
             print(" ".join(encoding.tokens))

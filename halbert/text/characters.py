@@ -92,7 +92,7 @@ class GoogleCharacters(Characters):
             return " "
         if character in "\0\ufffd" or kind == "C":
             return ""
-        if any(first <= ord(character) <= last for first, last in _CHINESE):
+        if self.spec.chinese_chars and any(first <= ord(character) <= last for first, last in _CHINESE):
             return f" {character} "
         return character
 
@@ -145,7 +145,10 @@ class TransformersCharacters(Characters):
 def bert_normalizer(spec: TextSpec) -> normalizers.Normalizer:
     """The library's cleaning, spaces around Chinese characters, and the two switches of the spec."""
     return normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=spec.strip_accents, lowercase=spec.lower_case
+        clean_text=True,
+        handle_chinese_chars=spec.chinese_chars,
+        strip_accents=spec.strip_accents,
+        lowercase=spec.lower_case,
     )
 
 

@@ -243,6 +243,12 @@ def refuse_surrogates(text: str) -> None:
         )
 
 
+_CLASSES = (
+    "BertTokenizer", "BertTokenizerFast", "AlbertTokenizer", "AlbertTokenizerFast", "PreTrainedTokenizerFast",
+    "TokenizersBackend",
+)  # fmt: skip
+
+
 def told_text(folder: Path) -> tuple[TextSpec, dict[str, str]]:
     """The switches a Hugging Face folder states, and where each came from (the defaults are transformers').
 
@@ -252,32 +258,61 @@ def told_text(folder: Path) -> tuple[TextSpec, dict[str, str]]:
     config = read_json(config_file) if config_file.exists() else {}
     if not isinstance(config, dict):
         raise InputError(f"{config_file}: expected a JSON object")
-    unigram = (folder / "spiece.model").exists()
-    lower = bool(config.get("do_lower_case", True))
-    told, default = config_file.name, "assumed: transformers' default"
-    origins = {
-        "kind": "spiece.model" if unigram else "vocab.txt",
-        "compat": "assumed: transformers' rules, as for every Hugging Face folder",
-        "lower_case": told if "do_lower_case" in config else default,
-    }
+    for name in ("do_lower_case", "keep_accents", "tokenize_chinese_chars", "strip_accents"):
+        if not isinstance(config.get(name), bool | None):
+            raise InputError(f"{config_file}: {name} is {config[name]!r}; expected true or false")
+    kind = config.get("tokenizer_class")
+    if kind is not None and kind not in _CLASSES:
+        raise InputError(f"{config_file}: tokenizer_class is {kind!r}; Halbert reads {', '.join(_CLASSES)}")
+    file = vocabulary_file(folder)
+    unigram = file is not None and file.name == "spiece.model"
+    place = {name: config_file.name for name, value in config.items() if value is not None}
+    if file is not None and file.name == "tokenizer.json":
+        from halbert.text.wordpiece import read_tokenizer_json
+
+        rules = read_tokenizer_json(file)[1]
+        for name, theirs in (
+            ("do_lower_case", "lowercase"), ("strip_accents", "strip_accents"), ("tokenize_chinese_chars", "handle_chinese_chars"),
+        ):  # fmt: skip
+            if isinstance(rules.get(theirs), bool):
+                config[name], place[name] = rules[theirs], file.name
+    lower = config.get("do_lower_case") is not False
     if unigram:
-        strip = not config.get("keep_accents", False)
-        origins["strip_accents"] = told if "keep_accents" in config else default
+        strip, told = not config.get("keep_accents", False), "keep_accents"
     else:
-        strip = lower if config.get("strip_accents") is None else bool(config["strip_accents"])
-        origins["strip_accents"] = told if config.get("strip_accents") is not None else "assumed: as lower_case"
-    return TextSpec(kind="unigram" if unigram else "wordpiece", lower_case=lower, strip_accents=strip), origins
+        strip, told = lower if config.get("strip_accents") is None else config["strip_accents"], "strip_accents"
+    default = "assumed: transformers' default"
+    origins = {
+        "kind": file.name if file else "assumed: there is no vocabulary",
+        "compat": "assumed: transformers' rules, as for every Hugging Face folder",
+        "lower_case": place.get("do_lower_case", default),
+        "strip_accents": place.get(told, default if unigram else "assumed: as lower_case"),
+        "chinese_chars": place.get("tokenize_chinese_chars", default),
+    }
+    spec = TextSpec(
+        kind="unigram" if unigram else "wordpiece", lower_case=lower, strip_accents=strip,
+        chinese_chars=config.get("tokenize_chinese_chars") is not False,
+    )  # fmt: skip
+    return spec, origins
+
+
+def vocabulary_file(folder: Path) -> Path | None:
+    """The vocabulary of a Hugging Face folder: SentencePiece first, then the plain list, then transformers 5's file."""
+    for name in ("spiece.model", "vocab.txt", "tokenizer.json"):
+        if (folder / name).exists():
+            return folder / name
+    return None
 
 
 def load_tokenizer(folder: Path, spec: TextSpec | None = None) -> Tokenizer:
-    """The tokenizer of a model folder: ``vocab.txt`` (WordPiece) or ``spiece.model`` (unigram).
+    """The tokenizer of a model folder: ``vocab.txt`` (WordPiece) or ``spiece.model`` (unigram), or ``tokenizer.json``.
 
     Without ``spec`` the switches come from ``tokenizer_config.json``. Raises :class:`InputError` when neither file is
     there or one is damaged.
     """
     spec = spec or told_text(folder)[0]
-    file = folder / ("spiece.model" if spec.kind == "unigram" else "vocab.txt")
-    if not file.exists():
+    file = folder / "spiece.model" if spec.kind == "unigram" else vocabulary_file(folder)
+    if file is None or not file.exists():
         raise InputError(f"{folder}: found neither vocab.txt (WordPiece) nor spiece.model (unigram)")
     return open_tokenizer(file, spec)
 
@@ -285,11 +320,16 @@ def load_tokenizer(folder: Path, spec: TextSpec | None = None) -> Tokenizer:
 def open_tokenizer(file: Path, spec: TextSpec) -> Tokenizer:
     """The tokenizer of one vocabulary file, whatever its name. Raises :class:`InputError` when it is damaged."""
     from halbert.text.unigram import Unigram
-    from halbert.text.wordpiece import WordPiece, read_vocab
+    from halbert.text.wordpiece import WordPiece, read_tokenizer_json, read_vocab
 
     if spec.kind == "unigram":
         return Unigram(require_file(file, "SentencePiece model").read_bytes(), spec, str(file))
-    return WordPiece(read_vocab(file), spec, str(file))
+    return WordPiece(read_tokenizer_json(file)[0] if file.suffix == ".json" else read_vocab(file), spec, str(file))
+
+
+# Above this share of tokens with upper-case letters a vocabulary was learnt from cased text: of Google's cased ones it is
+# a third, of its lower-cased ones none.
+CASED = 0.01
 
 
 def upper_case(vocab: Sequence[str]) -> list[str]:

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from halbert.files import read_lines, write_bytes, write_json
+from halbert.errors import InputError
+from halbert.files import read_json, read_lines, write_bytes, write_json
 from halbert.spec import TextSpec
 from halbert.text.characters import JOINERS, characters
 from halbert.text.chunks import Chunks
@@ -20,8 +22,36 @@ WORD_LIMIT = {"google": 200, "transformers": 100}
 
 
 def read_vocab(path: Path) -> list[str]:
-    """A ``vocab.txt``: one token a line, the id is the line number from 0."""
-    return list(read_lines(path, "vocabulary"))
+    """A ``vocab.txt``: one token a line, the id is the line number from 0. Empty lines at the end are none."""
+    vocab = list(read_lines(path, "vocabulary"))
+    while vocab and not vocab[-1]:
+        vocab.pop()
+    return vocab
+
+
+def read_tokenizer_json(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """(vocabulary, normalizer) of a WordPiece ``tokenizer.json``, all that transformers 5 writes.
+
+    Raises :class:`InputError` when it holds another kind of tokenizer, or other rules than BERT's.
+    """
+    told = read_json(path)
+    model = told.get("model") if isinstance(told, dict) else None
+    kind = model.get("type") if isinstance(model, dict) else None
+    if kind == "Unigram":
+        raise InputError(
+            f"{path}: is a unigram tokenizer without its SentencePiece file; put its spiece.model beside it"
+        )
+    normalizer, split = told.get("normalizer") if model else None, told.get("pre_tokenizer") if model else None
+    rules = [part.get("type") if isinstance(part, dict) else None for part in (normalizer, split)]
+    if kind != "WordPiece" or rules != ["BertNormalizer", "BertPreTokenizer"]:
+        raise InputError(f"{path}: holds {kind!r} with the rules {rules}; expected WordPiece with those of BERT")
+    assert isinstance(model, dict) and isinstance(normalizer, dict)
+    table = model.get("vocab")
+    if not isinstance(table, dict) or sorted(map(repr, table.values())) != sorted(map(repr, range(len(table)))):
+        raise InputError(f"{path}: its vocabulary does not number the tokens from 0 without a gap")
+    if normalizer.get("clean_text") is False:
+        raise InputError(f"{path}: clean_text is false; Halbert always cleans, as both originals do")
+    return sorted(table, key=table.__getitem__), normalizer
 
 
 class WordPiece(Tokenizer):
@@ -125,7 +155,7 @@ class WordPiece(Tokenizer):
                 "tokenizer_class": "BertTokenizer",
                 "do_lower_case": self.spec.lower_case,
                 "strip_accents": self.spec.strip_accents,
-                "tokenize_chinese_chars": True,
+                "tokenize_chinese_chars": self.spec.chinese_chars,
                 **{f"{name}_token": token for name, token in self.special.items()},
             },
         )

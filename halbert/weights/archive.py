@@ -26,7 +26,10 @@ _LONGEST_READ = 16 << 20
 _HARMLESS = 64 << 20
 _CHUNK = 1 << 20
 # What a model can be read from; the rest (graphs, programs) stays packed.
-_WANTED = ("*.json", "*.txt", "*.model", "*.index", "*.data-*-of-*", "*.safetensors", "checkpoint", "README.md")
+_WANTED = (
+    "*.json", "*.txt", "*.model", "*.index", "*.data-*-of-*", "*.safetensors", "pytorch_model*.bin", "checkpoint",
+    "README.md",
+)  # fmt: skip
 
 
 def is_archive(path: Path) -> bool:
@@ -103,7 +106,9 @@ def _copy(source: IO[bytes], target: Path, archive: Path) -> None:
 
 
 def _wanted(path: PurePosixPath) -> bool:
-    return any(path.match(pattern) for pattern in _WANTED)
+    # macOS packs a shadow of every file beside it.
+    shadow = path.name.startswith("._") or "__MACOSX" in path.parts
+    return not shadow and any(path.match(pattern) for pattern in _WANTED)
 
 
 def _unzip(path: Path, target: Path, budget: _Budget) -> None:

@@ -19,12 +19,13 @@ from halbert.errors import InputError, SpecError, WeightsError
 from halbert.files import read_json
 from halbert.heads import HeadSpec
 from halbert.spec import EncoderSpec, ModelSpec, TextSpec
-from halbert.text.tokenizer import open_tokenizer, upper_case
+from halbert.text.tokenizer import CASED, open_tokenizer, upper_case
 from halbert.weights.accounting import check
+from halbert.weights.huggingface import check_pooler
 from halbert.weights.names import Column, Entry, expected
 from halbert.weights.tensorflow1 import Checkpoint, find
 
-CONFIGS = ("bert_config.json", "albert_config.json")
+CONFIGS = ("bert_config.json", "albert_config.json", "config.json")
 VOCABULARIES = ("vocab.txt", "30k-clean.model", "vocab_chinese.txt", "spiece.model")
 _ARCHITECTURE: dict[Column, str] = {"bert_tf1": "bert", "albert_tf1": "albert"}
 # Fields that Google's files hold and that change nothing, or only when they are not zero.
@@ -90,6 +91,8 @@ def open_release(place: Path, archive: str | None = None) -> Release:
     if column == "albert_tf1":
         _check_groups(encoder, where)
     heads = _heads(checkpoint.shapes)
+    if encoder.pooler == "none":
+        check_pooler(heads, where)
     entries = expected(encoder, heads, column)
     check(entries, checkpoint.shapes, where)
     if released is not None and released not in presets.alike(encoder):
@@ -103,9 +106,8 @@ def open_release(place: Path, archive: str | None = None) -> Release:
         pretraining = released.spec.pretraining
         origins["sentence_objective"] = origins["masking"] = f"the release {released.release}"
         if text.lower_case != released.spec.text.lower_case:
-            warnings.append(
-                f"{released.release} was lower-cased: {released.spec.text.lower_case}, this vocabulary is not"
-            )
+            was, is_now = ("lower-cased", "cased") if released.spec.text.lower_case else ("cased", "lower-cased")
+            warnings.append(f"the text of {released.release} was {was}, but this vocabulary looks {is_now}")
     spec = ModelSpec(encoder=encoder, text=text, pretraining=pretraining)
     return Release(spec, heads, origins, tuple(warnings), vocabulary, checkpoint, entries, released)
 
@@ -265,14 +267,15 @@ def _heads(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, HeadSpec]:
 def _text(vocabulary: Path | None, origins: dict[str, str]) -> TextSpec:
     """How text is prepared: Google's files do not say, so the vocabulary has to."""
     origins["compat"] = "assumed: Google's rules, as for every TensorFlow checkpoint"
+    origins["chinese_chars"] = "a constant of Google's code"
     if vocabulary is None:
         origins["kind"] = origins["lower_case"] = origins["strip_accents"] = "assumed: there is no vocabulary"
         return TextSpec(compat="google")
     text = TextSpec(kind="unigram" if vocabulary.suffix == ".model" else "wordpiece", compat="google")
-    cased = upper_case(open_tokenizer(vocabulary, text).vocab)
+    vocab = open_tokenizer(vocabulary, text).vocab
+    cased = upper_case(vocab)
     origins["kind"] = vocabulary.name
-    why = f"{len(cased):,} tokens of {vocabulary.name} hold upper-case letters" if cased else (
-        f"no token of {vocabulary.name} holds an upper-case letter"
-    )  # fmt: skip
+    why = f"{len(cased):,} of {len(vocab):,} tokens of {vocabulary.name} hold upper-case letters"
     origins["lower_case"] = origins["strip_accents"] = f"assumed: {why}"
-    return msgspec.structs.replace(text, lower_case=not cased, strip_accents=not cased)
+    lower = len(cased) <= CASED * len(vocab)
+    return msgspec.structs.replace(text, lower_case=lower, strip_accents=lower)

@@ -15,8 +15,8 @@ from halbert.files import read_json, sha256, write_json
 # What a model folder may hold for us: never code, never pickles.
 _FILES = [
     "config.json", "halbert.json", "provenance.json", "tokenizer_config.json", "modules.json", "README.md",
-    "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "heads/*/head.json",
-    "heads/*/model.safetensors", "vocab.txt", "spiece.model", "1_Pooling/config.json",
+    "model.safetensors", "pooler.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "heads/*/head.json",
+    "heads/*/model.safetensors", "vocab.txt", "spiece.model", "tokenizer.json", "1_Pooling/config.json",
 ]  # fmt: skip
 
 

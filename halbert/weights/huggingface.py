@@ -7,7 +7,7 @@ spec checks that the copies are still equal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -16,12 +16,13 @@ import numpy as np
 
 from halbert.errors import InputError, SpecError, WeightsError
 from halbert.files import read_json, write_json
-from halbert.heads import HEADS, HeadSpec
+from halbert.heads import HEADS, HeadKind, HeadSpec
 from halbert.spec import EncoderSpec
 from halbert.weights.accounting import settle
-from halbert.weights.names import BUFFERS, TIED, Layout, expected, file_groups, layout_of
-from halbert.weights.tensors import Dtype, read_tensors, save_tensors
+from halbert.weights.names import BUFFERS, HEAD_ROWS, TIED, Layout, Row, expected, file_groups, layout_of
+from halbert.weights.tensors import Dtype, read_file, read_tensors, save_tensors, tensor_names
 
+POOLER_FILE = "pooler.safetensors"
 CLASS = {"bert": "Bert", "albert": "Albert"}
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_new", "gelu_pytorch_tanh": "gelu_new", "relu": "relu"}
 
@@ -104,8 +105,8 @@ def layout_in(config: Mapping[str, Any]) -> Any:
     return layout
 
 
-def origins_of(config: Mapping[str, Any], spec: EncoderSpec) -> dict[str, str]:
-    """Where each field of an encoder read by :func:`spec_of` came from."""
+def origins_of(config: Mapping[str, Any], spec: EncoderSpec, looked: bool = True) -> dict[str, str]:
+    """Where each field of an encoder read by :func:`spec_of` came from; ``looked``: whether tensors were seen."""
     albert = layout_in(config) == "albert"
     origins = {}
     for name in msgspec.structs.asdict(spec):
@@ -119,8 +120,23 @@ def origins_of(config: Mapping[str, Any], spec: EncoderSpec) -> dict[str, str]:
         elif name in ("attention_groups", "ffn_groups", "embedding_projection"):
             origins[name] = "transformers' architecture"
         else:
-            origins[name] = "tensors" if name == "pooler" else "assumed: transformers' default"
+            origins[name] = "tensors" if name == "pooler" and looked else "assumed: transformers' default"
     return origins
+
+
+def losses(config: Mapping[str, Any]) -> list[str]:
+    """What a configuration says of its head that Halbert does not keep."""
+    labels = config.get("id2label")
+    found = []
+    if config.get("problem_type") == "multi_label_classification":
+        found.append(
+            "problem_type is multi_label_classification, which is not kept: probabilities are those of one label a text"
+        )
+    elif isinstance(labels, Mapping) and len(labels) == 1 and config.get("problem_type") != "regression":
+        found.append(
+            f"a classifier with the one label {next(iter(labels.values()))!r} is read as a score without bounds"
+        )
+    return found
 
 
 def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[str, HeadSpec]]:
@@ -139,7 +155,7 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
         )
     if config.get("is_decoder") or config.get("add_cross_attention"):
         raise InputError(f"{where}: this is a decoder; Halbert reads encoders")
-    activation = config.get("hidden_act")
+    activation = config.get("hidden_act", "gelu_new" if layout == "albert" else "gelu")  # transformers' defaults
     if activation not in tuple(_ACTIVATIONS):
         raise InputError(f"{where}: hidden_act is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
     try:
@@ -157,8 +173,10 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
     except KeyError as error:
         raise InputError(f"{where}: the field {error} is missing; every BERT or ALBERT configuration has it") from None
     dropout = config.get("classifier_dropout_prob" if layout == "albert" else "classifier_dropout")
+    if dropout is None and layout == "bert":
+        dropout = config.get("hidden_dropout_prob")
     if dropout is None:
-        dropout = 0.1 if layout == "albert" else config.get("hidden_dropout_prob", 0.1)
+        dropout = 0.1
     fields |= {"classifier_dropout_prob": dropout, "inner_group_num": config.get("inner_group_num", 1)}
     if layout == "albert" and fields["embedding_size"] == hidden:
         fields["embedding_projection"] = "always"
@@ -168,12 +186,11 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
         "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings",
         "type_vocab_size", "initializer_range", "layer_norm_eps",
     ):  # fmt: skip
-        if name in config:
+        if config.get(name) is not None:
             fields[name] = config[name]
     try:
-        encoder = msgspec.convert(fields, EncoderSpec)
-        return encoder, _heads_of(config, where)
-    except msgspec.ValidationError as error:
+        return msgspec.convert(fields, EncoderSpec), _heads_of(config, where)
+    except (msgspec.ValidationError, SpecError) as error:
         raise SpecError(f"{where}: {error}") from None
 
 
@@ -191,17 +208,17 @@ def _heads_of(config: Mapping[str, Any], where: str) -> dict[str, HeadSpec]:
         return {}
     if suffix == "ForPreTraining":
         return {"mlm": HeadSpec(kind="mlm"), "pair": HeadSpec(kind="pair")}
+    count = len(ordered) or config.get("num_labels", 2)
+    if not isinstance(count, int) or not 1 <= count <= 1_000_000:
+        raise InputError(f"{where}: num_labels is {count!r}; expected a whole number from 1 to 1,000,000")
+    ordered = ordered or tuple(f"LABEL_{i}" for i in range(count))
     if suffix == "ForSequenceClassification":
-        count = len(ordered) or config.get("num_labels", 2)
-        if not isinstance(count, int) or not 1 <= count <= 1_000_000:
-            raise InputError(f"{where}: num_labels is {count!r}; expected a whole number from 1 to 1,000,000")
         if count == 1 or config.get("problem_type") == "regression":
             return {"score": HeadSpec(kind="score")}
-        return {"label": HeadSpec(kind="label", labels=ordered or tuple(f"LABEL_{i}" for i in range(count)))}
+        return {"label": HeadSpec(kind="label", labels=ordered)}
     for kind, row in HEADS.items():
         if row.hf_class == suffix:
-            tags = (ordered or ("LABEL_0", "LABEL_1")) if kind == "tag" else ()
-            return {kind: HeadSpec(kind=kind, labels=tags)}  # type: ignore[arg-type]
+            return {kind: HeadSpec(kind=kind, labels=ordered if kind == "tag" else ())}  # type: ignore[arg-type]
     raise InputError(f"{where}: Halbert does not know the architecture {names[0]!r}")
 
 
@@ -219,34 +236,102 @@ def read(
     config_file = folder / "config.json"
     config = read_json(config_file)
     told, told_heads = spec_of(config, str(config_file))
-    heads = told_heads if heads is None else heads
-    tensors = {_modern(name): array for name, array in read_tensors(folder, allow_pickle).items()}
     layout: Layout = layout_in(config)
-    tensors = _canonical(tensors, layout, str(folder))
-    if spec is None:
-        spec = told
-        if not any(name.startswith(f"{layout}.pooler.") for name in tensors):
-            if any(head.row.states == "pooled" for head in heads.values()):
-                raise WeightsError(
-                    f"{folder}: the pooler's tensors are missing, and {config['architectures'][0]} needs them"
-                )
-            spec = msgspec.structs.replace(spec, pooler="none")
+    tensors = read_tensors(folder, allow_pickle)
+    if spec is not None and heads is not None and spec.pooler == "tanh" and not keeps_pooler(heads):
+        tensors |= read_file(folder / POOLER_FILE)
+    tensors = _canonical(_modern(tensors, str(folder)), layout, str(folder))
+    if spec is None or heads is None:
+        spec, heads = seen(told, told_heads, set(tensors), layout, str(folder))
+    else:
+        _agree(told, spec, config_file)
     if layout == "albert" and not spec.has_projection:
         _drop_identity(tensors, spec, str(folder))
     arrays = settle(expected(spec, heads, layout), tensors, str(folder))
     return Folder(spec, heads, arrays)
 
 
-def _modern(name: str) -> str:
-    """Undo the names of TensorFlow-era files."""
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+def describe(folder: Path) -> tuple[EncoderSpec, dict[str, HeadSpec], bool]:
+    """(encoder, heads, whether tensors were looked at) of a folder, without reading a weight.
+
+    Raises :class:`InputError` or :class:`WeightsError` naming the file and the fault.
+    """
+    config_file = folder / "config.json"
+    config = read_json(config_file)
+    told, heads = spec_of(config, str(config_file))
+    names = tensor_names(folder)
+    if names is None:
+        return told, heads, False
+    layout: Layout = layout_in(config)
+    return *seen(told, heads, {_prefixed(name, names, layout) for name in names}, layout, str(folder)), True
+
+
+_PRETRAINING: tuple[HeadKind, ...] = ("mlm", "pair")
+
+
+def seen(
+    encoder: EncoderSpec, heads: dict[str, HeadSpec], names: set[str], layout: Layout, where: str
+) -> tuple[EncoderSpec, dict[str, HeadSpec]]:
+    """Encoder and heads as the tensors show them, where the configuration cannot: pooler, further pre-training heads.
+
+    (The hub's bert-base-uncased calls itself BertForMaskedLM and holds a pooler and a pair head too.) Raises
+    :class:`WeightsError` when a head reads a pooler that is not there.
+    """
+    column = Row._fields.index(layout)
+    kinds = {head.kind for head in heads.values()}
+    found = dict(heads)
+    for kind in _PRETRAINING:
+        if kind not in kinds and HEAD_ROWS[kind][0][column] in names:
+            found[kind] = HeadSpec(kind=kind)
+    if any(name.startswith(f"{layout}.pooler") for name in names):
+        return encoder, found
+    check_pooler(found, where)
+    return msgspec.structs.replace(encoder, pooler="none"), found
+
+
+def check_pooler(heads: Mapping[str, HeadSpec], where: str) -> None:
+    """Raise :class:`WeightsError` when one of these heads reads a pooler; for files that have none."""
+    for name, head in heads.items():
+        if head.row.states == "pooled":
+            raise WeightsError(f"{where}: the pooler's tensors are missing, and the head {name!r} needs them")
+
+
+# What both files say, and must say alike: an edited config.json would change transformers' results, but not ours.
+_SHARED = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+    "max_position_embeddings", "type_vocab_size", "layer_norm_eps",
+)  # fmt: skip
+
+
+def _agree(told: EncoderSpec, spec: EncoderSpec, config_file: Path) -> None:
+    for field in _SHARED:
+        if getattr(told, field) != getattr(spec, field):
+            raise InputError(
+                f"{config_file}: {field} is {getattr(told, field)}, but halbert.json says {getattr(spec, field)}; they were "
+                "written together, so one of them was changed since"
+            )
+
+
+def _modern(tensors: dict[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
+    """Undo the names of TensorFlow-era files. Raises :class:`WeightsError` when a tensor has both its names."""
+    found = {}
+    for name, array in tensors.items():
+        new = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        if new in found:
+            raise WeightsError(f"{where}: holds {new} twice, under its old name and its new one")
+        found[new] = array
+    return found
+
+
+def _prefixed(name: str, names: Collection[str], layout: Layout) -> str:
+    """The name with the prefix that bare encoders lack."""
+    bare = name.startswith(("embeddings.", "encoder.", "pooler."))
+    return f"{layout}.{name}" if bare and not any(other.startswith(f"{layout}.") for other in names) else name
 
 
 def _canonical(tensors: dict[str, np.ndarray], layout: Layout, where: str) -> dict[str, np.ndarray]:
     """Add the prefix bare encoders lack, check and drop tied copies and constant buffers."""
-    if not any(name.startswith(f"{layout}.") for name in tensors):
-        bare = ("embeddings.", "encoder.", "pooler.")
-        tensors = {f"{layout}.{name}" if name.startswith(bare) else name: array for name, array in tensors.items()}
+    tensors = {_prefixed(name, tensors, layout): array for name, array in tensors.items()}
     tensors = {name: array for name, array in tensors.items() if not name.endswith(BUFFERS)}
     for copy, original in TIED.items():
         if copy in tensors and original in tensors:
@@ -277,14 +362,10 @@ def write(
     Raises :class:`WeightsError` when an array is missing, or when no transformers class fits the heads.
     """
     layout = layout_of(spec)
-    if spec.pooler == "tanh" and not keeps_pooler(heads):
-        raise WeightsError(
-            f"{architecture(layout, heads)} has no pooler in transformers, but this encoder has one; drop it first "
-            "(Bundle.without_pooler)"
-        )
     if dtype not in get_args(Dtype):
         raise InputError(f"dtype {dtype!r}: expected one of {', '.join(get_args(Dtype))}")
     tensors: dict[str, np.ndarray] = {}
+    beside: dict[str, np.ndarray] = {}  # a pooler that transformers' class for these heads has no place for
     for entry in expected(spec, heads, layout):
         if entry.ours not in arrays:
             raise WeightsError(f"{entry.ours} is missing; every tensor of the specification must be there to be saved")
@@ -293,11 +374,14 @@ def write(
             raise WeightsError(
                 f"{entry.ours} has shape {list(array.shape)}, the specification says {list(entry.shape)}"
             )
+        target = beside if entry.ours.startswith("encoder.pooler.") and not keeps_pooler(heads) else tensors
         for name in entry.theirs:
-            tensors[name] = array
+            target[name] = array
     if layout == "albert" and not spec.has_projection:
         stem = "albert.encoder.embedding_hidden_mapping_in"
         tensors[f"{stem}.weight"] = np.eye(spec.hidden_size)
         tensors[f"{stem}.bias"] = np.zeros(spec.hidden_size)
     write_json(folder / "config.json", {**config_of(spec, heads, tokens), "dtype": dtype})
     save_tensors(folder / "model.safetensors", tensors, dtype)
+    if beside:
+        save_tensors(folder / POOLER_FILE, beside, dtype)

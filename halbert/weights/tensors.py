@@ -25,10 +25,10 @@ def read_tensors(folder: Path, allow_pickle: bool = False) -> dict[str, np.ndarr
     """
     single = folder / "model.safetensors"
     if single.exists():
-        return _read_file(single)
+        return read_file(single)
     if single.with_name("model.safetensors.index.json").exists():
-        return _read_shards(single.with_name("model.safetensors.index.json"), _read_file)
-    pickles = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
+        return _read_shards(single.with_name("model.safetensors.index.json"), read_file)
+    pickles = sorted(folder.glob("pytorch_model*.bin")) + sorted(folder.glob("*.pt"))
     if pickles and not allow_pickle:
         raise WeightsError(
             f"{pickles[0]}: is a pickle, which can run code when it is opened, so Halbert does not; if you trust it, "
@@ -43,12 +43,9 @@ def read_tensors(folder: Path, allow_pickle: bool = False) -> dict[str, np.ndarr
 
 
 def _read_shards(index: Path, read_file: Callable[[Path], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    table = read_json(index)
-    places = table.get("weight_map") if isinstance(table, dict) else None
-    if not isinstance(places, dict) or not places:
-        raise WeightsError(f"{index}: has no weight_map of tensor names to files")
+    places = _weight_map(index)
     tensors: dict[str, np.ndarray] = {}
-    for name in sorted(set(map(str, places.values()))):
+    for name in sorted(set(places.values())):
         tensors |= read_file(confined(index.parent, name, index))
     lost = sorted(set(places) - tensors.keys())
     if lost:
@@ -56,7 +53,33 @@ def _read_shards(index: Path, read_file: Callable[[Path], dict[str, np.ndarray]]
     return tensors
 
 
-def _read_file(path: Path) -> dict[str, np.ndarray]:
+def tensor_names(folder: Path) -> set[str] | None:
+    """Names of the tensors :func:`read_tensors` would read, from headers alone; None where there is no safetensors file.
+
+    Raises :class:`WeightsError` for damaged files.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.exists():
+        try:
+            with safe_open(single, framework="numpy") as opened:
+                return set(opened.keys())
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{single}: is not a valid safetensors file: {error}") from None
+    if not index.exists():
+        return None
+    return set(_weight_map(index))
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    table = read_json(index)
+    places = table.get("weight_map") if isinstance(table, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise WeightsError(f"{index}: has no weight_map of tensor names to files")
+    return {name: str(file) for name, file in places.items()}
+
+
+def read_file(path: Path) -> dict[str, np.ndarray]:
+    """All tensors of one safetensors file. Raises :class:`WeightsError` when it is damaged."""
     require_file(path, "safetensors file")
     tensors: dict[str, np.ndarray] = {}
     try:
@@ -97,14 +120,23 @@ def _read_bfloat16(path: Path, names: set[str]) -> dict[str, np.ndarray]:
 
 def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], dtype: Dtype = "float32") -> None:
     """Write one safetensors file, tensors in order of name; nothing is copied that has the right form already."""
-    narrow = bfloat16 if dtype == "bfloat16" else lambda array: np.ascontiguousarray(array, dtype)
-    ordered = {name: narrow(tensors[name]) for name in sorted(tensors)}
+    ordered = {name: _narrowed(name, tensors[name], dtype) for name in sorted(tensors)}
     described = {
         name: TensorSpec(dtype=dtype, shape=tensors[name].shape, data_ptr=array.ctypes.data, data_len=array.nbytes)
         for name, array in ordered.items()
     }
     serialize_file(described, path, metadata={"format": "pt"})
     path.chmod(0o644)  # safetensors makes it readable by its owner only
+
+
+def _narrowed(name: str, array: np.ndarray, dtype: Dtype) -> np.ndarray:
+    """The array in the format on disk. Raises :class:`WeightsError` when a number does not survive that."""
+    largest = max(float(array.max()), -float(array.min())) if array.size else 0.0  # NaN, if there is one
+    if not np.isfinite(largest):
+        raise WeightsError(f"{name} holds NaN or infinity; a model with such a weight cannot compute anything")
+    if dtype == "float16" and largest >= 65520:
+        raise WeightsError(f"{name} holds {largest:g}, beyond the largest float16 (65,504); use bfloat16 or float32")
+    return bfloat16(array) if dtype == "bfloat16" else np.ascontiguousarray(array, dtype)
 
 
 def bfloat16(array: np.ndarray) -> np.ndarray:

@@ -10,11 +10,12 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from halbert.source import load_bundle
 from tests import small, tiny
-from tests.weights.folders import change_config
+from tests.weights.folders import change_config, change_tensors
 from tests.weights.tensorflow1 import GOLDEN
 
 
@@ -213,3 +214,126 @@ def test_pickles_with_permission(halbert, tmp_path):
     (model / "model.safetensors").unlink()
     assert halbert("convert", model, tmp_path / "out", "--allow-pickle").status == 0
     assert all((array == expected[name]).all() for name, array in load_bundle(tmp_path / "out").arrays.items())
+
+
+@pytest.mark.parametrize("head", ["squad", "mlm"])
+def test_a_release_whose_head_does_not_read_its_pooler(halbert, tmp_path, head):
+    """Google's SQuAD fine-tunings and masked-LM releases hold a pooler, transformers' classes for them do not."""
+    from tests.weights import tensorflow1
+    from tests.weights.test_tensorflow1 import variables
+
+    kept = {name: array for name, array in variables().items() if not name.startswith("cls/seq")}
+    if head == "squad":
+        kept = {name: array for name, array in kept.items() if not name.startswith("cls/")}
+        kept |= {
+            "cls/squad/output_weights": np.ones((2, 15), np.float32),
+            "cls/squad/output_bias": np.zeros(2, np.float32),
+        }
+    source = Path(shutil.copytree(GOLDEN / "bert", tmp_path / "in"))
+    tensorflow1.write(source / "bert_model.ckpt", kept)
+    assert halbert("convert", source, tmp_path / "out").status == 0
+    back, first = load_bundle(tmp_path / "out"), load_bundle(source)
+    assert "encoder.pooler.weight" in back.arrays
+    assert all((array == first.arrays[name]).all() for name, array in back.arrays.items())
+
+
+def test_a_folder_that_transformers_5_saved(halbert, tmp_path):
+    """Its tokenizer is one file, ``tokenizer.json``."""
+    import transformers
+
+    bundle = tiny.bundle(
+        heads={"label": tiny.HEADS["label"]}, tokenizer=tiny.tokenizer(lower_case=False, strip_accents=False)
+    )
+    place = bundle.save(tmp_path / "ours")
+    saved = tmp_path / "theirs"
+    transformers.AutoModelForSequenceClassification.from_pretrained(place).save_pretrained(saved)
+    transformers.AutoTokenizer.from_pretrained(place).save_pretrained(saved)
+    assert not (saved / "vocab.txt").exists()
+    assert halbert("convert", saved, tmp_path / "again").status == 0
+    back = load_bundle(tmp_path / "again")
+    assert back.tokenizer.vocab == bundle.tokenizer.vocab and not back.spec.text.lower_case
+    assert all((array == bundle.arrays[name]).all() for name, array in back.arrays.items())
+
+
+def test_what_a_terminal_would_obey_is_written_out(halbert, tmp_path):
+    place = tiny.bundle(provenance={"source": "x\nhalbert: fine \x1b[31m", "release_files": [1]}).save(tmp_path / "m")
+    done = halbert("inspect", place)
+    assert "source: x\\nhalbert: fine \\x1b[31m" in done.out and "files of the release: 1" in done.out
+
+
+@pytest.mark.parametrize("name", ["file/x", "x" * 250, "x" * 5000, "file/x/y"])
+def test_a_target_that_cannot_be(halbert, tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    done = halbert("convert", GOLDEN / "bert", tmp_path / name)
+    assert done.status in (0, 1) and "Traceback" not in done.err
+    if done.status:
+        assert "cannot be written" in done.err or "is a file" in done.err
+        assert small.left_in(tmp_path) == ["file"]
+
+
+def test_a_target_behind_a_link(halbert, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "dangling").symlink_to(tmp_path / "made")
+    for name in ("link", "dangling"):
+        assert halbert("convert", GOLDEN / "bert", tmp_path / name).status == 0
+        assert (tmp_path / name).is_symlink() and load_bundle(tmp_path / name).heads
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dangling", "link", "made", "real"]
+
+
+def test_failure_removes_the_folders_it_made(halbert, tmp_path):
+    source = google(damage(SHARD, flip(30)))(tmp_path)
+    assert halbert("convert", source, tmp_path / "a" / "b" / "c").status == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"problem_type": "multi_label_classification"},
+            "problem_type is multi_label_classification, which is not kept",
+        ),
+        ({"num_attention_heads": float("inf")}, "Infinity is no number of JSON"),
+        ({"layer_norm_eps": float("nan")}, "NaN is no number of JSON"),
+        ({"id2label": {"0": "\ud800", "1": "b", "2": "c"}}, "is not valid JSON"),
+    ],
+)
+def test_values_that_are_lost_or_none(halbert, tmp_path, change, told):
+    model = hugging(lambda folder: change_config(folder, lambda config: config.update(change)))(tmp_path)
+    done = halbert("convert", model, tmp_path / "out")
+    assert told in done.err and "Traceback" not in done.err
+
+
+def test_a_number_of_5000_digits(halbert, tmp_path):
+    model = hugging(lambda folder: (folder / "config.json").write_text('{"a": ' + "9" * 5000 + "}"))(tmp_path)
+    done = halbert("convert", model, tmp_path / "out")
+    assert done.status == 1 and "config.json: is not valid JSON" in done.err
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "told"), [(1e5, "float16", "holds 100000, beyond the largest"), (np.nan, "float32", "NaN")]
+)
+def test_weights_that_cannot_be_written(halbert, tmp_path, value, dtype, told):
+    def change(tensors):
+        tensors["classifier.weight"][0, 0] = value
+
+    model = hugging(lambda folder: change_tensors(folder, change))(tmp_path)
+    done = halbert("convert", model, tmp_path / "out", "--dtype", dtype)
+    assert done.status == 1 and told in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"tokenizer_class": "BertJapaneseTokenizer"}, "tokenizer_class is 'BertJapaneseTokenizer'"),
+        ({"do_lower_case": "false"}, "do_lower_case is 'false'; expected true or false"),
+    ],
+)
+def test_a_tokenizer_that_is_another(halbert, tmp_path, change, told):
+    model = hugging(lambda folder: None)(tmp_path)
+    file = model / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    done = halbert("convert", model, tmp_path / "out")
+    assert done.status == 1 and told in done.err

@@ -80,9 +80,7 @@ def test_the_pooler_is_missed_where_a_head_reads_it(tmp_path):
     place = tiny.bundle(heads={"label": tiny.HEADS["label"]}).save(tmp_path / "label")
     (place / "halbert.json").unlink()
     change_tensors(place, lambda t: {k: v for k, v in t.items() if "pooler" not in k})
-    with pytest.raises(
-        WeightsError, match="pooler's tensors are missing, and BertForSequenceClassification needs them"
-    ):
+    with pytest.raises(WeightsError, match="pooler's tensors are missing, and the head 'label' needs them"):
         load_bundle(place)
 
 

@@ -232,7 +232,14 @@ def test_mislabelled_files(tmp_path, data):
 
 def test_graphs_and_programs_stay_packed(tmp_path):
     with zipfile.ZipFile(zipped(tmp_path / "m.zip", GOLDEN / "bert"), "a") as target:
-        for name in ("bert_model.ckpt.meta", "modeling.py", "saved_model.pb", "pytorch_model.bin"):
+        for name in (
+            "bert_model.ckpt.meta",
+            "modeling.py",
+            "saved_model.pb",
+            "model.onnx",
+            "._vocab.txt",
+            "__MACOSX/vocab.txt",
+        ):
             target.writestr(name, b"x")
     with archive.unpacked(tmp_path / "m.zip") as (root, _):
         assert sorted(p.name for p in root.iterdir()) == sorted(p.name for p in (GOLDEN / "bert").iterdir())

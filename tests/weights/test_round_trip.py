@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 
 from halbert.errors import InputError
-from halbert.source import load_bundle
+from halbert.source import load_bundle, resolve_spec
 from halbert.spec import TextSpec
 from halbert.weights.names import layout_of
 from tests import tiny
@@ -77,12 +78,36 @@ def test_an_albert_with_only_a_pair_head_has_no_class(tmp_path):
     assert not (tmp_path / "ours").exists()
 
 
-def test_a_pooler_that_transformers_would_not_have_is_refused(tmp_path):
-    bundle = tiny.bundle(heads={"tag": tiny.HEADS["tag"]})
-    with pytest.raises(InputError, match="BertForTokenClassification has no pooler"):
-        bundle.save(tmp_path / "ours")
-    back = load_bundle(bundle.without_pooler().save(tmp_path / "ours"))
-    assert back.spec.encoder.pooler == "none" and not any("pooler" in name for name in back.arrays)
+@pytest.mark.parametrize("head", ["tag", "mlm", "span"])
+@pytest.mark.parametrize("encoder", [{}, tiny.ALBERT])
+def test_a_pooler_that_transformers_would_not_have_lies_beside(tmp_path, head, encoder):
+    bundle = tiny.bundle(tiny.encoder(**encoder), {head: tiny.HEADS[head]})
+    place = bundle.save(tmp_path / "ours")
+    assert {name.rpartition(".")[2] for name in load_file(place / "pooler.safetensors")} == {"weight", "bias"}
+    assert equal(load_bundle(place).arrays, bundle.arrays)
+    through_transformers(place, tmp_path / "theirs")  # nothing missing, nothing unexpected
+    (place / "pooler.safetensors").unlink()
+    with pytest.raises(InputError, match=r"pooler\.safetensors: no such file"):
+        load_bundle(place)
+
+
+@pytest.mark.parametrize(("encoder", "released"), [({}, "BertForMaskedLM"), (tiny.ALBERT, "AlbertForMaskedLM")])
+def test_the_hubs_released_layout(tmp_path, encoder, released):
+    """bert-base-uncased and albert-base-v2 call themselves a masked LM, and hold a pooler (BERT a pair head) besides."""
+    heads = ("mlm", "pair") if not encoder else ("mlm",)
+    bundle = tiny.bundle(tiny.encoder(**encoder), {head: tiny.HEADS[head] for head in heads})
+    place = bundle.save(tmp_path / "ours")
+    change_config(place, lambda config: config.update(architectures=[released]))
+    tensors = load_file(place / "model.safetensors")
+    if (place / "pooler.safetensors").exists():
+        tensors |= load_file(place / "pooler.safetensors")
+        (place / "pooler.safetensors").unlink()
+    save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
+    (place / "halbert.json").unlink()
+    assert resolve_spec(place).spec.encoder.pooler == "tanh"
+    back = load_bundle(place)
+    assert back.heads == bundle.heads and equal(back.arrays, bundle.arrays)
+    assert equal(load_bundle(back.save(tmp_path / "again")).arrays, bundle.arrays)
 
 
 def test_further_heads_live_beside_the_model(tmp_path):
@@ -271,7 +296,7 @@ def test_fresh_random_weights_say_so(tmp_path):
     ]
     assert equal(made[0].arrays, made[1].arrays) and not equal(made[0].arrays, made[2].arrays)
     assert made[0].random and np.abs(made[0].arrays["encoder.embeddings.piece.weight"]).max() <= 0.04 + 1e-7
-    place = made[0].without_pooler().save(tmp_path / "new")
+    place = made[0].save(tmp_path / "new")
     assert "**The weights are random.**" in (place / "README.md").read_text()
     assert load_bundle(place).random
 

@@ -58,7 +58,7 @@ def test_formats_on_disk(tmp_path, dtype):
 
 def test_an_unknown_format(tmp_path):
     with pytest.raises(InputError, match="dtype 'int4': expected one of float32, float16, bfloat16"):
-        tiny.bundle().without_pooler().save(tmp_path / "m", dtype="int4")  # type: ignore[arg-type]
+        tiny.bundle().save(tmp_path / "m", dtype="int4")  # type: ignore[arg-type]
 
 
 @pytest.fixture
