@@ -2,13 +2,18 @@
 
 Real text repeats itself: of 80 MB of English prose, 14 million chunks are 0.5 million different ones. Looking a chunk
 up takes a tenth of a microsecond, tokenising it ten to a hundred times as long.
+
+Ids are kept as text, one character an id: joining them is one call in C, and the garbage collector, which would
+walk through half a million tuples again and again, does not look at strings.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import numpy as np
 
 V = TypeVar("V")
 
@@ -18,22 +23,31 @@ MOST_BYTES = 256 << 20
 LONGEST = 64
 
 
-class Chunks(dict[str, tuple[V, ...]], Generic[V]):
-    """Chunk to its pieces; an unknown one is worked out by ``make``. Bounded in bytes; safe under threads."""
+class Remembered(dict[str, V]):
+    """Chunk to what ``make`` makes of it. Bounded in bytes; safe under threads: nothing is changed in place."""
 
-    def __init__(self, make: Callable[[str], tuple[V, ...]], most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, make: Callable[[str], V], most_bytes: int = MOST_BYTES) -> None:
         super().__init__()
         self._make = make
         self._most, self._bytes = most_bytes, 0
 
-    def __missing__(self, chunk: str) -> tuple[V, ...]:
+    def __missing__(self, chunk: str) -> V:
         found = self._make(chunk)
         if len(chunk) <= LONGEST:
-            # The entry, its key and its tuple; the values are shared numbers, or counted by the factor.
-            self._bytes += 100 + sys.getsizeof(chunk) + 2 * sys.getsizeof(found)
+            # The entry, its key and its value.
+            self._bytes += 100 + sys.getsizeof(chunk) + sys.getsizeof(found)
             if self._bytes > self._most:
-                # Whatever is common comes back at once. Nothing is changed in place, so threads never meet.
-                self.clear()
+                self.clear()  # whatever is common comes back at once
                 self._bytes = 0
             self[chunk] = found
         return found
+
+
+def as_text(ids: Iterable[int]) -> str:
+    """Ids as characters."""
+    return "".join(map(chr, ids))
+
+
+def as_ids(text: str) -> list[int]:
+    """Characters as ids."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").tolist()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from halbert.errors import InputError
 from halbert.files import write_bytes, write_json
 from halbert.spec import TextSpec
 from halbert.text.characters import nfkd
-from halbert.text.chunks import Chunks
+from halbert.text.chunks import Remembered, as_ids, as_text
 from halbert.text.tokenizer import Piece, Tokenizer, refuse_surrogates
 
 SPACE = "\u2581"
@@ -76,8 +75,8 @@ class Unigram(Tokenizer):
         # Pieces such as "2000," are cut before the comma and read again (google-research/albert, encode_pieces).
         self._digit_comma = {i for i, t in enumerate(vocab) if len(t) > 1 and t[-1] == "," and t[-2].isdigit()}
         self._crosses = self._parts_differ()
-        self._chunks: Chunks[int] = Chunks(self._chunk_ids)
-        self._located: Chunks[Piece] = Chunks(self._locate)
+        self._chunks: Remembered[str] = Remembered(self._chunk)
+        self._located: Remembered[tuple[Piece, ...]] = Remembered(self._locate)
 
     def _parts_differ(self) -> bool:
         """Whether the model treats a text otherwise than its chunks one after the other."""
@@ -86,13 +85,13 @@ class Unigram(Tokenizer):
         encode = self._engine.EncodeAsIds
         return encode(" a  b c ") != [*encode("a"), *encode("b"), *encode("c")]
 
-    def _chunk_ids(self, chunk: str) -> tuple[int, ...]:
+    def _chunk(self, chunk: str) -> str:
         if not chunk.isascii():
             refuse_surrogates(chunk)
         ids = self._engine.EncodeAsIds(prepare(chunk, self.spec))
         if not self._digit_comma.isdisjoint(ids):
             ids = [j for i in ids for j in (self._cut(i) if i in self._digit_comma else [i])]
-        return tuple(ids)
+        return as_text(ids)
 
     def _parts(self, text: str) -> list[tuple[int, str]]:
         """(start, chunk) of everything between white space; of a model that crosses it, the whole text."""
@@ -102,9 +101,9 @@ class Unigram(Tokenizer):
 
     def bulk(self, texts: Sequence[str]) -> list[list[int]]:
         if self._crosses:
-            return [list(self._chunk_ids(" ".join(text.split()))) for text in texts]
+            return [as_ids(self._chunk(" ".join(text.split()))) for text in texts]
         chunk = self._chunks.__getitem__
-        return [list(chain.from_iterable(map(chunk, text.split()))) for text in texts]
+        return [as_ids("".join(map(chunk, text.split()))) for text in texts]
 
     def pieces(self, text: str) -> list[Piece]:
         found: list[Piece] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from halbert.errors import InputError
 from halbert.files import read_json, read_lines, write_bytes, write_json
 from halbert.spec import TextSpec
 from halbert.text.characters import JOINERS, characters
-from halbert.text.chunks import Chunks
+from halbert.text.chunks import LONGEST, Remembered, as_ids, as_text
 from halbert.text.tokenizer import Piece, Tokenizer, refuse_surrogates
 
 # The longest word that is looked up at all, in characters: the two oracles differ.
@@ -67,13 +66,13 @@ class WordPiece(Tokenizer):
         self._longest_first = max(map(len, self._first), default=0)
         self._longest_inside = max(map(len, self._inside), default=0)
         self._limit = WORD_LIMIT[spec.compat]
-        self._unknown = (self.special_ids["unk"],)
+        self._unknown = as_text([self.special_ids["unk"]])
         self._characters = characters(spec)
-        self._words: Chunks[int] = Chunks(self._match)
-        self._chunks: Chunks[int] = Chunks(self._chunk_ids)
-        self._located: Chunks[Piece] = Chunks(self._locate)
+        self._words: Remembered[str] = Remembered(self._match)
+        self._chunks: Remembered[str] = Remembered(self._chunk)
+        self._located: Remembered[tuple[Piece, ...]] = Remembered(self._locate)
 
-    def _match(self, word: str) -> tuple[int, ...]:
+    def _match(self, word: str) -> str:
         """Pieces of one word, longest first (``WordpieceTokenizer.tokenize``)."""
         size = len(word)
         if size > self._limit:
@@ -89,25 +88,34 @@ class WordPiece(Tokenizer):
                 return self._unknown
             found.append(piece)
             table, longest, start = self._inside, self._longest_inside, end
-        return tuple(found)
+        return as_text(found)
 
     def _split(self, chunk: str) -> list[str]:
+        """The words of a chunk."""
         if not chunk.isascii():
             refuse_surrogates(chunk)
             if self._characters.depends(chunk):
                 return self._characters.words(chunk)
         return chunk.translate(self._characters).split()
 
-    def _chunk_ids(self, chunk: str) -> tuple[int, ...]:
-        return tuple(chain.from_iterable(map(self._words.__getitem__, self._split(chunk))))
+    def _chunk(self, chunk: str) -> str:
+        if 1 < len(chunk) <= LONGEST:
+            # Punctuation at either end is a word of its own, and what it stands beside is often known.
+            if self._alone(chunk[-1]):
+                return self._chunks[chunk[:-1]] + self._chunks[chunk[-1]]
+            if self._alone(chunk[0]):
+                return self._chunks[chunk[0]] + self._chunks[chunk[1:]]
+        return "".join(map(self._words.__getitem__, self._split(chunk)))
 
-    def _ids(self, text: str) -> list[int]:
-        if JOINERS.search(text):
-            text = JOINERS.sub("", text)
-        return list(chain.from_iterable(map(self._chunks.__getitem__, text.split())))
+    def _alone(self, character: str) -> bool:
+        return self._characters[ord(character)][:1] == " "
 
     def bulk(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self._ids(text) for text in texts]
+        chunk = self._chunks.__getitem__
+        return [
+            as_ids("".join(map(chunk, (JOINERS.sub("", text) if JOINERS.search(text) else text).split())))
+            for text in texts
+        ]
 
     def pieces(self, text: str) -> list[Piece]:
         found: list[Piece] = []
@@ -128,11 +136,11 @@ class WordPiece(Tokenizer):
         found: list[Piece] = []
         at = 0
         for word in words:
-            ids = self._words[word]
+            known = self._words[word]
             end = at + len(word)
-            for i in ids:
+            for i in map(ord, known):
                 # An unknown word is one piece, whatever its length.
-                size = len(word) if ids == self._unknown else len(self.vocab[i]) - 2 * (not self.starts_word[i])
+                size = len(word) if known == self._unknown else len(self.vocab[i]) - 2 * (not self.starts_word[i])
                 found.append(Piece(i, origin[at], origin[at + size - 1] + 1))
                 at += size
             at = end
