@@ -23,6 +23,9 @@ fuzz: $(VENV)/.test
 bench-convert: $(VENV)/.test
 	$(BIN)/python -m benchmarks.convert
 
+bench-text: $(VENV)/.test
+	$(BIN)/python -m benchmarks.text
+
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

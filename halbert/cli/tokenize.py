@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from halbert.cli.options import Input, Json, MaxLength, Model
-from halbert.cli.output import print_line, texts_from
+from halbert.cli.output import print_json, print_line, table, texts_from
 from halbert.errors import InputError
 
-HELP = "Show how a model reads texts: pieces, ids, segments and character spans."
+if TYPE_CHECKING:
+    from halbert.text import Tokenizer
+
+HELP = "Show how a model reads texts: pieces, ids, segments and character spans; or how well it fits many languages."
 EXAMPLE = 'Example: halbert tokenize ./model "Hello world" --json'
 
 
@@ -21,12 +25,23 @@ def run(
     input: Input = None,
     pair: Annotated[bool, typer.Option("--pair", help="Read two texts as one pair.")] = False,
     max_length: MaxLength = None,
+    languages: Annotated[
+        Path | None,
+        typer.Option(
+            "--languages", metavar="DIR", help="Measure the fit to every language of DIR (de.txt, fr.txt.gz …)."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """See HELP."""
     from halbert.source import resolve_tokenizer
 
+    if languages is not None and (texts or input or pair):
+        raise InputError("--languages reads its own files; give it without texts, --input and --pair")
     tokenizer = resolve_tokenizer(model)
+    if languages is not None:
+        _measure_languages(tokenizer, languages, json)
+        return
     examples = texts_from(texts, input)
     if pair and input is None:
         if len(examples) % 2:
@@ -41,3 +56,25 @@ def run(
             print_line({name: told[name] for name in ("ids", "tokens", "segments", "spans")})
         else:
             print(" ".join(encoding.tokens))
+
+
+def _measure_languages(tokenizer: Tokenizer, folder: Path, json: bool) -> None:
+    from halbert.text.languages import measure_folder
+
+    found = list(measure_folder(tokenizer, folder))
+    if json:
+        print_json([msgspec.to_builtins(fit) for fit in found])
+        return
+
+    def shown(value: float | None, form: str) -> str:
+        return "not known" if value is None else format(value, form)
+
+    rows = [
+        [
+            fit.code, fit.name, shown(fit.characters, ",d"), shown(fit.covered, ".1%"), shown(fit.unknown, ".2%"),
+            shown(fit.pieces_per_word, ".2f"), shown(fit.pieces_per_character, ".2f"),
+        ]
+        for fit in found
+    ]  # fmt: skip
+    head = ["code", "language", "characters", "covered", "unknown pieces", "pieces per word", "per character"]
+    table(head, rows, right=(2, 3, 4, 5, 6))

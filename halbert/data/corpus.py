@@ -176,14 +176,14 @@ class _Writer:
             self._encode()
 
     def _encode(self) -> None:
-        encoded = iter(self.tokenizer.bulk([s for document in self._waiting for s in document]))
+        encoded = iter(self.tokenizer.arrays([s for document in self._waiting for s in document]))
         for document in self._waiting:
-            kept = [ids for ids in (next(encoded) for _ in document) if ids]
+            kept = [ids for ids in (next(encoded) for _ in document) if len(ids)]
             if not kept:
                 continue
             self.documents.append(len(kept))
             for ids in kept:
-                self.ids.append(np.array(ids, self.dtype))
+                self.ids.append(ids.astype(self.dtype))
                 self.lengths.append(len(ids))
                 self.tokens += len(ids)
             if self.tokens >= self.shard_tokens:

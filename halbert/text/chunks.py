@@ -9,8 +9,9 @@ walk through half a million tuples again and again, does not look at strings.
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -48,6 +49,23 @@ def as_text(ids: Iterable[int]) -> str:
     return "".join(map(chr, ids))
 
 
-def as_ids(text: str) -> list[int]:
-    """Characters as ids."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").tolist()
+def as_array(text: str) -> np.ndarray:
+    """Characters as ids (uint32)."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+# Longer texts are split and encoded in parts, so that a line of 50 MB does not take the room of 10 million words.
+SLICE = 1 << 20
+_SPACE = re.compile(r"\s")
+
+
+def parts(text: str) -> Iterator[str]:
+    """A text in parts of about ``SLICE`` characters, cut at white space."""
+    start = 0
+    while len(text) - start > SLICE:
+        seam = _SPACE.search(text, start + SLICE)
+        if seam is None:
+            break
+        yield text[start : seam.start()]
+        start = seam.start()
+    yield text[start:] if start else text

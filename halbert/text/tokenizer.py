@@ -84,8 +84,12 @@ class Tokenizer(abc.ABC):
         """The pieces of a plain text, without special tokens."""
 
     @abc.abstractmethod
+    def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Ids (uint32) of many plain texts, without special tokens: the same ids as :meth:`pieces`, faster."""
+
     def bulk(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of many plain texts, without special tokens: the same ids as :meth:`pieces`, faster."""
+        """:meth:`arrays` as lists."""
+        return [ids.tolist() for ids in self.arrays(texts)]
 
     @abc.abstractmethod
     def decode(self, ids: Iterable[int]) -> str:

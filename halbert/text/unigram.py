@@ -16,7 +16,7 @@ from halbert.errors import InputError
 from halbert.files import write_bytes, write_json
 from halbert.spec import TextSpec
 from halbert.text.characters import nfkd
-from halbert.text.chunks import Remembered, as_ids, as_text
+from halbert.text.chunks import Remembered, as_array, as_text, parts
 from halbert.text.tokenizer import Piece, Tokenizer, refuse_surrogates
 
 SPACE = "\u2581"
@@ -99,11 +99,11 @@ class Unigram(Tokenizer):
             return [(part.start(), part[0]) for part in _CHUNK.finditer(text)]
         return [(len(text) - len(text.lstrip()), text.strip())] if text.strip() else []
 
-    def bulk(self, texts: Sequence[str]) -> list[list[int]]:
+    def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         if self._crosses:
-            return [as_ids(self._chunk(" ".join(text.split()))) for text in texts]
+            return [as_array(self._chunk(" ".join(text.split()))) for text in texts]
         chunk = self._chunks.__getitem__
-        return [as_ids("".join(map(chunk, text.split()))) for text in texts]
+        return [as_array("".join(["".join(map(chunk, part.split())) for part in parts(text)])) for text in texts]
 
     def pieces(self, text: str) -> list[Piece]:
         found: list[Piece] = []

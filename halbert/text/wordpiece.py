@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
 
 from halbert.errors import InputError
 from halbert.files import read_json, read_lines, write_bytes, write_json
 from halbert.spec import TextSpec
-from halbert.text.characters import JOINERS, characters
-from halbert.text.chunks import LONGEST, Remembered, as_ids, as_text
-from halbert.text.tokenizer import Piece, Tokenizer, refuse_surrogates
+from halbert.text.characters import JOINERS, bert_normalizer, characters
+from halbert.text.chunks import LONGEST, SLICE, Remembered, as_array, as_text, parts
+from halbert.text.tokenizer import SPECIALS, Piece, Tokenizer, refuse_surrogates
 
 # The longest word that is looked up at all, in characters: the two oracles differ.
 WORD_LIMIT = {"google": 200, "transformers": 100}
@@ -105,17 +107,33 @@ class WordPiece(Tokenizer):
                 return self._chunks[chunk[:-1]] + self._chunks[chunk[-1]]
             if self._alone(chunk[0]):
                 return self._chunks[chunk[0]] + self._chunks[chunk[1:]]
+        if len(chunk) > SLICE and not self._characters.depends(chunk):
+            refuse_surrogates(chunk)
+            return self._long_chunk(chunk)
         return "".join(map(self._words.__getitem__, self._split(chunk)))
 
     def _alone(self, character: str) -> bool:
         return self._characters[ord(character)][:1] == " "
 
-    def bulk(self, texts: Sequence[str]) -> list[list[int]]:
+    def _long_chunk(self, chunk: str) -> str:
+        """Like :meth:`_chunk` for a chunk without end: slice by slice, the last word of each carried over."""
+        found, carried = [], ""
+        for start in range(0, len(chunk), SLICE):
+            normal = carried + chunk[start : start + SLICE].translate(self._characters)
+            words = normal.split()
+            # Of a word that is longer than any may be, its being too long is all that matters.
+            carried = words.pop()[: self._limit + 1] if words and not normal.endswith(" ") else ""
+            found.append("".join(map(self._words.__getitem__, words)))
+        return "".join(found) + (self._words[carried] if carried else "")
+
+    def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         chunk = self._chunks.__getitem__
-        return [
-            as_ids("".join(map(chunk, (JOINERS.sub("", text) if JOINERS.search(text) else text).split())))
-            for text in texts
-        ]
+        found = []
+        for text in texts:
+            if JOINERS.search(text):
+                text = JOINERS.sub("", text)
+            found.append(as_array("".join(["".join(map(chunk, part.split())) for part in parts(text)])))
+        return found
 
     def pieces(self, text: str) -> list[Piece]:
         found: list[Piece] = []
@@ -157,16 +175,36 @@ class WordPiece(Tokenizer):
 
     def save(self, folder: Path) -> None:
         write_bytes(folder / "vocab.txt", ("\n".join(self.vocab) + "\n").encode())
+        google = self.spec.compat == "google"
+        if google:
+            # transformers' BertTokenizer has a word limit of its own; a class that takes the file as it is keeps Google's.
+            write_bytes(folder / "tokenizer.json", fast_wordpiece(self.vocab, self.spec).to_str(pretty=False).encode())
         write_json(
             folder / "tokenizer_config.json",
             {
-                "tokenizer_class": "BertTokenizer",
+                "tokenizer_class": "PreTrainedTokenizerFast" if google else "BertTokenizer",
                 "do_lower_case": self.spec.lower_case,
                 "strip_accents": self.spec.strip_accents,
                 "tokenize_chinese_chars": self.spec.chinese_chars,
+                **({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]} if google else {}),
                 **{f"{name}_token": token for name, token in self.special.items()},
             },
         )
+
+
+def fast_wordpiece(vocab: Sequence[str], spec: TextSpec) -> tokenizers.Tokenizer:
+    """The same tokenizer for the ``tokenizers`` library, as far as its rules go (see ``tests/golden/text/modes.txt``)."""
+    special, ids = SPECIALS["wordpiece"], {token: i for i, token in enumerate(vocab)}
+    fast = tokenizers.Tokenizer(
+        models.WordPiece(vocab=ids, unk_token=special["unk"], max_input_chars_per_word=WORD_LIMIT[spec.compat])
+    )
+    fast.normalizer = bert_normalizer(spec)
+    fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    fast.decoder = decoders.WordPiece()
+    cls, sep = special["cls"], special["sep"]
+    fast.post_processor = processors.BertProcessing((sep, ids[sep]), (cls, ids[cls]))
+    fast.add_special_tokens(list(special.values()))
+    return fast
 
 
 # Chunks with the characters that join kept inside: white space is what str.split takes for it, but for those.

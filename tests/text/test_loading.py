@@ -11,6 +11,7 @@ from halbert.errors import InputError
 from halbert.spec import TextSpec
 from halbert.text import load_tokenizer
 from halbert.text.unigram import Unigram
+from halbert.text.wordpiece import WordPiece
 from tests import tiny
 from tests.text.made import KINDS, learnt
 
@@ -119,3 +120,18 @@ def test_lines_of_a_vocabulary_end_only_at_newlines(tmp_path, tiny_tokenizer):
     odd = [*tiny_tokenizer.vocab, "a\u2028b", "c\u0085d", "\u001c"]
     (tmp_path / "vocab.txt").write_bytes(("\n".join(odd) + "\n").encode())
     assert load_tokenizer(tmp_path).vocab == odd
+
+
+@pytest.mark.parametrize(("compat", "limit"), [("google", 200), ("transformers", 100)])
+def test_the_word_limit_holds_in_transformers(tmp_path, compat, limit):
+    """A word of 150 characters is pieces for Google, and unknown to transformers' own class."""
+    vocab = list(dict.fromkeys([*tiny.SPECIALS, *tiny.WORDS, "##a"]))
+    tokenizer = WordPiece(vocab, TextSpec(compat=compat))
+    tokenizer.save(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for size in (limit - 1, limit, limit + 1, 150):
+        ours = tokenizer.encode("a" * size, "the cat")
+        found = theirs("a" * size, "the cat")
+        assert (found["input_ids"], found["token_type_ids"]) == (ours.ids, ours.segments)
+    assert load_tokenizer(tmp_path, tokenizer.spec).vocab == vocab

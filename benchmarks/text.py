@@ -1,0 +1,202 @@
+"""Tokenising a corpus: Halbert beside ``tokenizers`` and ``sentencepiece``, in one run, on the same two cores.
+
+    make bench-text           (or: python -m benchmarks.text --data DIR --out benchmarks/results/text.json)
+
+Every engine starts with nothing remembered, gets the same lines in batches of 1,000, and is timed while it encodes
+(reading files and comparing ids is not counted). Peers run in their two natural ways, two threads in one process and two
+processes of one thread each; the faster one counts. Halbert runs as two processes, as a corpus is built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import multiprocessing
+import os
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halbert.compare.machine import describe_machine
+from halbert.files import write_json
+
+BATCH = 1_000
+ROOT = Path(__file__).parent.parent
+Encode = Callable[[list[str]], list[list[int]]]
+
+WORDPIECE = {
+    "English": "bert-base-uncased-vocab.txt",
+    "Chinese": "bert-base-chinese-vocab.txt",
+    "Thai": "bert-base-multilingual-cased-vocab.txt",
+    "Arabic": "bert-base-multilingual-cased-vocab.txt",
+}
+UNIGRAM = "albert-v1-30k-spiece.model"
+
+
+def lines_of(data: Path, language: str) -> list[str]:
+    """The text of one language, a paragraph a line."""
+    if language == "English":
+        files = sorted((data / "english_text").glob("*.txt.gz"))
+        return [line for f in files for line in gzip.decompress(f.read_bytes()).decode().splitlines() if line]
+    code = {"Chinese": "zho", "Thai": "tha", "Arabic": "arb"}[language]
+    found: list[str] = []
+    for file in sorted((data / "bible").glob(f"{code}*.tsv.gz")):
+        found += [line.split("\t")[1] for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
+    if not found:  # not every language has a Bible there
+        for part in ("train", "dev", "test"):
+            for line in gzip.decompress((data / "sib200" / f"{part}.tsv.gz").read_bytes()).decode().splitlines():
+                if re.match(code, line):
+                    found.append(line.split("\t")[3])
+    return found
+
+
+def engine(name: str, vocabulary: Path, threads: int) -> Encode:
+    """A fresh tokenizer that turns lines into ids."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    lower = "uncased" in vocabulary.name or "chinese" in vocabulary.name
+    if name == "halbert":
+        from halbert.spec import TextSpec
+        from halbert.text.tokenizer import open_tokenizer
+
+        kind = "unigram" if vocabulary.suffix == ".model" else "wordpiece"
+        fold = lower or kind == "unigram"
+        return open_tokenizer(vocabulary, TextSpec(kind=kind, lower_case=fold, strip_accents=fold)).bulk
+    if name == "sentencepiece":
+        import sentencepiece
+
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
+        return lambda lines: processor.encode(lines, num_threads=threads)
+    from halbert.spec import TextSpec
+    from halbert.text.wordpiece import fast_wordpiece, read_vocab
+
+    fast = fast_wordpiece(read_vocab(vocabulary), TextSpec(lower_case=lower, strip_accents=lower))
+    encode = fast.encode_batch if name == "encode_batch" else fast.encode_batch_fast
+    return lambda lines: [found.ids for found in encode(lines, add_special_tokens=False)]
+
+
+def work(name: str, vocabulary: Path, threads: int, lines: list[str], barrier: Any, queue: Any, prepared: bool) -> None:
+    """One process: encode all lines, report time, tokens, a digest of the ids and the peak of its memory."""
+    encode = engine(name, vocabulary, threads)
+    digest, seconds, tokens = hashlib.sha256(), 0.0, 0
+    barrier.wait()
+    for start in range(0, len(lines), BATCH):
+        batch = lines[start : start + BATCH]
+        if prepared:  # SentencePiece knows nothing of ALBERT's text preparation, so it gets prepared text
+            batch = [_prepared(line) for line in batch]
+        before = time.perf_counter()
+        found = encode(batch)
+        seconds += time.perf_counter() - before
+        for ids in found:
+            tokens += len(ids)
+            digest.update(np.array(ids, np.uint32).tobytes() + b"/")
+    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
+    queue.put((seconds, tokens, digest.hexdigest(), peak, lines[0][:40]))
+
+
+def _prepared(line: str) -> str:
+    from halbert.spec import TextSpec
+    from halbert.text.unigram import prepare
+
+    spec = TextSpec(kind="unigram")
+    return " ".join(prepare(chunk, spec) for chunk in line.split())
+
+
+def measured(name: str, vocabulary: Path, lines: list[str], processes: int, threads: int) -> dict[str, Any]:
+    """Seconds of the slowest of the processes that share the lines."""
+    context = multiprocessing.get_context("spawn")
+    barrier, queue = context.Barrier(processes), context.Queue()
+    half = BATCH * (len(lines) // BATCH // processes)
+    parts = [lines] if processes == 1 else [lines[:half], lines[half:]]
+    prepared = name == "sentencepiece"
+    jobs = [
+        context.Process(target=work, args=(name, vocabulary, threads, part, barrier, queue, prepared)) for part in parts
+    ]
+    for job in jobs:
+        job.start()
+    found = [queue.get() for _ in jobs]
+    for job in jobs:
+        job.join()
+    return {
+        "seconds": max(f[0] for f in found),
+        "tokens": sum(f[1] for f in found),
+        "digest": sorted((f[4], f[2]) for f in found),
+        "peak_bytes": max(f[3] for f in found),
+    }
+
+
+def compare(kind: str, language: str, data: Path, rounds: int) -> dict[str, Any]:
+    """One language and kind of tokenizer: every engine in turn, in every round."""
+    lines = lines_of(data, language)
+    size = sum(len(line.encode()) for line in lines)
+    vocabulary = data / "vocab" / (WORDPIECE[language] if kind == "wordpiece" else UNIGRAM)
+    peers = ("encode_batch", "encode_batch_fast") if kind == "wordpiece" else ("sentencepiece",)
+    ways = {("halbert", 2, 1): []} | {(peer, p, t): [] for peer in peers for p, t in ((1, 2), (2, 1))}  # type: ignore[var-annotated]
+    for _ in range(rounds):
+        for way, found in ways.items():
+            found.append(measured(way[0], vocabulary, lines, *way[1:]))
+    engines = [
+        {
+            "engine": name,
+            "processes": processes,
+            "threads": threads,
+            "megabytes_per_second": [round(size / 1e6 / f["seconds"], 2) for f in found],
+            "median": round(size / 1e6 / statistics.median(f["seconds"] for f in found), 2),
+            "tokens": found[0]["tokens"],
+            "peak_bytes": max(f["peak_bytes"] for f in found),
+        }
+        for (name, processes, threads), found in ways.items()
+    ]
+    ours, best = engines[0], max(engines[1:], key=lambda e: e["median"])
+    same = {str(found[0]["digest"]) for way, found in ways.items() if way[1] == 2}
+    return {
+        "kind": kind,
+        "language": language,
+        "bytes": size,
+        "lines": len(lines),
+        "engines": engines,
+        "ratio_to_the_fastest_peer": round(ours["median"] / best["median"], 2),
+        "ids_equal": len(same) == 1,
+        "tokens_of_peers": best["tokens"],
+    }
+
+
+def main() -> None:
+    """Run all, print a table, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with the texts")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/text.json"))
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the small languages; English has one")
+    options = parser.parse_args()
+    found = []
+    print(f"{'':10}{'':9}{'MB':>7}  {'Halbert':>8} {'peer':>8} {'ratio':>6}  ids equal")
+    for kind in ("wordpiece", "unigram"):
+        for language in WORDPIECE:
+            one = compare(kind, language, options.data, 1 if language == "English" else options.rounds)
+            found.append(one)
+            best = max(one["engines"][1:], key=lambda e: e["median"])
+            print(
+                f"{kind:10}{language:9}{one['bytes'] / 1e6:7.1f}  {one['engines'][0]['median']:8.1f} {best['median']:8.1f} "
+                f"{one['ratio_to_the_fastest_peer']:6.1f}  {'yes' if one['ids_equal'] else 'no'} "
+                f"({best['engine']}, {best['processes']} x {best['threads']})",
+                flush=True,
+            )
+    result = {
+        "created": time.strftime("%Y-%m-%d", time.gmtime()),
+        "command": "make bench-text",
+        "machine": describe_machine(),
+        "comparisons": found,
+    }
+    write_json(options.out, result)
+    print(f"wrote {options.out}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
