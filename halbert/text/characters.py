@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tokenizers import normalizers, pre_tokenizers
 
+from halbert.errors import InputError
 from halbert.spec import TextSpec
 
 # Characters that ``str.split`` takes for white space, but both oracles remove, joining what stands around them.
@@ -32,6 +33,17 @@ _CHINESE = (
     (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
     (0x2B820, 0x2CEAF), (0x2F800, 0x2FA1F),
 )  # fmt: skip
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def refuse_surrogates(text: str) -> None:
+    """Raise :class:`InputError` for half a character, which no file in UTF-8 can hold."""
+    if found := _SURROGATE.search(text):
+        raise InputError(
+            f"the text holds a lone surrogate (U+{ord(found[0]):04X}), half a character; decode it again, or replace it"
+        )
 
 
 @functools.cache
@@ -77,6 +89,14 @@ class Characters(dict[int, str], abc.ABC):
     @abc.abstractmethod
     def words(self, text: str) -> list[str]:
         """The words of a text, exactly: for the characters that depend on their neighbours."""
+
+    def split(self, chunk: str) -> list[str]:
+        """The words of a text without white space. Raises :class:`InputError` for half a character."""
+        if not chunk.isascii():
+            refuse_surrogates(chunk)
+            if self.depends(chunk):
+                return self.words(chunk)
+        return chunk.translate(self).split()
 
     @abc.abstractmethod
     def depends(self, chunk: str) -> bool:

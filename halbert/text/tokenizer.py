@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
@@ -234,17 +233,6 @@ def _truncate(
         kept = "second" if truncation == "only_first" else "first"
         raise InputError(f"max_length {max_length} has no room for the {kept} text alone, which is not to be cut")
     return first[:a], None if second is None else second[:b]
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def refuse_surrogates(text: str) -> None:
-    """Raise :class:`InputError` for half a character, which no file in UTF-8 can hold."""
-    if found := _SURROGATE.search(text):
-        raise InputError(
-            f"the text holds a lone surrogate (U+{ord(found[0]):04X}), half a character; decode it again, or replace it"
-        )
 
 
 _CLASSES = (

@@ -15,9 +15,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from halbert.errors import InputError
 from halbert.files import write_bytes, write_json
 from halbert.spec import TextSpec
-from halbert.text.characters import nfkd
+from halbert.text.characters import nfkd, refuse_surrogates
 from halbert.text.chunks import Remembered, as_array, as_text, parts
-from halbert.text.tokenizer import Piece, Tokenizer, refuse_surrogates
+from halbert.text.tokenizer import Piece, Tokenizer
 
 SPACE = "\u2581"
 _CHUNK = re.compile(r"\S+")

@@ -14,9 +14,9 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 from halbert.errors import InputError
 from halbert.files import read_json, read_lines, write_bytes, write_json
 from halbert.spec import TextSpec
-from halbert.text.characters import JOINERS, bert_normalizer, characters
+from halbert.text.characters import JOINERS, bert_normalizer, characters, refuse_surrogates
 from halbert.text.chunks import LONGEST, SLICE, Remembered, as_array, as_text, parts
-from halbert.text.tokenizer import SPECIALS, Piece, Tokenizer, refuse_surrogates
+from halbert.text.tokenizer import SPECIALS, Piece, Tokenizer
 
 # The longest word that is looked up at all, in characters: the two oracles differ.
 WORD_LIMIT = {"google": 200, "transformers": 100}
@@ -92,14 +92,6 @@ class WordPiece(Tokenizer):
             table, longest, start = self._inside, self._longest_inside, end
         return as_text(found)
 
-    def _split(self, chunk: str) -> list[str]:
-        """The words of a chunk."""
-        if not chunk.isascii():
-            refuse_surrogates(chunk)
-            if self._characters.depends(chunk):
-                return self._characters.words(chunk)
-        return chunk.translate(self._characters).split()
-
     def _chunk(self, chunk: str) -> str:
         if 1 < len(chunk) <= LONGEST:
             # Punctuation at either end is a word of its own, and what it stands beside is often known.
@@ -110,7 +102,7 @@ class WordPiece(Tokenizer):
         if len(chunk) > SLICE and not self._characters.depends(chunk):
             refuse_surrogates(chunk)
             return self._long_chunk(chunk)
-        return "".join(map(self._words.__getitem__, self._split(chunk)))
+        return "".join(map(self._words.__getitem__, self._characters.split(chunk)))
 
     def _alone(self, character: str) -> bool:
         return self._characters[ord(character)][:1] == " "
@@ -144,7 +136,7 @@ class WordPiece(Tokenizer):
 
     def _locate(self, chunk: str) -> tuple[Piece, ...]:
         """The pieces of a chunk and where each came from."""
-        words = self._split(JOINERS.sub("", chunk))
+        words = self._characters.split(JOINERS.sub("", chunk))
         # For every character of the words, the character of the chunk it is a part of.
         origin = [
             i

@@ -43,7 +43,7 @@ def made(compat: str, lower: bool, strip: bool, chinese: bool) -> WordPiece:
 
 def ours(tokenizer: WordPiece, text: str) -> list[str]:
     """The words a text falls into."""
-    return [word for chunk in characters.JOINERS.sub("", text).split() for word in tokenizer._split(chunk)]
+    return [word for chunk in characters.JOINERS.sub("", text).split() for word in tokenizer._characters.split(chunk)]
 
 
 def theirs(compat: str, lower: bool, strip: bool, chinese: bool):
