@@ -90,6 +90,10 @@ def resolve_bundle(model: str | os.PathLike[str], *, allow_pickle: bool = False,
             if place.archive:
                 provenance["archive"] = {"name": place.archive, "sha256": sha256(Path(model))}
         kept = None if place.archive else bundle.folder
+        rows, tokens = bundle.spec.encoder.vocab_size, bundle.tokenizer.vocab_size
+        if tokens < rows and not bundle.random and "halbert" not in bundle.provenance:
+            said = f"the vocabulary holds {tokens:,} tokens, the embedding table {rows:,} rows: {rows - tokens:,} are never used"
+            bundle = bundle.replace(warnings=[*bundle.warnings, said])
         return bundle.replace(name=place.name, provenance=provenance, folder=kept)
 
 
