@@ -141,9 +141,10 @@ def test_a_loaded_bundle_can_be_saved_over_itself(tmp_path):
 
 
 SAVE = """
-import sys
+import signal, sys
 from pathlib import Path
 from tests import tiny
+signal.signal(signal.SIGINT, signal.default_int_handler)  # programs started in the background ignore Ctrl-C
 print("ready", flush=True)
 while True:
     for seed in (0, 1):
@@ -166,7 +167,10 @@ def test_a_killed_process_leaves_the_old_folder_or_the_new(tmp_path, how):
                 time.sleep(0.001)
             time.sleep(pause)
             process.send_signal(how)
-            process.wait(20)
+            try:
+                process.wait(20)
+            finally:
+                process.kill()
         assert files(target) in valid
     if how == signal.SIGINT:  # a killed process cannot tidy up, an interrupted one does
         assert [path.name for path in target.parent.iterdir()] == ["model"]
