@@ -113,7 +113,7 @@ def measured(name: str, vocabulary: Path, lines: list[str], processes: int, thre
     """Seconds of the slowest of the processes that share the lines."""
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(processes), context.Queue()
-    half = BATCH * (len(lines) // BATCH // processes)
+    half = len(lines) // 2
     parts = [lines] if processes == 1 else [lines[:half], lines[half:]]
     prepared = name == "sentencepiece"
     jobs = [

@@ -71,6 +71,10 @@ def is_punctuation(character: str) -> bool:
     return category(character) == "P"
 
 
+# In the table's place of characters that depend on their neighbours, and of half characters: no text can hold it.
+_ASK = "\ud800"
+
+
 class Characters(dict[int, str], abc.ABC):
     """Code point to what it becomes: a space parts words, and white space and punctuation bring their own."""
 
@@ -79,12 +83,13 @@ class Characters(dict[int, str], abc.ABC):
         self.spec = spec
 
     def __missing__(self, code: int) -> str:
-        self[code] = found = self.become(chr(code))
+        character = chr(code)
+        self[code] = found = _ASK if self.depends(character) or _SURROGATE.match(character) else self.become(character)
         return found
 
     @abc.abstractmethod
     def become(self, character: str) -> str:
-        """What one character becomes."""
+        """What one character becomes, alone."""
 
     @abc.abstractmethod
     def words(self, text: str) -> list[str]:
@@ -92,15 +97,25 @@ class Characters(dict[int, str], abc.ABC):
 
     def split(self, chunk: str) -> list[str]:
         """The words of a text without white space. Raises :class:`InputError` for half a character."""
-        if not chunk.isascii():
+        normal = chunk.translate(self)
+        if _ASK in normal:
             refuse_surrogates(chunk)
-            if self.depends(chunk):
-                return self.words(chunk)
-        return chunk.translate(self).split()
+            return self.words(chunk)
+        return normal.split()
+
+    def origins(self, chunk: str) -> list[int]:
+        """For every character of the words of a chunk, the place of the character it is a part of."""
+        found = []
+        for i, character in enumerate(chunk):
+            became = self[ord(character)]
+            if became == _ASK:
+                became = self.become(character)
+            found += [i] * (len(became) - became.count(" "))
+        return found
 
     @abc.abstractmethod
     def depends(self, chunk: str) -> bool:
-        """Whether a chunk holds such a character."""
+        """Whether a chunk holds a character that depends on its neighbours."""
 
 
 class GoogleCharacters(Characters):

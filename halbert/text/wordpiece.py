@@ -137,12 +137,7 @@ class WordPiece(Tokenizer):
     def _locate(self, chunk: str) -> tuple[Piece, ...]:
         """The pieces of a chunk and where each came from."""
         words = self._characters.split(JOINERS.sub("", chunk))
-        # For every character of the words, the character of the chunk it is a part of.
-        origin = [
-            i
-            for i, c in enumerate(chunk)
-            for _ in range(len(self._characters[ord(c)]) - self._characters[ord(c)].count(" "))
-        ]
+        origin = self._characters.origins(chunk)
         found: list[Piece] = []
         at = 0
         for word in words:

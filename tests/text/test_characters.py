@@ -138,7 +138,7 @@ def test_the_differences_between_the_modes_are_known():
     a, b = (made(compat, True, True, True) for compat in ("google", "transformers"))
     kinds: dict[str, list[int]] = {}
     for c in ALL:
-        one, other = a._characters[ord(c)], b._characters[ord(c)]
+        one, other = a._characters.become(c), b._characters.become(c)
         if one.split(" ") != other.split(" "):
             what = [
                 "removed" if not x else "white space" if x == " " else "a word of its own" if x == f" {c} "
