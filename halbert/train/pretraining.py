@@ -118,7 +118,7 @@ def pretrain(
                 "kind": "pretraining", **summary,
                 # The name only: where the corpus lay on this machine is nobody else's business.
                 "recipe": msgspec.to_builtins(msgspec.structs.replace(recipe, corpus=Path(recipe.corpus).name)),
-                "corpus": {"tokens": corpus.manifest.tokens, "note": corpus.manifest.note, "inputs": corpus.manifest.inputs},
+                "corpus": msgspec.to_builtins(corpus.manifest),
                 "journal": journal.entries,
             }
         },

@@ -30,6 +30,7 @@ import google_crc32c
 
 from halbert.errors import HalbertError
 from halbert.source import resolve_bundle, resolve_spec
+from halbert.text.wordpiece import fast_wordpiece
 from halbert.weights import leveldb
 from halbert.weights.tensorflow1 import Checkpoint
 from tests import tiny
@@ -194,6 +195,11 @@ def bert_index() -> bytes:
     return (GOLDEN / "bert" / "bert_model.ckpt.index").read_bytes()
 
 
+def tokenizer_json() -> bytes:
+    fast = fast_wordpiece(tiny.tokenizer().vocab, tiny.tokenizer().spec)
+    return fast.to_str().encode()
+
+
 def modules() -> bytes:
     kinds = ("Transformer", "Pooling", "Normalize")
     return json.dumps([{"idx": i, "path": f"{i}_{k}", "type": f"x.models.{k}"} for i, k in enumerate(kinds)]).encode()
@@ -217,6 +223,7 @@ TARGETS: dict[str, tuple[Callable[[], bytes], Damage, Reader]] = {
     "manifest": (of("halbert.json"), damaged_json, read_hugging("halbert.json")),
     "provenance": (of("provenance.json"), damaged_json, read_hugging("provenance.json")),
     "tokenizer-config": (of("tokenizer_config.json"), damaged_json, read_hugging("tokenizer_config.json", "halbert.json")),
+    "tokenizer-json": (tokenizer_json, damaged_json, read_hugging("tokenizer.json", "halbert.json", "vocab.txt")),
     "modules": (modules, damaged_json, read_hugging("modules.json", "halbert.json")),
     "safetensors": (of("model.safetensors"), damaged, read_hugging("model.safetensors", "halbert.json")),
 }  # fmt: skip
