@@ -1,17 +1,13 @@
-"""Chunks: what stands between white space, tokenised once and remembered.
+"""What was worked out once and is remembered: words and chunks, with their ids as text.
 
-Real text repeats itself: of 80 MB of English prose, 14 million chunks are 0.5 million different ones. Looking a chunk
-up takes a tenth of a microsecond, tokenising it ten to a hundred times as long.
-
-Ids are kept as text, one character an id: joining them is one call in C, and the garbage collector, which would
-walk through half a million tuples again and again, does not look at strings.
+One character an id: joining ids is one call in C, and the garbage collector, which would walk through half a million
+tuples again and again, does not look at strings.
 """
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -54,18 +50,5 @@ def as_array(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-# Longer texts are split and encoded in parts, so that a line of 50 MB does not take the room of 10 million words.
+# Longer chunks are worked out slice by slice.
 SLICE = 1 << 20
-_SPACE = re.compile(r"\s")
-
-
-def parts(text: str) -> Iterator[str]:
-    """A text in parts of about ``SLICE`` characters, cut at white space."""
-    start = 0
-    while len(text) - start > SLICE:
-        seam = _SPACE.search(text, start + SLICE)
-        if seam is None:
-            break
-        yield text[start : seam.start()]
-        start = seam.start()
-    yield text[start:] if start else text

@@ -15,8 +15,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from halbert.errors import InputError
 from halbert.files import write_bytes, write_json
 from halbert.spec import TextSpec
+from halbert.text.bulk import Bulk
 from halbert.text.characters import nfkd, refuse_surrogates
-from halbert.text.chunks import Remembered, as_array, as_text, parts
+from halbert.text.chunks import Remembered, as_array, as_text
 from halbert.text.tokenizer import Piece, Tokenizer
 
 SPACE = "\u2581"
@@ -75,7 +76,7 @@ class Unigram(Tokenizer):
         # Pieces such as "2000," are cut before the comma and read again (google-research/albert, encode_pieces).
         self._digit_comma = {i for i, t in enumerate(vocab) if len(t) > 1 and t[-1] == "," and t[-2].isdigit()}
         self._crosses = self._parts_differ()
-        self._chunks: Remembered[str] = Remembered(self._chunk)
+        self._bulk = Bulk(self._new_chunk)
         self._located: Remembered[tuple[Piece, ...]] = Remembered(self._locate)
 
     def _parts_differ(self) -> bool:
@@ -102,8 +103,12 @@ class Unigram(Tokenizer):
     def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         if self._crosses:
             return [as_array(self._chunk(" ".join(text.split()))) for text in texts]
-        chunk = self._chunks.__getitem__
-        return [as_array("".join(["".join(map(chunk, part.split())) for part in parts(text)])) for text in texts]
+        return self._bulk.arrays(texts)
+
+    def _new_chunk(self, chunk: str) -> str:
+        """What :class:`Bulk` asks for: a chunk between the white space of ASCII, so others may be left in it."""
+        parts = chunk.split()
+        return self._chunk(chunk) if parts == [chunk] else "".join(map(self._chunk, parts))
 
     def pieces(self, text: str) -> list[Piece]:
         found: list[Piece] = []

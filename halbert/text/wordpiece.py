@@ -14,8 +14,9 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 from halbert.errors import InputError
 from halbert.files import read_json, read_lines, write_bytes, write_json
 from halbert.spec import TextSpec
+from halbert.text.bulk import Bulk
 from halbert.text.characters import JOINERS, bert_normalizer, characters, refuse_surrogates
-from halbert.text.chunks import LONGEST, SLICE, Remembered, as_array, as_text, parts
+from halbert.text.chunks import LONGEST, SLICE, Remembered, as_text
 from halbert.text.tokenizer import SPECIALS, Piece, Tokenizer
 
 # The longest word that is looked up at all, in characters: the two oracles differ.
@@ -72,6 +73,7 @@ class WordPiece(Tokenizer):
         self._characters = characters(spec)
         self._words: Remembered[str] = Remembered(self._match)
         self._chunks: Remembered[str] = Remembered(self._chunk)
+        self._bulk = Bulk(self._new_chunk)
         self._located: Remembered[tuple[Piece, ...]] = Remembered(self._locate)
 
     def _match(self, word: str) -> str:
@@ -119,13 +121,15 @@ class WordPiece(Tokenizer):
         return "".join(found) + (self._words[carried] if carried else "")
 
     def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
-        chunk = self._chunks.__getitem__
-        found = []
-        for text in texts:
-            if JOINERS.search(text):
-                text = JOINERS.sub("", text)
-            found.append(as_array("".join(["".join(map(chunk, part.split())) for part in parts(text)])))
-        return found
+        return self._bulk.arrays(texts)
+
+    def _new_chunk(self, chunk: str) -> str:
+        """What :class:`Bulk` asks for: a chunk between the white space of ASCII, so others may be left in it."""
+        if not chunk.isascii() or not chunk.isprintable():
+            if JOINERS.search(chunk):
+                chunk = JOINERS.sub("", chunk)
+            return "".join(map(self._chunk, chunk.split()))
+        return self._chunk(chunk)
 
     def pieces(self, text: str) -> list[Piece]:
         found: list[Piece] = []
