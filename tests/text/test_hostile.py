@@ -105,15 +105,12 @@ def test_time_is_linear(kind, unit):
 @pytest.mark.parametrize("unit", ["a", "a,", ".", "ab \n", "\u4f60a", "e\u0301,", "\u03a3a,"])
 def test_long_texts_are_read_in_slices(monkeypatch, kind, unit):
     """No seam shows: words, punctuation and white space may stand across it."""
-    from halbert.text import chunks, wordpiece
+    from halbert.text import wordpiece
 
     text = unit * 500
     expected = made(kind, *ON).bulk([text])
-    monkeypatch.setattr(wordpiece, "SLICE", 64)
-    monkeypatch.setattr(chunks, "SLICE", 64)
     for size in (64, 65, 66, 67):
         monkeypatch.setattr(wordpiece, "SLICE", size)
-        monkeypatch.setattr(chunks, "SLICE", size)
         tokenizer = made(kind, *ON)
         tokenizer._chunks.clear()
         assert tokenizer.bulk([text]) == expected
