@@ -1,85 +1,47 @@
 """Bulk: the ids of many texts at once, chunk by chunk, looked up by numpy.
 
-A dictionary of half a million chunks is a walk through memory: every look-up waits for three reads that nothing can
-predict. Here all chunks of a batch are hashed and looked up together, so that the reads overlap. A chunk is known by two
-64-bit polynomial hashes of its bytes with different bases and its length; two chunks of at most ``LONGEST`` bytes that
-agree in all three are taken for the same (by chance once in 10^25 batches of a million).
+A dictionary of half a million chunks is a walk through memory: every look-up waits for reads that nothing can predict.
+Here all chunks of a batch are looked up together, so that the reads overlap. A chunk of up to 15 bytes is its own key;
+that of a longer one is its beginning and Python's hash, which differs in every process: nobody can make two texts meet.
 """
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
-from halbert.text.chunks import as_array
-
-# Longer chunks hardly ever come back; they are worked out every time.
+# Longer chunks (in bytes) hardly ever come back; they are worked out every time.
 LONGEST = 64
-# Bytes that are hashed together; the buffers of a batch take some 60 times as much.
-_BATCH = 1 << 20
-_BASES = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)  # odd, so that their powers can be divided out
-_SPACE = np.zeros(256, bool)
-_SPACE[[9, 10, 13, 32]] = True
+# Bytes that are looked up together: their buffers stay in the processor's cache.
+_BATCH = 1 << 18
+_SPACES = b"\t\n\r "
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+_EXACT = 15
 
-
-class _Powers:
-    """Powers of a base modulo 2^64, and of its inverse."""
-
-    def __init__(self, base: int) -> None:
-        self.up = self._table(base)
-        self.down = self._table(pow(base, -1, 1 << 64))
-
-    @staticmethod
-    def _table(base: int) -> np.ndarray:
-        factors = np.full(_BATCH + 1, base, np.uint64)
-        factors[0] = 1
-        return np.multiply.accumulate(factors)
-
-
-@functools.cache
-def _powers() -> list[_Powers]:
-    return [_Powers(base) for base in _BASES]
+# Columns of the table: the two halves of a chunk's key, and where its ids begin (0: a free row) and end in the pool.
+_FIRST, _SECOND, _BEGIN, _END = range(4)
 
 
 class Bulk:
     """Remembers the ids of chunks.
 
-    ``make`` works out those of a new one (any text without tab, newline or blank), one character an id.
+    ``make`` works out those of new ones: it is given a text of one chunk a line, a chunk being anything without tab, line
+    feed, carriage return or blank, and gives the number of ids of every line and all ids (uint32).
     """
 
-    def __init__(self, make: Callable[[str], str], most_chunks: int = 1 << 20) -> None:
+    def __init__(self, make: Callable[[str], tuple[np.ndarray, np.ndarray]], most_chunks: int = 1 << 20) -> None:
         self._make = make
         self._most = most_chunks
         self._lock = threading.Lock()  # numpy releases the interpreter's lock, and new chunks move the tables
         self._forget()
 
     def _forget(self) -> None:
-        self._first, self._second = np.zeros(0, np.uint64), np.zeros(0, np.uint64)
-        self._offsets = np.zeros(1, np.int64)
+        self._table = np.zeros((256, 4), np.uint64)
         self._pool = np.zeros(256, np.uint32)
-        self._count = 0
-        self._grow(64)
-
-    def _grow(self, room: int) -> None:
-        """Make room for this many chunks."""
-        room = 1 << (room - 1).bit_length()
-        for name in ("_first", "_second", "_offsets"):
-            old = getattr(self, name)
-            setattr(self, name, np.concatenate([old, np.zeros(room + (name == "_offsets") - len(old), old.dtype)]))
-        self._mask = np.uint64(2 * room - 1)
-        self._slots = np.full(2 * room, -1, np.int32)  # number of the chunk, -1: free
-        self._place(0, self._count)
-
-    def _place(self, start: int, stop: int) -> None:
-        slots, mask = self._slots, int(self._mask)
-        homes = self._home(self._first[start:stop], self._second[start:stop])
-        for number, slot in enumerate(homes.tolist(), start):
-            while slots[slot] >= 0:
-                slot = (slot + 1) & mask
-            slots[slot] = number
+        self._used, self._count = 1, 0
 
     def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids (uint32) of every text."""
@@ -108,102 +70,119 @@ class Bulk:
         while start < len(text):
             end = min(start + _BATCH - 1, len(text))
             if end < len(text):
-                seam = max(text.rfind(space, start, end) for space in (b" ", b"\n", b"\t", b"\r"))
+                seam = max(text.rfind(space, start, end) for space in _SPACES)
                 if seam <= start:
-                    later = [at for space in (b" ", b"\n", b"\t", b"\r") if (at := text.find(space, end)) >= 0]
+                    later = [at for space in _SPACES if (at := text.find(space, end)) >= 0]
                     seam = min(later, default=len(text))
                 end = seam
             part = text[start:end]
             if len(part) < _BATCH - 1:
                 parts += self._batch([part])
             else:
-                parts.append(as_array(self._make(part.decode("utf-8", "surrogatepass").strip("\t\n\r "))))
+                parts.append(self._make(part.strip(_SPACES).decode("utf-8", "surrogatepass"))[1])
             start = end
         return np.concatenate(parts)
 
     def _looked_up(self, texts: list[bytes]) -> list[np.ndarray]:
         joined = b"\n".join(texts)
         data = np.frombuffer(joined, np.uint8)
-        space = _SPACE[data]
-        edges = np.flatnonzero(np.diff(space, prepend=True, append=True))
+        space = np.ones(len(data) + 2, bool)
+        space[1:-1] = (data == 32) | (data == 10) | (data == 13) | (data == 9)
+        edges = np.flatnonzero(space[1:] != space[:-1])
         starts, ends = edges[::2], edges[1::2]
-        if not len(starts):
-            return [np.zeros(0, np.uint32) for _ in texts]
-        lengths = ends - starts
-        keys = []
-        wide = data.astype(np.uint64) + np.uint64(1)
-        for powers in _powers():
-            sums = np.zeros(len(data) + 1, np.uint64)
-            np.cumsum(wide * powers.up[: len(data)], out=sums[1:])
-            keys.append((sums[ends] - sums[starts]) * powers.down[starts])
-        first, second = keys
-        first ^= lengths.astype(np.uint64) << np.uint64(56)
-        short = lengths <= LONGEST
-        if self._count + len(starts) > self._most:
+        first, second = _keys(joined, starts, ends)
+        if self._count > self._most:
             self._forget()
-        numbers = self._find(first, second)
-        new = np.flatnonzero((numbers < 0) & short)
-        if len(new):
-            # Each new chunk once, in the order of their first appearance.
-            mixed = first[new] ^ (second[new] << np.uint64(1))
-            _, once, inverse = np.unique(mixed, return_index=True, return_inverse=True)
-            once = new[once]
-            made = self._learn(joined, starts[once], ends[once], first[once], second[once])
-            numbers[new] = made[inverse]
-        begin, count = self._offsets[numbers], self._offsets[numbers + 1] - self._offsets[numbers]
-        long = np.flatnonzero(~short)
-        extra: dict[int, np.ndarray] = {}
-        for i in long.tolist():
-            extra[i] = as_array(self._make(joined[starts[i] : ends[i]].decode("utf-8", "surrogatepass")))
-            count[i] = len(extra[i])
-        places = np.cumsum(count)
-        total = int(places[-1])
-        ids = self._pool[np.minimum(np.repeat(begin - (places - count), count) + np.arange(total), len(self._pool) - 1)]
-        for i, own in extra.items():
-            ids[places[i] - count[i] : places[i]] = own
+        begin, end = self._find(first, second)
+        unknown = (begin == 0) | (ends - starts > LONGEST)
+        if unknown.any():
+            self._learn(joined, starts, ends, first, second, unknown, begin, end)
+        begin, count = begin.astype(np.int64), (end - begin).astype(np.int64)
+        places = np.zeros(len(count) + 1, np.int64)
+        np.cumsum(count, out=places[1:])
+        ids = self._pool.take(np.repeat(begin - places[:-1], count) + np.arange(places[-1]))
         # Which chunks belong to which text.
-        seams = np.cumsum([len(text) + 1 for text in texts])[:-1]
-        return np.split(ids, np.concatenate([[0], places])[np.searchsorted(starts, seams)])
+        seams = np.cumsum([0] + [len(text) + 1 for text in texts])
+        return [ids[a:b] for a, b in pairwise(places[np.searchsorted(starts, seams)].tolist())]
 
-    def _find(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """The numbers of the chunks with these keys, -1 for unknown ones."""
-        slot = self._home(first, second)
-        numbers = self._slots[slot]
-        # Nearly all are right, or unknown, at once; the others try the next place until they are.
-        active = np.flatnonzero(((self._first[numbers] != first) | (self._second[numbers] != second)) & (numbers >= 0))
-        while len(active):
-            slot[active] = (slot[active] + np.uint64(1)) & self._mask
-            number = self._slots[slot[active]]
-            numbers[active] = number
-            wrong = (self._first[number] != first[active]) | (self._second[number] != second[active])
-            active = active[wrong & (number >= 0)]
-        return numbers
+    def _find(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the ids of the chunks with these keys begin and end; 0 for unknown ones."""
+        slots = self._home(first, second)
+        rows = self._table.take(slots, axis=0)  # ten times as fast as by index
+        # Nearly all are right, or unknown, at once; the others try the next row until they are.
+        left = np.flatnonzero(_other(rows, first, second))
+        while len(left):
+            slots[left] = (slots[left] + 1) & (len(self._table) - 1)
+            rows[left] = tried = self._table[slots[left]]
+            left = left[_other(tried, first[left], second[left])]
+        return rows[:, _BEGIN], rows[:, _END]
 
     def _home(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        mixed = first ^ (first >> np.uint64(29)) ^ second
-        mixed *= np.uint64(0xBF58476D1CE4E5B9)
-        return (mixed >> np.uint64(32)) & self._mask
+        mixed = (first ^ (first >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= (second ^ (second >> np.uint64(31))) * np.uint64(0xC2B2AE3D27D4EB4F)
+        return (mixed >> np.uint64(32)).astype(np.int64) & (len(self._table) - 1)
 
     def _learn(
-        self, joined: bytes, starts: np.ndarray, ends: np.ndarray, first: np.ndarray, second: np.ndarray
-    ) -> np.ndarray:
-        """Work out new chunks and remember them; their numbers."""
-        make = self._make
-        pieces = [
-            make(joined[a:b].decode("utf-8", "surrogatepass"))
-            for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
-        ]
-        counts = list(map(len, pieces))
-        found = as_array("".join(pieces))
-        start, used = self._count, int(self._offsets[self._count])
-        stop = start + len(counts)
-        if stop > len(self._first):
-            self._grow(2 * stop)
-        while used + len(found) > len(self._pool):
+        self, joined: bytes, starts: np.ndarray, ends: np.ndarray, first: np.ndarray, second: np.ndarray,
+        unknown: np.ndarray, begin: np.ndarray, end: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Work out the unknown chunks, remember the short ones, and fill in where their ids are."""
+        short = ends - starts <= LONGEST
+        new, long = np.flatnonzero(unknown & short), np.flatnonzero(unknown & ~short)
+        # Every new chunk once.
+        new = new[np.lexsort((second[new], first[new]))]
+        fresh = np.ones(len(new), bool)
+        fresh[1:] = (first[new[1:]] != first[new[:-1]]) | (second[new[1:]] != second[new[:-1]])
+        once = new[fresh]
+        asked = np.concatenate([once, long])
+        lines = b"\n".join([joined[a:b] for a, b in zip(starts[asked].tolist(), ends[asked].tolist(), strict=True)])
+        counts, ids = self._make(lines.decode("utf-8", "surrogatepass"))
+        while self._used + len(ids) > len(self._pool):
             self._pool = np.concatenate([self._pool, np.zeros_like(self._pool)])
-        self._pool[used : used + len(found)] = found
-        self._offsets[start + 1 : stop + 1] = used + np.cumsum(counts)
-        self._first[start:stop], self._second[start:stop] = first, second
-        self._place(start, stop)
-        self._count = stop
-        return np.arange(start, stop, dtype=np.int32)
+        self._pool[self._used : self._used + len(ids)] = ids
+        places = np.cumsum(np.concatenate([[self._used], counts])).astype(np.uint64)
+        rows = np.column_stack([first[asked], second[asked], places[:-1], places[1:]])
+        # What is long lies in the pool until the next new chunks take its place.
+        self._used = int(places[len(once)])
+        self._count += len(once)
+        group = np.cumsum(fresh) - 1
+        begin[new], end[new] = rows[group, _BEGIN], rows[group, _END]
+        begin[long], end[long] = rows[len(once) :, _BEGIN], rows[len(once) :, _END]
+        if 2 * self._count > len(self._table):
+            old = self._table[self._table[:, _BEGIN] != 0]
+            self._table = np.zeros((1 << (4 * self._count - 1).bit_length(), 4), np.uint64)
+            self._place(old)
+        self._place(rows[: len(once)])
+
+    def _place(self, rows: np.ndarray) -> None:
+        """Put rows with keys of their own into the table."""
+        slots = self._home(rows[:, _FIRST], rows[:, _SECOND])
+        while len(rows):
+            free = np.flatnonzero(self._table.take(slots, axis=0)[:, _BEGIN] == 0)
+            self._table[slots[free]] = rows.take(free, axis=0)
+            # Of several that want the same row one got it; the others, and who found it taken, try the next.
+            lost = np.flatnonzero(self._table.take(slots, axis=0)[:, _BEGIN] != rows[:, _BEGIN])
+            rows, slots = rows.take(lost, axis=0), (slots[lost] + 1) & (len(self._table) - 1)
+
+
+def _other(rows: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Which rows hold another chunk than the one with this key."""
+    return ((rows[:, _FIRST] != first) | (rows[:, _SECOND] != second)) & (rows[:, _BEGIN] != 0)
+
+
+def _keys(joined: bytes, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """128 bits for every chunk: its bytes and its length where they fit, else its beginning and its hash."""
+    # The eight bytes that begin at every place.
+    words = np.ndarray(len(joined) + 1, "<u8", joined + bytes(8), strides=(1,))
+    lengths = ends - starts
+    first = words[starts] & _MASKS.take(np.minimum(lengths, 8))
+    second = lengths.astype(np.uint64) << np.uint64(56)
+    longer = np.flatnonzero(lengths > 8)
+    second[longer] ^= words[starts[longer] + 8] & _MASKS[np.minimum(lengths[longer] - 8, 8)]
+    longer = longer[lengths[longer] > _EXACT]
+    # Python's hash of bytes is keyed by chance; the highest byte stays above every exact one.
+    second[longer] = [
+        hash(joined[a:b]) & 0xFFFFFFFFFFFFFFF | 1 << 60
+        for a, b in zip(starts[longer].tolist(), ends[longer].tolist(), strict=True)
+    ]
+    return first, second

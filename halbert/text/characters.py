@@ -73,6 +73,8 @@ def is_punctuation(character: str) -> bool:
 
 # In the table's place of characters that depend on their neighbours, and of half characters: no text can hold it.
 _ASK = "\ud800"
+# A word that no text can hold, where one line ends and the next begins.
+SEAM = "\udfff"
 
 
 class Characters(dict[int, str], abc.ABC):
@@ -81,6 +83,7 @@ class Characters(dict[int, str], abc.ABC):
     def __init__(self, spec: TextSpec) -> None:
         super().__init__()
         self.spec = spec
+        self[ord("\n")] = f" {SEAM} "
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -96,11 +99,18 @@ class Characters(dict[int, str], abc.ABC):
         """The words of a text, exactly: for the characters that depend on their neighbours."""
 
     def split(self, chunk: str) -> list[str]:
-        """The words of a text without white space. Raises :class:`InputError` for half a character."""
+        """The words of a text. Raises :class:`InputError` for half a character."""
         normal = chunk.translate(self)
         if _ASK in normal:
             refuse_surrogates(chunk)
             return self.words(chunk)
+        return normal.split()
+
+    def split_lines(self, lines: str) -> list[str]:
+        """:meth:`split` of every line, with ``SEAM`` between them."""
+        normal = lines.translate(self)
+        if _ASK in normal:
+            normal = f" {SEAM} ".join(" ".join(self.split(line)) for line in lines.split("\n"))
         return normal.split()
 
     def origins(self, chunk: str) -> list[int]:

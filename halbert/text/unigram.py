@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,23 @@ from halbert.files import write_bytes, write_json
 from halbert.spec import TextSpec
 from halbert.text.bulk import Bulk
 from halbert.text.characters import nfkd, refuse_surrogates
-from halbert.text.chunks import Remembered, as_array, as_text
+from halbert.text.chunks import Remembered
 from halbert.text.tokenizer import Piece, Tokenizer
 
 SPACE = "\u2581"
 _CHUNK = re.compile(r"\S+")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+
+
+class _WithoutAccents(dict[int, str]):
+    """Code point to its NFKD without combining marks: the only ones whose order depends on their neighbours."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = found = "".join(c for c in nfkd(chr(code)) if not unicodedata.combining(c))
+        return found
+
+
+_WITHOUT_ACCENTS = _WithoutAccents()
 
 
 def prepare(chunk: str, spec: TextSpec) -> str:
@@ -31,7 +44,7 @@ def prepare(chunk: str, spec: TextSpec) -> str:
     """
     chunk = chunk.replace("``", '"').replace("''", '"')
     if spec.strip_accents and not chunk.isascii():
-        chunk = "".join(c for c in nfkd(chunk) if not unicodedata.combining(c))
+        chunk = _NOT_ASCII.sub(lambda part: part[0].translate(_WITHOUT_ACCENTS), chunk)
     return chunk.lower() if spec.lower_case else chunk
 
 
@@ -75,8 +88,9 @@ class Unigram(Tokenizer):
         self.starts_word = np.array([token.startswith(SPACE) for token in vocab])
         # Pieces such as "2000," are cut before the comma and read again (google-research/albert, encode_pieces).
         self._digit_comma = {i for i, t in enumerate(vocab) if len(t) > 1 and t[-1] == "," and t[-2].isdigit()}
+        self._ends_in_comma = np.isin(np.arange(len(vocab)), list(self._digit_comma))
         self._crosses = self._parts_differ()
-        self._bulk = Bulk(self._new_chunk)
+        self._bulk = Bulk(self._lines)
         self._located: Remembered[tuple[Piece, ...]] = Remembered(self._locate)
 
     def _parts_differ(self) -> bool:
@@ -86,13 +100,14 @@ class Unigram(Tokenizer):
         encode = self._engine.EncodeAsIds
         return encode(" a  b c ") != [*encode("a"), *encode("b"), *encode("c")]
 
-    def _chunk(self, chunk: str) -> str:
-        if not chunk.isascii():
-            refuse_surrogates(chunk)
-        ids = self._engine.EncodeAsIds(prepare(chunk, self.spec))
-        if not self._digit_comma.isdisjoint(ids):
-            ids = [j for i in ids for j in (self._cut(i) if i in self._digit_comma else [i])]
-        return as_text(ids)
+    def _chunk(self, chunk: str) -> list[int]:
+        refuse_surrogates(chunk)
+        return self._commas(self._engine.EncodeAsIds(prepare(chunk, self.spec)))
+
+    def _commas(self, ids: list[int]) -> list[int]:
+        if self._digit_comma.isdisjoint(ids):
+            return ids
+        return [j for i in ids for j in (self._cut(i) if i in self._digit_comma else [i])]
 
     def _parts(self, text: str) -> list[tuple[int, str]]:
         """(start, chunk) of everything between white space; of a model that crosses it, the whole text."""
@@ -102,13 +117,27 @@ class Unigram(Tokenizer):
 
     def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         if self._crosses:
-            return [as_array(self._chunk(" ".join(text.split()))) for text in texts]
+            return [np.array(self._chunk(" ".join(text.split())), np.uint32) for text in texts]
         return self._bulk.arrays(texts)
 
-    def _new_chunk(self, chunk: str) -> str:
-        """What :class:`Bulk` asks for: a chunk between the white space of ASCII, so others may be left in it."""
-        parts = chunk.split()
-        return self._chunk(chunk) if parts == [chunk] else "".join(map(self._chunk, parts))
+    def _lines(self, lines: str) -> tuple[np.ndarray, np.ndarray]:
+        """What :class:`Bulk` asks for."""
+        refuse_surrogates(lines)
+        chunks = lines.split("\n")
+        parted = lines.split()
+        if parted != chunks:  # white space beyond that of ASCII is left in some
+            found = [[i for part in chunk.split() for i in self._chunk(part)] for chunk in chunks]
+        else:
+            found = self._engine.EncodeAsIds(prepare(lines, self.spec).split("\n"), num_threads=1)
+        ids = np.fromiter(chain.from_iterable(found), np.uint32)
+        counts = np.fromiter(map(len, found), np.int64, len(found))
+        commas = np.flatnonzero(self._ends_in_comma.take(ids))
+        if len(commas):
+            for line in np.unique(np.searchsorted(np.cumsum(counts), commas, "right")).tolist():
+                found[line] = self._commas(found[line])
+                counts[line] = len(found[line])
+            ids = np.fromiter(chain.from_iterable(found), np.uint32)
+        return counts, ids
 
     def pieces(self, text: str) -> list[Piece]:
         found: list[Piece] = []

@@ -15,12 +15,14 @@ from halbert.errors import InputError
 from halbert.files import read_json, read_lines, write_bytes, write_json
 from halbert.spec import TextSpec
 from halbert.text.bulk import Bulk
-from halbert.text.characters import JOINERS, bert_normalizer, characters, refuse_surrogates
-from halbert.text.chunks import LONGEST, SLICE, Remembered, as_text
+from halbert.text.characters import JOINERS, SEAM, bert_normalizer, characters, refuse_surrogates
+from halbert.text.chunks import SLICE, Remembered, as_array, as_text
 from halbert.text.tokenizer import SPECIALS, Piece, Tokenizer
 
 # The longest word that is looked up at all, in characters: the two oracles differ.
 WORD_LIMIT = {"google": 200, "transformers": 100}
+# The id of ``SEAM``: the highest character, since ids are remembered as characters.
+_SEAM_ID = 0x10FFFF
 
 
 def read_vocab(path: Path) -> list[str]:
@@ -65,6 +67,7 @@ class WordPiece(Tokenizer):
         ids = {token: i for i, token in enumerate(self.vocab)}
         self._first = {token: i for token, i in ids.items() if not token.startswith("##")}
         # A word may begin with "##" only where its rules do not part the two signs, which none does.
+        self._first[SEAM] = _SEAM_ID
         self._inside = {token[2:]: i for token, i in ids.items() if token.startswith("##")}
         self._longest_first = max(map(len, self._first), default=0)
         self._longest_inside = max(map(len, self._inside), default=0)
@@ -72,8 +75,7 @@ class WordPiece(Tokenizer):
         self._unknown = as_text([self.special_ids["unk"]])
         self._characters = characters(spec)
         self._words: Remembered[str] = Remembered(self._match)
-        self._chunks: Remembered[str] = Remembered(self._chunk)
-        self._bulk = Bulk(self._new_chunk)
+        self._bulk = Bulk(self._lines)
         self._located: Remembered[tuple[Piece, ...]] = Remembered(self._locate)
 
     def _match(self, word: str) -> str:
@@ -94,23 +96,8 @@ class WordPiece(Tokenizer):
             table, longest, start = self._inside, self._longest_inside, end
         return as_text(found)
 
-    def _chunk(self, chunk: str) -> str:
-        if 1 < len(chunk) <= LONGEST:
-            # Punctuation at either end is a word of its own, and what it stands beside is often known.
-            if self._alone(chunk[-1]):
-                return self._chunks[chunk[:-1]] + self._chunks[chunk[-1]]
-            if self._alone(chunk[0]):
-                return self._chunks[chunk[0]] + self._chunks[chunk[1:]]
-        if len(chunk) > SLICE and not self._characters.depends(chunk):
-            refuse_surrogates(chunk)
-            return self._long_chunk(chunk)
-        return "".join(map(self._words.__getitem__, self._characters.split(chunk)))
-
-    def _alone(self, character: str) -> bool:
-        return self._characters[ord(character)][:1] == " "
-
-    def _long_chunk(self, chunk: str) -> str:
-        """Like :meth:`_chunk` for a chunk without end: slice by slice, the last word of each carried over."""
+    def _endless(self, chunk: str) -> str:
+        """A chunk without end, slice by slice, the last word of each carried over."""
         found, carried = [], ""
         for start in range(0, len(chunk), SLICE):
             normal = carried + chunk[start : start + SLICE].translate(self._characters)
@@ -123,13 +110,16 @@ class WordPiece(Tokenizer):
     def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         return self._bulk.arrays(texts)
 
-    def _new_chunk(self, chunk: str) -> str:
-        """What :class:`Bulk` asks for: a chunk between the white space of ASCII, so others may be left in it."""
-        if not chunk.isascii() or not chunk.isprintable():
-            if JOINERS.search(chunk):
-                chunk = JOINERS.sub("", chunk)
-            return "".join(map(self._chunk, chunk.split()))
-        return self._chunk(chunk)
+    def _lines(self, lines: str) -> tuple[np.ndarray, np.ndarray]:
+        """What :class:`Bulk` asks for."""
+        if len(lines) > SLICE and "\n" not in lines and not self._characters.depends(lines):
+            refuse_surrogates(lines)
+            found = as_array(self._endless(lines))
+        else:
+            found = as_array("".join(map(self._words.__getitem__, self._characters.split_lines(lines))))
+        seams = np.flatnonzero(found == _SEAM_ID)
+        ends = np.append(seams - np.arange(len(seams)), len(found) - len(seams))
+        return np.diff(ends, prepend=0), np.delete(found, seams)
 
     def pieces(self, text: str) -> list[Piece]:
         found: list[Piece] = []

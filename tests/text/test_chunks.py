@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from halbert.errors import InputError
 from halbert.text import bulk, chunks
 from halbert.text.chunks import Remembered, as_array, as_text
 from tests import tiny
@@ -70,6 +72,43 @@ def test_texts_longer_than_a_batch(kind):
         tokenizer.bulk([endless])[0],
     ]
     assert tokenizer.bulk([endless + " the"])[0][-1:] == tokenizer.bulk(["the"])[0]
+
+
+@given(st.lists(st.binary(max_size=20).filter(lambda chunk: chunk and not set(chunk) & set(b"\t\n\r ")), unique=True))
+@example([b"a", b"a\0", b"a\0\0"])  # what is missing counts as zero
+@example([bytes([97] * 15 + [i]) for i in range(33, 255)])  # the last byte is where the length of others stands
+@example([b"abcdefgh" + bytes([i]) * 8 for i in range(33, 255)])
+def test_every_chunk_has_a_key_of_its_own(chunks):
+    ends = np.cumsum([len(chunk) + 1 for chunk in chunks], dtype=np.int64) - 1
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])[: len(chunks)]
+    first, second = bulk._keys(b"\n".join(chunks), starts, ends)
+    assert len(set(zip(first.tolist(), second.tolist(), strict=True))) == len(chunks)
+
+
+def test_rows_that_want_the_same_place():
+    """Whatever the order and however full the table: every chunk gives what was learnt for it."""
+
+    def make(lines: str) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([len(line) % 3 for line in lines.split("\n")]), as_array(
+            "".join(line[: len(line) % 3] for line in lines.split("\n"))
+        )
+
+    table = bulk.Bulk(make)
+    table._home = lambda first, second: np.zeros(len(first), np.int64)  # the worst that can happen
+    words = [f"{'x' * (i % 70)}{i}" for i in range(300)]
+    for texts in (words, words[::-1], [" ".join(words)] * 2):
+        expected = ["".join(word[: len(word) % 3] for word in text.split()) for text in texts]
+        assert [as_text(ids.tolist()) for ids in table.arrays(texts)] == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_fails_is_not_remembered(kind):
+    tokenizer = learnt(kind)
+    before = tokenizer.bulk(["the war"])
+    for text in ("zz\ud800", "\udfff", "zz " + "y" * 100 + "\udfff"):
+        with pytest.raises(InputError, match="lone surrogate"):
+            tokenizer.bulk(["the zz", text])
+    assert tokenizer.bulk(["the war", "zz"]) == [before[0], [p.id for p in tokenizer.pieces("zz")]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
