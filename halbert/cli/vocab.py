@@ -13,6 +13,7 @@ import typer
 from halbert.cli.options import Json, Quiet
 from halbert.cli.output import Bars, note, print_json
 from halbert.files import check_target, read_lines, require_file, whole_folder
+from halbert.processes import open_pool
 from halbert.spec import TextSpec
 
 HELP = (
@@ -47,6 +48,9 @@ def run(
         float | None,
         typer.Option(min=0, max=1, help="Weigh languages (one a file, such as de.txt) by share^S; BERT used 0.7."),
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that count words; the result is the same. Default: all cores.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -68,10 +72,11 @@ def run(
 
     languages: dict[str, Counter[str]] = {}
     bars = Bars(quiet)
-    with bars.task("counting words", len(files)) as step:
+    # Processes are started when a file is long enough for several.
+    with open_pool(workers) as pool, bars.task("counting words", len(files)) as step:
         for file in files:
             language = file.name.split(".")[0] if language_exponent is not None else ""
-            languages.setdefault(language, Counter()).update(count_words(learnt_from(file), spec))
+            languages.setdefault(language, Counter()).update(count_words(learnt_from(file), spec, pool))
             step(file.name)
     words = languages[""] if language_exponent is None else weigh(languages, language_exponent)
     with bars.task("learning pieces", None):

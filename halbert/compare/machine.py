@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from halbert.errors import missing_extra
+from halbert.processes import cores
 
 try:
     import psutil
@@ -22,7 +23,7 @@ def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory, system, versions, and how busy the machine was already."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

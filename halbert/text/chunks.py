@@ -16,6 +16,8 @@ V = TypeVar("V")
 
 # Bytes that the remembered chunks of one tokenizer may take.
 MOST_BYTES = 256 << 20
+# What an entry takes beside the characters of its key and its value.
+_ENTRY = 180
 # Longer chunks hardly ever come back.
 LONGEST = 64
 
@@ -31,8 +33,7 @@ class Remembered(dict[str, V]):
     def __missing__(self, chunk: str) -> V:
         found = self._make(chunk)
         if len(chunk) <= LONGEST:
-            # The entry, its key and its value.
-            self._bytes += 100 + sys.getsizeof(chunk) + sys.getsizeof(found)
+            self._bytes += _ENTRY + 4 * len(chunk) + sys.getsizeof(found)
             if self._bytes > self._most:
                 self.clear()  # whatever is common comes back at once
                 self._bytes = 0

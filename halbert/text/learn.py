@@ -6,9 +6,11 @@ files does not matter, and languages can be weighted.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 
 import msgspec
 import sentencepiece
@@ -16,6 +18,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from halbert.errors import InputError
+from halbert.processes import in_order
 from halbert.spec import TextSpec
 from halbert.text.characters import JOINERS, characters
 from halbert.text.tokenizer import SPECIALS, Tokenizer
@@ -28,14 +31,21 @@ SMALLEST = 32
 COVERAGE = 0.99995
 # More different words than this are thinned out: those seen once go, then those seen twice, and so on.
 MOST_WORDS = 20_000_000
+# Characters that are counted at once.
+BLOCK = 1 << 23
+# Texts that are parted into words at once.
+_TOGETHER = 256
 
 
-def count_words(texts: Iterable[str], spec: TextSpec) -> Counter[str]:
-    """How often every word occurs, as a tokenizer of this spec sees words (unigram: what stands between white space)."""
+def count_words(texts: Iterable[str], spec: TextSpec, pool: Executor | None = None) -> Counter[str]:
+    """How often every word occurs, as a tokenizer of this spec sees words (unigram: what stands between white space).
+
+    With a pool of processes the blocks of a long text are counted side by side; the counts are the same.
+    """
     chunks: Counter[str] = Counter()
     least = 1
-    for text in texts:
-        chunks.update((JOINERS.sub("", text) if spec.kind == "wordpiece" else text).split())
+    for found in in_order(pool, functools.partial(_count, spec=spec), _blocks(texts)):
+        chunks.update(found)
         while len(chunks) > MOST_WORDS:
             chunks = Counter({chunk: count for chunk, count in chunks.items() if count > least})
             least += 1
@@ -45,6 +55,28 @@ def count_words(texts: Iterable[str], spec: TextSpec) -> Counter[str]:
         for word in table.split(chunk) if spec.kind == "wordpiece" else prepare(chunk, spec).split():
             words[word] += count
     return words
+
+
+def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts of about ``BLOCK`` characters together, whoever counts them."""
+    block: list[str] = []
+    size = 0
+    for text in texts:
+        block.append(text)
+        size += len(text) + 1
+        if size >= BLOCK:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def _count(block: list[str], spec: TextSpec) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for start in range(0, len(block), _TOGETHER):
+        text = "\n".join(block[start : start + _TOGETHER])
+        found.update((JOINERS.sub("", text) if spec.kind == "wordpiece" else text).split())
+    return found
 
 
 def weigh(languages: Mapping[str, Counter[str]], exponent: float) -> Counter[str]:

@@ -16,11 +16,13 @@ from halbert.files import read_json, read_lines, write_bytes, write_json
 from halbert.spec import TextSpec
 from halbert.text.bulk import Bulk
 from halbert.text.characters import JOINERS, SEAM, bert_normalizer, characters, refuse_surrogates
-from halbert.text.chunks import SLICE, Remembered, as_array, as_text
+from halbert.text.chunks import SLICE, Remembered, as_array
 from halbert.text.tokenizer import SPECIALS, Piece, Tokenizer
 
 # The longest word that is looked up at all, in characters: the two oracles differ.
 WORD_LIMIT = {"google": 200, "transformers": 100}
+# Pieces are looked for by as many characters, then among the shorter ones.
+_KEY, _SHORT = 3, (2, 1)
 # The id of ``SEAM``: the highest character, since ids are remembered as characters.
 _SEAM_ID = 0x10FFFF
 
@@ -64,15 +66,14 @@ class WordPiece(Tokenizer):
     def __init__(self, vocab: Sequence[str], spec: TextSpec, where: str = "vocabulary") -> None:
         super().__init__(spec, vocab, where)
         self.starts_word = np.array([not token.startswith("##") for token in self.vocab])
-        ids = {token: i for i, token in enumerate(self.vocab)}
+        ids = {token: chr(i) for i, token in enumerate(self.vocab)}
         self._first = {token: i for token, i in ids.items() if not token.startswith("##")}
         # A word may begin with "##" only where its rules do not part the two signs, which none does.
-        self._first[SEAM] = _SEAM_ID
+        self._first[SEAM] = chr(_SEAM_ID)
         self._inside = {token[2:]: i for token, i in ids.items() if token.startswith("##")}
-        self._longest_first = max(map(len, self._first), default=0)
-        self._longest_inside = max(map(len, self._inside), default=0)
+        self._first_lengths, self._inside_lengths = _lengths(self._first), _lengths(self._inside)
         self._limit = WORD_LIMIT[spec.compat]
-        self._unknown = as_text([self.special_ids["unk"]])
+        self._unknown = ids[self.special["unk"]]
         self._characters = characters(spec)
         self._words: Remembered[str] = Remembered(self._match)
         self._bulk = Bulk(self._lines)
@@ -83,18 +84,18 @@ class WordPiece(Tokenizer):
         size = len(word)
         if size > self._limit:
             return self._unknown
-        found: list[int] = []
-        table, longest, start = self._first, self._longest_first, 0
+        found: list[str] = []
+        table, lengths, start = self._first, self._first_lengths, 0
         while start < size:
-            for end in range(min(size, start + longest), start, -1):
-                piece = table.get(word[start:end])
+            for length in lengths.get(word[start : start + _KEY], _SHORT):
+                piece = table.get(word[start : start + length])
                 if piece is not None:
                     break
             else:
                 return self._unknown
             found.append(piece)
-            table, longest, start = self._inside, self._longest_inside, end
-        return as_text(found)
+            table, lengths, start = self._inside, self._inside_lengths, start + length
+        return "".join(found)
 
     def _endless(self, chunk: str) -> str:
         """A chunk without end, slice by slice, the last word of each carried over."""
@@ -171,6 +172,15 @@ class WordPiece(Tokenizer):
                 **{f"{name}_token": token for name, token in self.special.items()},
             },
         )
+
+
+def _lengths(pieces: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """By the first characters of pieces: how long those pieces are, longest first, and what is always tried."""
+    found: dict[str, set[int]] = {}
+    for piece in pieces:
+        if len(piece) >= _KEY:
+            found.setdefault(piece[:_KEY], set()).add(len(piece))
+    return {key: (*sorted(lengths, reverse=True), *_SHORT) for key, lengths in found.items()}
 
 
 def fast_wordpiece(vocab: Sequence[str], spec: TextSpec) -> tokenizers.Tokenizer:

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from halbert.errors import InputError
+from halbert.processes import open_pool
 from halbert.spec import TextSpec
 from halbert.text import learn
 from halbert.text.learn import SMALLEST, count_words, learn_from_counts, learn_vocabulary, report, weigh
@@ -134,3 +135,14 @@ def test_rare_words_are_thinned_out_when_there_are_too_many(monkeypatch):
     monkeypatch.setattr(learn, "MOST_WORDS", 10)
     texts = ["often often", *(f"word{i}" for i in range(100)), "often often"]
     assert len(count_words(texts, TextSpec())) <= 11 and count_words(texts, TextSpec())["often"] >= 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_processes_count_what_one_counts(monkeypatch, kind):
+    monkeypatch.setattr(learn, "BLOCK", 100)
+    spec = TextSpec(kind=kind)
+    expected = count_words(tiny.SPEECH, spec)
+    with open_pool(2) as pool:
+        assert list(count_words(iter(tiny.SPEECH), spec, pool).items()) == list(expected.items())
+        monkeypatch.setattr(learn, "MOST_WORDS", 20)  # rare words go at the same places
+        assert count_words(iter(tiny.SPEECH), spec, pool) == count_words(tiny.SPEECH, spec) != expected

@@ -1,0 +1,46 @@
+"""Work shared among processes, with the same result as in one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain, islice
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# Items that are worked on or wait for it, so that memory does not follow the length of the work.
+_AHEAD = 2 * cores() + 2
+
+
+def open_pool(workers: int | None = None) -> AbstractContextManager[Executor | None]:
+    """Processes (as many as there are cores) that are started when the first work comes; no pool for one."""
+    count = workers or cores()
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) if count > 1 else nullcontext()
+
+
+def in_order(pool: Executor | None, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """``map(work, items)`` by the processes of a pool, a few items ahead; a single item is not worth a process."""
+    rest = iter(items)
+    first = list(islice(rest, 2))
+    if pool is None or len(first) < 2:
+        yield from map(work, chain(first, rest))
+        return
+    waiting: deque[Future[R]] = deque()
+    for item in chain(first, rest):
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
