@@ -179,7 +179,7 @@ def _keys(joined: bytes, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarr
     second = lengths.astype(np.uint64) << np.uint64(56)
     longer = np.flatnonzero(lengths > 8)
     second[longer] ^= words[starts[longer] + 8] & _MASKS[np.minimum(lengths[longer] - 8, 8)]
-    longer = longer[lengths[longer] > _EXACT]
+    longer = longer[(lengths[longer] > _EXACT) & (lengths[longer] <= LONGEST)]
     # Python's hash of bytes is keyed by chance; the highest byte stays above every exact one.
     second[longer] = [
         hash(joined[a:b]) & 0xFFFFFFFFFFFFFFF | 1 << 60

@@ -15,6 +15,7 @@ import numpy as np
 from halbert.errors import InputError
 from halbert.files import read_json, require_file
 from halbert.spec import TextSpec
+from halbert.text.tokenizer_json import read_tokenizer_json
 
 T = TypeVar("T")
 
@@ -260,25 +261,27 @@ def told_text(folder: Path) -> tuple[TextSpec, dict[str, str]]:
     unigram = file is not None and file.name == "spiece.model"
     place = {name: config_file.name for name, value in config.items() if value is not None}
     if file is not None and file.name == "tokenizer.json":
-        from halbert.text.wordpiece import read_tokenizer_json
-
-        rules = read_tokenizer_json(file)[1]
-        for name, theirs in (
-            ("do_lower_case", "lowercase"), ("strip_accents", "strip_accents"), ("tokenize_chinese_chars", "handle_chinese_chars"),
-        ):  # fmt: skip
-            if isinstance(rules.get(theirs), bool):
-                config[name], place[name] = rules[theirs], file.name
+        rules = read_tokenizer_json(file)
+        unigram = rules.kind == "unigram"
+        told = {"do_lower_case": rules.lower_case, "tokenize_chinese_chars": rules.chinese_chars}
+        if unigram:
+            told["keep_accents"] = not rules.strip_accents
+        else:
+            told["strip_accents"] = rules.strip_accents
+        for name, value in told.items():
+            if value is not None:
+                config[name], place[name] = value, file.name
     lower = config.get("do_lower_case") is not False
     if unigram:
-        strip, told = not config.get("keep_accents", False), "keep_accents"
+        strip, accents = not config.get("keep_accents", False), "keep_accents"
     else:
-        strip, told = lower if config.get("strip_accents") is None else config["strip_accents"], "strip_accents"
+        strip, accents = lower if config.get("strip_accents") is None else config["strip_accents"], "strip_accents"
     default = "assumed: transformers' default"
     origins = {
         "kind": file.name if file else "assumed: there is no vocabulary",
         "compat": "assumed: transformers' rules, as for every Hugging Face folder",
         "lower_case": place.get("do_lower_case", default),
-        "strip_accents": place.get(told, default if unigram else "assumed: as lower_case"),
+        "strip_accents": place.get(accents, default if unigram else "assumed: as lower_case"),
         "chinese_chars": place.get("tokenize_chinese_chars", default),
     }
     spec = TextSpec(
@@ -303,20 +306,25 @@ def load_tokenizer(folder: Path, spec: TextSpec | None = None) -> Tokenizer:
     there or one is damaged.
     """
     spec = spec or told_text(folder)[0]
-    file = folder / "spiece.model" if spec.kind == "unigram" else vocabulary_file(folder)
-    if file is None or not file.exists():
-        raise InputError(f"{folder}: found neither vocab.txt (WordPiece) nor spiece.model (unigram)")
-    return open_tokenizer(file, spec)
+    own = "spiece.model" if spec.kind == "unigram" else "vocab.txt"
+    for name in (own, "tokenizer.json"):
+        if (folder / name).exists():
+            return open_tokenizer(folder / name, spec)
+    raise InputError(f"{folder}: found neither vocab.txt (WordPiece) nor spiece.model (unigram)")
 
 
 def open_tokenizer(file: Path, spec: TextSpec) -> Tokenizer:
     """The tokenizer of one vocabulary file, whatever its name. Raises :class:`InputError` when it is damaged."""
     from halbert.text.unigram import Unigram
-    from halbert.text.wordpiece import WordPiece, read_tokenizer_json, read_vocab
+    from halbert.text.wordpiece import WordPiece, read_vocab
 
+    told = read_tokenizer_json(file) if file.suffix == ".json" else None
+    if told and told.kind != spec.kind:
+        raise InputError(f"{file}: holds a {told.kind} tokenizer; expected {spec.kind}")
     if spec.kind == "unigram":
-        return Unigram(require_file(file, "SentencePiece model").read_bytes(), spec, str(file))
-    return WordPiece(read_tokenizer_json(file)[0] if file.suffix == ".json" else read_vocab(file), spec, str(file))
+        model = told.model if told else require_file(file, "SentencePiece model").read_bytes()
+        return Unigram(model, spec, str(file))
+    return WordPiece(told.vocab if told else read_vocab(file), spec, str(file))
 
 
 # Above this share of tokens with upper-case letters a vocabulary was learnt from cased text: of Google's cased ones it is

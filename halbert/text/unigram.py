@@ -44,7 +44,11 @@ def prepare(chunk: str, spec: TextSpec) -> str:
     """
     chunk = chunk.replace("``", '"').replace("''", '"')
     if spec.strip_accents and not chunk.isascii():
-        chunk = _NOT_ASCII.sub(lambda part: part[0].translate(_WITHOUT_ACCENTS), chunk)
+        # Where most is ASCII, looking up only what is not is faster.
+        if len(chunk.encode("utf-8", "surrogatepass")) < 1.2 * len(chunk):
+            chunk = _NOT_ASCII.sub(lambda part: part[0].translate(_WITHOUT_ACCENTS), chunk)
+        else:
+            chunk = chunk.translate(_WITHOUT_ACCENTS)
     return chunk.lower() if spec.lower_case else chunk
 
 

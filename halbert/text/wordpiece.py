@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 
-from halbert.errors import InputError
-from halbert.files import read_json, read_lines, write_bytes, write_json
+from halbert.files import read_lines, write_bytes, write_json
 from halbert.spec import TextSpec
 from halbert.text.bulk import Bulk
 from halbert.text.characters import JOINERS, SEAM, bert_normalizer, characters, refuse_surrogates
@@ -33,31 +31,6 @@ def read_vocab(path: Path) -> list[str]:
     while vocab and not vocab[-1]:
         vocab.pop()
     return vocab
-
-
-def read_tokenizer_json(path: Path) -> tuple[list[str], dict[str, Any]]:
-    """(vocabulary, normalizer) of a WordPiece ``tokenizer.json``, all that transformers 5 writes.
-
-    Raises :class:`InputError` when it holds another kind of tokenizer, or other rules than BERT's.
-    """
-    told = read_json(path)
-    model = told.get("model") if isinstance(told, dict) else None
-    kind = model.get("type") if isinstance(model, dict) else None
-    if kind == "Unigram":
-        raise InputError(
-            f"{path}: is a unigram tokenizer without its SentencePiece file; put its spiece.model beside it"
-        )
-    normalizer, split = told.get("normalizer") if model else None, told.get("pre_tokenizer") if model else None
-    rules = [part.get("type") if isinstance(part, dict) else None for part in (normalizer, split)]
-    if kind != "WordPiece" or rules != ["BertNormalizer", "BertPreTokenizer"]:
-        raise InputError(f"{path}: holds {kind!r} with the rules {rules}; expected WordPiece with those of BERT")
-    assert isinstance(model, dict) and isinstance(normalizer, dict)
-    table = model.get("vocab")
-    if not isinstance(table, dict) or sorted(map(repr, table.values())) != sorted(map(repr, range(len(table)))):
-        raise InputError(f"{path}: its vocabulary does not number the tokens from 0 without a gap")
-    if normalizer.get("clean_text") is False:
-        raise InputError(f"{path}: clean_text is false; Halbert always cleans, as both originals do")
-    return sorted(table, key=table.__getitem__), normalizer
 
 
 class WordPiece(Tokenizer):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 
 import pytest
 import transformers
@@ -61,6 +63,61 @@ def test_transformers_reads_the_official_albert_vocabulary(tmp_path, shared_data
     tokenizer.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert [ids for ids, _ in tokenizer.encode_batch(TEXTS)] == theirs(TEXTS)["input_ids"]
+
+
+@pytest.mark.parametrize(("lower", "strip"), SWITCHES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_one_file_that_transformers_5_saves(tmp_path, kind, lower, strip):
+    """``tokenizer.json`` alone: the SentencePiece model is put together again."""
+    tokenizer = learnt(kind, lower=lower, strip=strip)
+    tokenizer.save(tmp_path / "ours")
+    transformers.AutoTokenizer.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    assert not any((tmp_path / "theirs" / name).exists() for name in ("vocab.txt", "spiece.model"))
+    back = load_tokenizer(tmp_path / "theirs")
+    assert back.fingerprint == tokenizer.fingerprint
+    assert back.bulk(TEXTS) == tokenizer.bulk(TEXTS)
+    assert [back.encode(text) for text in TEXTS] == [tokenizer.encode(text) for text in TEXTS]
+
+
+def test_the_official_albert_vocabulary_from_the_file_of_transformers_5(tmp_path, shared_data):
+    """What AlbertTokenizer itself makes of ``spiece.model``, on real text."""
+    file = shared_data / "vocab" / "albert-v1-30k-spiece.model"
+    tokenizer = Unigram(file.read_bytes(), TextSpec(kind="unigram"))
+    shutil.copy(file, tmp_path / "spiece.model")
+    transformers.AlbertTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "spiece.model").exists()
+    back = load_tokenizer(tmp_path / "saved")
+    assert back.fingerprint == tokenizer.fingerprint
+    sentences = gzip.decompress((shared_data / "sib200" / "test.tsv.gz").read_bytes()).decode().splitlines()[::7]
+    texts = TEXTS + [line.split("\t")[-1] for line in sentences]
+    assert back.bulk(texts) == tokenizer.bulk(texts)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda told: told["model"].update(type="BPE"), "of the kind 'BPE'"),
+        (lambda told: told["normalizer"]["normalizers"].pop(0), "expected those of ALBERT"),
+        (lambda told: told["normalizer"]["normalizers"][0].update(content="'"), "expected those of ALBERT"),
+        (lambda told: told.update(pre_tokenizer=None), "expected those of ALBERT"),
+        (lambda told: told["model"]["vocab"].append(["x", "1"]), "no list of pieces and scores"),
+        (lambda told: told["model"]["vocab"][9].__setitem__(1, 1e300), "no list of pieces and scores"),
+        (lambda told: told["model"].update(unk_id=None), "no list of pieces and scores"),
+        (lambda told: told["model"].update(unk_id=-7), "not a SentencePiece model"),
+        (lambda told: told["model"]["vocab"].append(told["model"]["vocab"][9]), "not a SentencePiece model"),
+        (lambda told: told["normalizer"]["normalizers"][-1].update(precompiled_charsmap="%"), "not in base64"),
+        (lambda told: told["normalizer"]["normalizers"][-1].update(precompiled_charsmap="AAAA"), "not a SentencePiece model"),
+    ],
+)  # fmt: skip
+def test_a_unigram_file_of_other_rules(tmp_path, change, message):
+    learnt("unigram").save(tmp_path)
+    (tmp_path / "spiece.model").unlink()
+    file = tmp_path / "tokenizer.json"
+    told = json.loads(file.read_text())
+    change(told)
+    file.write_text(json.dumps(told))
+    with pytest.raises(InputError, match=message):
+        load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize(

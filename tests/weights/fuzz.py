@@ -30,6 +30,8 @@ import google_crc32c
 
 from halbert.errors import HalbertError
 from halbert.source import resolve_bundle, resolve_spec
+from halbert.spec import TextSpec
+from halbert.text.learn import learn_vocabulary
 from halbert.text.wordpiece import fast_wordpiece
 from halbert.weights import leveldb
 from halbert.weights.tensorflow1 import Checkpoint
@@ -200,6 +202,14 @@ def tokenizer_json() -> bytes:
     return fast.to_str().encode()
 
 
+def unigram_json() -> bytes:
+    with tempfile.TemporaryDirectory() as place:
+        learn_vocabulary(tiny.SPEECH, 64, TextSpec(kind="unigram")).save(Path(place))
+        told = json.loads((Path(place) / "tokenizer.json").read_text())
+    told["normalizer"]["normalizers"].pop()  # the table of characters, which would be nearly all of it
+    return json.dumps(told).encode()
+
+
 def modules() -> bytes:
     kinds = ("Transformer", "Pooling", "Normalize")
     return json.dumps([{"idx": i, "path": f"{i}_{k}", "type": f"x.models.{k}"} for i, k in enumerate(kinds)]).encode()
@@ -224,6 +234,7 @@ TARGETS: dict[str, tuple[Callable[[], bytes], Damage, Reader]] = {
     "provenance": (of("provenance.json"), damaged_json, read_hugging("provenance.json")),
     "tokenizer-config": (of("tokenizer_config.json"), damaged_json, read_hugging("tokenizer_config.json", "halbert.json")),
     "tokenizer-json": (tokenizer_json, damaged_json, read_hugging("tokenizer.json", "halbert.json", "vocab.txt")),
+    "unigram-json": (unigram_json, damaged_json, read_hugging("tokenizer.json", "halbert.json", "vocab.txt")),
     "modules": (modules, damaged_json, read_hugging("modules.json", "halbert.json")),
     "safetensors": (of("model.safetensors"), damaged, read_hugging("model.safetensors", "halbert.json")),
 }  # fmt: skip
