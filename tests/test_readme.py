@@ -33,6 +33,9 @@ def place(tmp_path_factory):
     for name in ("train.csv", "dev.csv"):
         (folder / name).write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
     sentences = [f"{a} {b} Paris is the capital of France." for a in WEATHER for b in SPORT]
+    (folder / "languages").mkdir()
+    (folder / "languages" / "en.txt").write_text("\n".join(SPORT))
+    (folder / "languages" / "de.txt").write_text("Regen im Norden, Sonne im Süden.\n")
     (folder / "texts.txt").write_text("\n".join(sentences) + "\n")
     return folder
 
@@ -60,7 +63,7 @@ def test_commands_and_python_do_what_the_readme_says(place):
             assert following[0] == "text", "a Python block is followed by what it prints"
             assert printed == following[1]
             ran += 1
-    assert ran == 10
+    assert ran == 11
     assert (place / "vectors.npy").exists()
 
 

@@ -72,7 +72,7 @@ def is_punctuation(character: str) -> bool:
 
 
 # In the table's place of characters that depend on their neighbours, and of half characters: no text can hold it.
-_ASK = "\ud800"
+ASK = "\ud800"
 # A word that no text can hold, where one line ends and the next begins.
 SEAM = "\udfff"
 
@@ -87,7 +87,7 @@ class Characters(dict[int, str], abc.ABC):
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
-        self[code] = found = _ASK if self.depends(character) or _SURROGATE.match(character) else self.become(character)
+        self[code] = found = ASK if self.depends(character) or _SURROGATE.match(character) else self.become(character)
         return found
 
     @abc.abstractmethod
@@ -101,7 +101,7 @@ class Characters(dict[int, str], abc.ABC):
     def split(self, chunk: str) -> list[str]:
         """The words of a text. Raises :class:`InputError` for half a character."""
         normal = chunk.translate(self)
-        if _ASK in normal:
+        if ASK in normal:
             refuse_surrogates(chunk)
             return self.words(chunk)
         return normal.split()
@@ -109,7 +109,7 @@ class Characters(dict[int, str], abc.ABC):
     def split_lines(self, lines: str) -> list[str]:
         """:meth:`split` of every line, with ``SEAM`` between them."""
         normal = lines.translate(self)
-        if _ASK in normal:
+        if ASK in normal:
             normal = f" {SEAM} ".join(" ".join(self.split(line)) for line in lines.split("\n"))
         return normal.split()
 
@@ -118,7 +118,7 @@ class Characters(dict[int, str], abc.ABC):
         found = []
         for i, character in enumerate(chunk):
             became = self[ord(character)]
-            if became == _ASK:
+            if became == ASK:
                 became = self.become(character)
             found += [i] * (len(became) - became.count(" "))
         return found

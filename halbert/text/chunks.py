@@ -52,4 +52,4 @@ def as_array(text: str) -> np.ndarray:
 
 
 # Longer chunks are worked out slice by slice.
-SLICE = 1 << 20
+SLICE = 1 << 16

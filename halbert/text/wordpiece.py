@@ -13,7 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 from halbert.files import read_lines, write_bytes, write_json
 from halbert.spec import TextSpec
 from halbert.text.bulk import Bulk
-from halbert.text.characters import JOINERS, SEAM, bert_normalizer, characters, refuse_surrogates
+from halbert.text.characters import ASK, JOINERS, SEAM, bert_normalizer, characters
 from halbert.text.chunks import SLICE, Remembered, as_array
 from halbert.text.tokenizer import SPECIALS, Piece, Tokenizer
 
@@ -71,11 +71,13 @@ class WordPiece(Tokenizer):
         return "".join(found)
 
     def _endless(self, chunk: str) -> str:
-        """A chunk without end, slice by slice, the last word of each carried over."""
+        """The pieces of a chunk without end, slice by slice, the last word of each carried over."""
         found, carried = [], ""
         for start in range(0, len(chunk), SLICE):
-            normal = carried + chunk[start : start + SLICE].translate(self._characters)
-            words = normal.split()
+            normal = chunk[start : start + SLICE].translate(self._characters)
+            if ASK in normal:
+                return "".join(map(self._words.__getitem__, self._characters.split(chunk)))
+            words = (carried + normal).split()
             # Of a word that is longer than any may be, its being too long is all that matters.
             carried = words.pop()[: self._limit + 1] if words and not normal.endswith(" ") else ""
             found.append("".join(map(self._words.__getitem__, words)))
@@ -86,8 +88,7 @@ class WordPiece(Tokenizer):
 
     def _lines(self, lines: str) -> tuple[np.ndarray, np.ndarray]:
         """What :class:`Bulk` asks for."""
-        if len(lines) > SLICE and "\n" not in lines and not self._characters.depends(lines):
-            refuse_surrogates(lines)
+        if len(lines) > SLICE and "\n" not in lines:
             found = as_array(self._endless(lines))
         else:
             found = as_array("".join(map(self._words.__getitem__, self._characters.split_lines(lines))))
