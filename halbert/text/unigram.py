@@ -22,6 +22,8 @@ from halbert.text.chunks import Remembered
 from halbert.text.tokenizer import Piece, Tokenizer
 
 SPACE = "\u2581"
+# Characters of longer chunks that are cut out at once, and those that two slices share.
+SLICE, _SHARED = 1 << 14, 512
 _CHUNK = re.compile(r"\S+")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
@@ -92,6 +94,9 @@ class Unigram(Tokenizer):
         self.starts_word = np.array([token.startswith(SPACE) for token in vocab])
         # Pieces such as "2000," are cut before the comma and read again (google-research/albert, encode_pieces).
         self._digit_comma = {i for i, t in enumerate(vocab) if len(t) > 1 and t[-1] == "," and t[-2].isdigit()}
+        table = {token: i for i, token in enumerate(vocab)}
+        # What a piece that begins a word is inside of one.
+        self._inside = {i: table[t[1:]] for i, t in enumerate(vocab) if t[:1] == SPACE and t[1:] in table}
         self._ends_in_comma = np.isin(np.arange(len(vocab)), list(self._digit_comma))
         self._crosses = self._parts_differ()
         self._bulk = Bulk(self._lines)
@@ -106,7 +111,46 @@ class Unigram(Tokenizer):
 
     def _chunk(self, chunk: str) -> list[int]:
         refuse_surrogates(chunk)
-        return self._commas(self._engine.EncodeAsIds(prepare(chunk, self.spec)))
+        return self._commas(self._cut_out(prepare(chunk, self.spec))[0].tolist())
+
+    def _cut_out(self, prepared: str) -> np.ndarray:
+        """SentencePiece's pieces of a chunk and where they begin and end (3, pieces).
+
+        A chunk without end is cut out by slices that overlap, since SentencePiece takes 500 bytes for a character. Two
+        slices are joined where both begin a piece, next to the middle of what they share: so far from both ends, the
+        best path of each is that of the whole.
+        """
+        size = len(prepared) if self._crosses else SLICE
+        settled: list[np.ndarray] = []
+        last = self._slice(prepared, 0, size)
+        end = size
+        while end < len(prepared):
+            start, middle = end - _SHARED, end - _SHARED // 2
+            new = self._slice(prepared, start, size)
+            seam = start
+            if new.size and last.size:
+                shared = last[1, last[1] > start]
+                both = np.intersect1d(shared, new[1])
+                if len(both):
+                    seam = int(both[np.argmin(abs(both - middle))])
+                elif len(shared):  # a pattern that each slice cuts in another phase: go on from a piece of the first
+                    start = seam = int(shared[np.argmin(abs(shared - middle))])
+                    new = self._slice(prepared, start, size)
+                    new[0, 0] = self._inside.get(int(new[0, 0]), new[0, 0])
+                elif last[0, -1] == new[0, 0]:  # nothing of it is known: one piece
+                    new[1, 0] = seam = int(last[1, -1])
+            settled.append(last[:, last[1] < seam])
+            last = new[:, new[1] >= seam]
+            end = start + size
+        return np.concatenate([*settled, last], 1)
+
+    def _slice(self, prepared: str, start: int, size: int) -> np.ndarray:
+        """The pieces of a part; inside a chunk, without one for the space that SentencePiece puts before it."""
+        mapped = self._engine.EncodeAsOffsetMapping(prepared[start : start + size])
+        found = np.empty((3, len(mapped["ids"])), np.int64)
+        found[0] = mapped["ids"]
+        found[1:] = start + np.array(mapped["offsets"], np.int64).reshape(-1, 2).T
+        return found[:, 1:] if start and found.size and found[1, 0] == found[2, 0] else found
 
     def _commas(self, ids: list[int]) -> list[int]:
         if self._digit_comma.isdisjoint(ids):
@@ -132,7 +176,12 @@ class Unigram(Tokenizer):
         if parted != chunks:  # white space beyond that of ASCII is left in some
             found = [[i for part in chunk.split() for i in self._chunk(part)] for chunk in chunks]
         else:
-            found = self._engine.EncodeAsIds(prepare(lines, self.spec).split("\n"), num_threads=1)
+            parts = prepare(lines, self.spec).split("\n")
+            found = self._engine.EncodeAsIds([part[: SLICE + 1] for part in parts], num_threads=1)
+            if len(lines) > SLICE:
+                for number, part in enumerate(parts):
+                    if len(part) > SLICE:
+                        found[number] = self._cut_out(part)[0].tolist()
         ids = np.fromiter(chain.from_iterable(found), np.uint32)
         counts = np.fromiter(map(len, found), np.int64, len(found))
         commas = np.flatnonzero(self._ends_in_comma.take(ids))
@@ -154,9 +203,8 @@ class Unigram(Tokenizer):
         prepared, origin = prepare_located(chunk, self.spec)
         if not prepared:
             return ()
-        mapped = self._engine.EncodeAsOffsetMapping(prepared)  # character offsets, leading spaces included
         found: list[Piece] = []
-        for piece, (begin, end) in zip(mapped["ids"], mapped["offsets"], strict=True):
+        for piece, begin, end in self._cut_out(prepared).T.tolist():  # leading spaces included
             if piece not in self._digit_comma:
                 found.append(self._traced(piece, begin, end, prepared, origin))
                 continue

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from halbert.errors import InputError
 from halbert.spec import TextSpec
+from halbert.text import unigram
 from halbert.text.unigram import SPACE, Unigram, prepare, prepare_located
 from tests import tiny
 from tests.text.made import learnt
@@ -154,3 +156,33 @@ def test_starts_word():
 def test_a_damaged_model(data):
     with pytest.raises(InputError, match=r"spiece\.model"):
         Unigram(data, TextSpec(kind="unigram"), "spiece.model")
+
+
+@pytest.mark.parametrize("size", [100, 128, 333])
+def test_a_chunk_without_end_is_cut_as_a_whole(monkeypatch, size):
+    """Slices leave no trace in real words; ids and places agree in any text."""
+    tokenizer = learnt("unigram", 150)
+    words = "".join(tiny.SPEECH * 3).replace(" ", "")
+    whole = tokenizer.pieces(words)
+    assert len(words) > 1_000
+    monkeypatch.setattr(unigram, "SLICE", size)
+    monkeypatch.setattr(unigram, "_SHARED", 64)
+    fresh = Unigram(tokenizer._model, tokenizer.spec)
+    assert fresh.pieces(words) == whole
+    assert fresh.bulk([words, "x " + words + " y"])[0] == [piece.id for piece in whole]
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "aa", "the", "日本", "\u200b", "a,1,", "日the", "\u200b" * 200 + "the" * 70, "é1,"]
+)
+def test_odd_chunks_without_end(monkeypatch, unit):
+    monkeypatch.setattr(unigram, "SLICE", 150)
+    monkeypatch.setattr(unigram, "_SHARED", 64)
+    tokenizer = Unigram(learnt("unigram")._model, learnt("unigram").spec)
+    for times in (1, 150 // len(unit) + 1, 1_000 // len(unit) + 3):
+        text = unit * times
+        pieces = tokenizer.pieces(text)
+        assert [piece.id for piece in pieces] == tokenizer.bulk([text])[0]
+        places = [(piece.start, piece.end) for piece in pieces]
+        assert all(before[1] <= after[0] for before, after in pairwise(places))
+        assert not pieces or ((pieces[0].start == 0 or unit[0] == "\u200b") and pieces[-1].end == len(text))
