@@ -24,6 +24,7 @@ from halbert.text.tokenizer import Piece, Tokenizer
 SPACE = "\u2581"
 # Characters of longer chunks that are cut out at once, and those that two slices share.
 SLICE, _SHARED = 1 << 14, 512
+_NONE = np.zeros(0, np.uint32)
 _CHUNK = re.compile(r"\S+")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
@@ -109,9 +110,10 @@ class Unigram(Tokenizer):
         encode = self._engine.EncodeAsIds
         return encode(" a  b c ") != [*encode("a"), *encode("b"), *encode("c")]
 
-    def _chunk(self, chunk: str) -> list[int]:
+    def _chunk(self, chunk: str) -> np.ndarray:
         refuse_surrogates(chunk)
-        return self._commas(self._cut_out(prepare(chunk, self.spec))[0].tolist())
+        ids = self._cut_out(prepare(chunk, self.spec))[0].astype(np.uint32)
+        return self._without_commas(ids, np.array([len(ids)]))[1]
 
     def _cut_out(self, prepared: str) -> np.ndarray:
         """SentencePiece's pieces of a chunk and where they begin and end (3, pieces).
@@ -147,15 +149,26 @@ class Unigram(Tokenizer):
     def _slice(self, prepared: str, start: int, size: int) -> np.ndarray:
         """The pieces of a part; inside a chunk, without one for the space that SentencePiece puts before it."""
         mapped = self._engine.EncodeAsOffsetMapping(prepared[start : start + size])
-        found = np.empty((3, len(mapped["ids"])), np.int64)
+        found = np.empty((3, len(mapped["ids"])), np.int32)
         found[0] = mapped["ids"]
-        found[1:] = start + np.array(mapped["offsets"], np.int64).reshape(-1, 2).T
+        found[1:] = start + np.array(mapped["offsets"], np.int32).reshape(-1, 2).T
         return found[:, 1:] if start and found.size and found[1, 0] == found[2, 0] else found
 
-    def _commas(self, ids: list[int]) -> list[int]:
-        if self._digit_comma.isdisjoint(ids):
-            return ids
-        return [j for i in ids for j in (self._cut(i) if i in self._digit_comma else [i])]
+    def _without_commas(self, ids: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(counts, ids) of lines after Google's rule: pieces such as "2000," are cut before the comma and read again."""
+        where = np.flatnonzero(self._ends_in_comma.take(ids))
+        if not len(where):
+            return counts, ids
+        several = np.ones(len(ids), np.int64)
+        cut = {int(piece): self._cut(int(piece)) for piece in np.unique(ids[where])}
+        several[where] = [len(cut[piece]) for piece in ids[where].tolist()]
+        found = np.repeat(ids, several)
+        places = (np.cumsum(several) - several)[where]
+        for piece, parts in cut.items():
+            for at, part in enumerate(parts):
+                found[places[ids[where] == piece] + at] = part
+        lines = np.searchsorted(np.cumsum(counts), where, "right")
+        return counts + np.bincount(lines, several[where] - 1, len(counts)).astype(np.int64), found
 
     def _parts(self, text: str) -> list[tuple[int, str]]:
         """(start, chunk) of everything between white space; of a model that crosses it, the whole text."""
@@ -165,32 +178,24 @@ class Unigram(Tokenizer):
 
     def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         if self._crosses:
-            return [np.array(self._chunk(" ".join(text.split())), np.uint32) for text in texts]
+            return [self._chunk(" ".join(text.split())) for text in texts]
         return self._bulk.arrays(texts)
 
     def _lines(self, lines: str) -> tuple[np.ndarray, np.ndarray]:
         """What :class:`Bulk` asks for."""
         refuse_surrogates(lines)
         chunks = lines.split("\n")
-        parted = lines.split()
-        if parted != chunks:  # white space beyond that of ASCII is left in some
-            found = [[i for part in chunk.split() for i in self._chunk(part)] for chunk in chunks]
-        else:
-            parts = prepare(lines, self.spec).split("\n")
-            found = self._engine.EncodeAsIds([part[: SLICE + 1] for part in parts], num_threads=1)
-            if len(lines) > SLICE:
-                for number, part in enumerate(parts):
-                    if len(part) > SLICE:
-                        found[number] = self._cut_out(part)[0].tolist()
+        parts = lines.split()
+        if parts != chunks:  # white space beyond that of ASCII is left in some
+            each = [np.concatenate([_NONE, *map(self._chunk, chunk.split())]) for chunk in chunks]
+            return np.array(list(map(len, each))), np.concatenate(each)
+        parts = prepare(lines, self.spec).split("\n")
+        if max(map(len, parts)) > SLICE:
+            each = [self._cut_out(part)[0].astype(np.uint32) for part in parts]
+            return self._without_commas(np.concatenate(each), np.array(list(map(len, each))))
+        found = self._engine.EncodeAsIds(parts, num_threads=1)
         ids = np.fromiter(chain.from_iterable(found), np.uint32)
-        counts = np.fromiter(map(len, found), np.int64, len(found))
-        commas = np.flatnonzero(self._ends_in_comma.take(ids))
-        if len(commas):
-            for line in np.unique(np.searchsorted(np.cumsum(counts), commas, "right")).tolist():
-                found[line] = self._commas(found[line])
-                counts[line] = len(found[line])
-            ids = np.fromiter(chain.from_iterable(found), np.uint32)
-        return counts, ids
+        return self._without_commas(ids, np.fromiter(map(len, found), np.int64, len(found)))
 
     def pieces(self, text: str) -> list[Piece]:
         found: list[Piece] = []
