@@ -78,8 +78,11 @@ def _weight_map(index: Path) -> dict[str, str]:
     return {name: str(file) for name, file in places.items()}
 
 
-def read_file(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of one safetensors file. Raises :class:`WeightsError` when it is damaged."""
+def read_file(path: Path, integers: bool = False) -> dict[str, np.ndarray]:
+    """All tensors of one safetensors file. Raises :class:`WeightsError` when it is damaged.
+
+    Only floating-point numbers may be in it, unless ``integers`` are expected too.
+    """
     require_file(path, "safetensors file")
     tensors: dict[str, np.ndarray] = {}
     try:
@@ -94,7 +97,7 @@ def read_file(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: is not a valid safetensors file: {error}") from None
     if narrow:
         tensors |= _read_bfloat16(path, narrow)
-    return check_floats(tensors, path)
+    return tensors if integers else check_floats(tensors, path)
 
 
 def check_floats(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:

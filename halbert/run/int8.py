@@ -1,0 +1,66 @@
+"""A model's matrices in int8, and what the engine must know to compute with them: one file beside the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors.numpy import save
+
+from halbert.errors import WeightsError
+from halbert.files import write_bytes
+from halbert.weights.tensors import read_file
+
+FOLDER, FILE = "engines/int8", "int8.safetensors"
+
+
+class Int8(NamedTuple):
+    """Matrices as whole numbers: ``weights[name] * scales[name][:, None]``, applied to inputs divided by ``smooth``.
+
+    ``weights`` (O, I) int8 and ``scales`` (O,) float32 by the name of the array; ``smooth`` (I,) float32 by group of dense
+    layers that read the same input; ``ranges`` (lowest, highest) of that input by application. An application without a
+    range reads its input as it is.
+    """
+
+    weights: dict[str, np.ndarray]
+    scales: dict[str, np.ndarray]
+    smooth: dict[str, np.ndarray]
+    ranges: dict[str, tuple[float, float]]
+
+
+def save_int8(path: Path, found: Int8) -> None:
+    """Write one safetensors file. The same matrices, the same bytes."""
+    tensors: dict[str, np.ndarray] = {}
+    for kind, table in (("weights", found.weights), ("scales", found.scales), ("smooth", found.smooth)):
+        tensors |= {f"{kind}/{name}": array for name, array in table.items()}
+    tensors |= {f"ranges/{point}": np.array(limits, np.float32) for point, limits in found.ranges.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}))
+
+
+def load_int8(path: Path, arrays: Mapping[str, np.ndarray]) -> Int8:
+    """Read the file for a model with these arrays. Raises :class:`WeightsError` when the two do not belong together."""
+    found = Int8({}, {}, {}, {})
+    for key, array in read_file(path, integers=True).items():
+        kind, _, name = key.partition("/")
+        if kind not in Int8._fields or array.dtype != (np.int8 if kind == "weights" else np.float32):
+            raise WeightsError(f"{path}: holds {key} ({array.dtype}), which is no part of an int8 engine")
+        if kind == "ranges":
+            if array.shape != (2,) or not array[0] < array[1]:
+                raise WeightsError(f"{path}: {key} is no range")
+            found.ranges[name] = (float(array[0]), float(array[1]))
+        else:
+            getattr(found, kind)[name] = array
+    for name, array in found.weights.items():
+        known = arrays.get(name)
+        scales = found.scales.get(name)
+        if known is None or known.shape != array.shape or scales is None or scales.shape != array.shape[:1]:
+            raise WeightsError(f"{path}: {name} does not fit the model beside it; quantize the model again")
+    for group, factors in found.smooth.items():
+        place, _, part = group.rpartition(".")
+        matrix = found.weights.get(f"{place}.{'query' if part == 'input' else part}.weight")
+        if matrix is None or factors.shape != matrix.shape[1:] or not (np.isfinite(factors) & (factors > 0)).all():
+            raise WeightsError(f"{path}: {group} has no factors that fit the model beside it; quantize the model again")
+    return found
