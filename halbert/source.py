@@ -136,7 +136,8 @@ def resolve_spec(model: str | os.PathLike[str]) -> Description:
             return Description(place.name, manifest.spec, _provenance(place.path), manifest.origins, manifest.warnings)
         encoder, _, looked = huggingface.describe(place.path)
         config = read_json(place.path / "config.json")
-        spec, origins, warnings = _told_spec(place.path, encoder, config, looked)
+        tokenizer = load_tokenizer(place.path) if vocabulary_file(place.path) else None
+        spec, origins, warnings = _told_spec(place.path, encoder, config, tokenizer, looked)
         return Description(place.name, spec, {"source": _FOLDER, **place.provenance}, origins, warnings)
 
 
@@ -221,7 +222,7 @@ def _read_huggingface(place: Place, allow_pickle: bool) -> Bundle:
     tokenizer = load_tokenizer(folder)
     found = huggingface.read(folder, allow_pickle=allow_pickle)
     config = read_json(folder / "config.json")
-    spec, origins, warnings = _told_spec(folder, found.encoder, config)
+    spec, origins, warnings = _told_spec(folder, found.encoder, config, tokenizer)
     pooling, normalize = _sentence_transformers(folder)
     provenance = {"source": _FOLDER}
     if licence := _licence(folder / "README.md"):
@@ -233,16 +234,16 @@ def _read_huggingface(place: Place, allow_pickle: bool) -> Bundle:
 
 
 def _told_spec(
-    folder: Path, encoder: EncoderSpec, config: dict[str, Any], looked: bool = True
+    folder: Path, encoder: EncoderSpec, config: dict[str, Any], tokenizer: Tokenizer | None, looked: bool = True
 ) -> tuple[ModelSpec, dict[str, str], tuple[str, ...]]:
     """(spec, origins, warnings) of a Hugging Face folder."""
     origins = huggingface.origins_of(config, encoder, looked)
     text = TextSpec()
     warnings = presets.contradictions(encoder) + huggingface.losses(config)
-    if vocabulary_file(folder):
-        text, told = told_text(folder)
-        origins |= told
-        vocab = load_tokenizer(folder, text).vocab
+    if tokenizer is not None:
+        text = tokenizer.spec
+        origins |= told_text(folder)[1]
+        vocab = tokenizer.vocab
         cased = upper_case(vocab)
         if text.lower_case and len(cased) > CASED * len(vocab):
             warnings.append(

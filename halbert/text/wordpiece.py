@@ -10,7 +10,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 
-from halbert.files import read_lines, write_bytes, write_json
+from halbert.files import read_lines, require_file, write_bytes, write_json
 from halbert.spec import TextSpec
 from halbert.text.bulk import Bulk
 from halbert.text.characters import ASK, JOINERS, SEAM, bert_normalizer, characters
@@ -27,7 +27,13 @@ _SEAM_ID = 0x10FFFF
 
 def read_vocab(path: Path) -> list[str]:
     """A ``vocab.txt``: one token a line, the id is the line number from 0. Empty lines at the end are none."""
-    vocab = list(read_lines(path, "vocabulary"))
+    data = require_file(path, "vocabulary").read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\r"
+    # Line by line only where that is needed: to read carriage returns, or to name the line at fault.
+    vocab = list(read_lines(path, "vocabulary")) if "\r" in text or path.suffix == ".gz" else text.split("\n")
     while vocab and not vocab[-1]:
         vocab.pop()
     return vocab
@@ -150,11 +156,15 @@ class WordPiece(Tokenizer):
 
 def _lengths(pieces: Iterable[str]) -> dict[str, tuple[int, ...]]:
     """By the first characters of pieces: how long those pieces are, longest first, and what is always tried."""
-    found: dict[str, set[int]] = {}
+    found: dict[str, int] = {}  # a bit for every length
     for piece in pieces:
         if len(piece) >= _KEY:
-            found.setdefault(piece[:_KEY], set()).add(len(piece))
-    return {key: (*sorted(lengths, reverse=True), *_SHORT) for key, lengths in found.items()}
+            key = piece[:_KEY]
+            found[key] = found.get(key, 0) | 1 << len(piece)
+    sets = {
+        bits: (*(n for n in range(bits.bit_length(), 0, -1) if bits >> n & 1), *_SHORT) for bits in {*found.values()}
+    }
+    return {key: sets[bits] for key, bits in found.items()}
 
 
 def fast_wordpiece(vocab: Sequence[str], spec: TextSpec) -> tokenizers.Tokenizer:
