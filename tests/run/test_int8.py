@@ -68,8 +68,8 @@ def test_a_shared_layer_is_one_matrix_with_a_range_for_every_application():
     int8 = quantize(tiny.bundle(spec), batches())
     blocks = [name for name in int8.weights if ".attention." in name or ".ffn." in name]
     assert len(blocks) == 6 and len(int8.smooth) == 4
-    assert len(int8.ranges) == 4 * spec.num_hidden_layers
-    assert len({int8.ranges[f"{layer}.0.inner"] for layer in range(3)}) == 3
+    assert len(int8.ranges) == 3 * spec.num_hidden_layers
+    assert len({int8.ranges[f"{layer}.0.ffn"] for layer in range(3)}) == 3
     assert {array.dtype for array in int8.weights.values()} == {np.dtype(np.int8)}
 
 
@@ -146,4 +146,4 @@ def test_a_real_checkpoint(text):
         int8 = quantize_without_text(bundle)
     found = Predictor(bundle, OpenVINOBackend(bundle, "fp32", int8=int8))
     a, b = (p.embed(sentences[::2], max_length=64, normalize=True) for p in (exact, found))
-    assert (a * b).sum(1).mean() > (0.995 if text else 0.998)
+    assert (a * b).sum(1).mean() > (0.997 if text else 0.998)
