@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -24,10 +26,30 @@ def cores() -> int:
 _AHEAD = 2 * cores() + 2
 
 
-def open_pool(workers: int | None = None) -> AbstractContextManager[Executor | None]:
+def _begin() -> None:
+    """In a worker: Ctrl-C is the first process's to answer, and a worker ends when that one does, however it did."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def open_pool(workers: int | None = None) -> Iterator[Executor | None]:
     """Processes (as many as there are cores) that are started when the first work comes; no pool for one."""
     count = workers or cores()
-    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) if count > 1 else nullcontext()
+    if count == 1:
+        yield None
+        return
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for what was not begun
+            raise
 
 
 def in_order(pool: Executor | None, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
+import psutil
 import pytest
 
 from halbert.processes import cores, in_order, open_pool
@@ -38,3 +43,31 @@ def test_one_process_or_none_is_enough():
 def test_what_a_process_raises_is_raised_here(workers):
     with open_pool(workers) as pool, pytest.raises(ValueError, match="-3 is negative"):
         list(in_order(pool, square, [1, 2, -3, 4]))
+
+
+LONG_WORK = """
+import time
+from halbert.processes import in_order, open_pool
+
+with open_pool(2) as pool:
+    for _ in in_order(pool, time.sleep, [0.1] * 600):
+        print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_no_process_outlives_the_one_that_started_it(name):
+    """However it ends; and of Ctrl-C, which every process of a terminal gets, only the first one speaks."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", LONG_WORK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    parent.stdout.readline()
+    workers = psutil.Process(parent.pid).children(recursive=True)
+    assert len(workers) >= 2
+    for process in (*workers, parent) if name == "SIGINT" else (parent,):
+        process.send_signal(getattr(signal, name))
+    err = parent.communicate(timeout=20)[1]
+    assert parent.returncode != 0
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert "SpawnProcess" not in err, err
