@@ -136,8 +136,9 @@ def resolve_spec(model: str | os.PathLike[str]) -> Description:
             return Description(place.name, manifest.spec, _provenance(place.path), manifest.origins, manifest.warnings)
         encoder, _, looked = huggingface.describe(place.path)
         config = read_json(place.path / "config.json")
-        tokenizer = load_tokenizer(place.path) if vocabulary_file(place.path) else None
-        spec, origins, warnings = _told_spec(place.path, encoder, config, tokenizer, looked)
+        text, told = told_text(place.path)
+        tokenizer = load_tokenizer(place.path, text) if vocabulary_file(place.path) else None
+        spec, origins, warnings = _told_spec(encoder, config, tokenizer, told, looked)
         return Description(place.name, spec, {"source": _FOLDER, **place.provenance}, origins, warnings)
 
 
@@ -219,10 +220,11 @@ def _read_halbert(place: Place, manifest: Manifest) -> Bundle:
 
 def _read_huggingface(place: Place, allow_pickle: bool) -> Bundle:
     folder = place.path
-    tokenizer = load_tokenizer(folder)
+    text, told = told_text(folder)
+    tokenizer = load_tokenizer(folder, text)
     found = huggingface.read(folder, allow_pickle=allow_pickle)
     config = read_json(folder / "config.json")
-    spec, origins, warnings = _told_spec(folder, found.encoder, config, tokenizer)
+    spec, origins, warnings = _told_spec(found.encoder, config, tokenizer, told)
     pooling, normalize = _sentence_transformers(folder)
     provenance = {"source": _FOLDER}
     if licence := _licence(folder / "README.md"):
@@ -234,15 +236,19 @@ def _read_huggingface(place: Place, allow_pickle: bool) -> Bundle:
 
 
 def _told_spec(
-    folder: Path, encoder: EncoderSpec, config: dict[str, Any], tokenizer: Tokenizer | None, looked: bool = True
+    encoder: EncoderSpec,
+    config: dict[str, Any],
+    tokenizer: Tokenizer | None,
+    told: dict[str, str],
+    looked: bool = True,
 ) -> tuple[ModelSpec, dict[str, str], tuple[str, ...]]:
-    """(spec, origins, warnings) of a Hugging Face folder."""
+    """(spec, origins, warnings) of a Hugging Face folder; ``told`` says where the switches of its tokenizer came from."""
     origins = huggingface.origins_of(config, encoder, looked)
     text = TextSpec()
     warnings = presets.contradictions(encoder) + huggingface.losses(config)
     if tokenizer is not None:
         text = tokenizer.spec
-        origins |= told_text(folder)[1]
+        origins |= told
         vocab = tokenizer.vocab
         cased = upper_case(vocab)
         if text.lower_case and len(cased) > CASED * len(vocab):

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from halbert.cli.options import Input, Json, MaxLength, Model
-from halbert.cli.output import print_json, print_line, table, texts_from
+from halbert.cli.output import Bars, print_json, print_line, table, texts_from
 from halbert.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,9 +59,14 @@ def run(
 
 
 def _measure_languages(tokenizer: Tokenizer, folder: Path, json: bool) -> None:
-    from halbert.text.languages import measure_folder
+    from halbert.text.languages import language_files, measure_file
 
-    found = list(measure_folder(tokenizer, folder))
+    files = language_files(folder)
+    with Bars(quiet=len(files) < 20).task("Measuring", len(files)) as step:
+        found = []
+        for code, file in files:
+            found.append(measure_file(tokenizer, code, file))
+            step(code)
     if json:
         print_json([msgspec.to_builtins(fit) for fit in found])
         return

@@ -30,6 +30,12 @@ class Int8(NamedTuple):
     ranges: dict[str, tuple[float, float]]
 
 
+def matrices_of(group: str) -> list[str]:
+    """The matrices of a group: an attention's query, key and value read the same input, every other reads its own."""
+    place, _, part = group.rpartition(".")
+    return [f"{place}.{name}.weight" for name in (("query", "key", "value") if part == "input" else (part,))]
+
+
 def save_int8(path: Path, found: Int8) -> None:
     """Write one safetensors file. The same matrices, the same bytes."""
     tensors: dict[str, np.ndarray] = {}
@@ -59,8 +65,7 @@ def load_int8(path: Path, arrays: Mapping[str, np.ndarray]) -> Int8:
         if known is None or known.shape != array.shape or scales is None or scales.shape != array.shape[:1]:
             raise WeightsError(f"{path}: {name} does not fit the model beside it; quantize the model again")
     for group, factors in found.smooth.items():
-        place, _, part = group.rpartition(".")
-        matrix = found.weights.get(f"{place}.{'query' if part == 'input' else part}.weight")
+        matrix = found.weights.get(matrices_of(group)[0])
         if matrix is None or factors.shape != matrix.shape[1:] or not (np.isfinite(factors) & (factors > 0)).all():
             raise WeightsError(f"{path}: {group} has no factors that fit the model beside it; quantize the model again")
     return found

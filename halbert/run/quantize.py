@@ -19,13 +19,14 @@ import numpy as np
 from halbert.bundle import Bundle
 from halbert.data.batches import Rows
 from halbert.run.graph import GraphBuilder, openvino, ops
-from halbert.run.int8 import Int8
+from halbert.run.int8 import Int8, matrices_of
 
 MIGRATIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
 # Shares of the measured range that are tried; what lies beyond is cut off.
 CLIPS = (1.0, 0.9, 0.8, 0.65)
 _ROWS = 192  # of every application, on which errors are measured
 _LEAST = 1e-5
+_BY_TOKEN = ".inner"  # what comes out of the activation
 _SMALL = re.compile(r"embeddings\.(position|segment)")  # read by addition, and hardly any bytes
 
 
@@ -112,12 +113,10 @@ def quantize(bundle: Bundle, batches: Iterable[Rows], progress: Callable[[int], 
     """
     found = Int8({}, {}, {}, {})
     for group, seen in observe(bundle, batches, progress).items():
-        place, _, part = group.rpartition(".")
-        names = [f"{place}.{name}.weight" for name in (("query", "key", "value") if part == "input" else (part,))]
+        names = matrices_of(group)
         matrix = np.concatenate([bundle.arrays[name] for name in names])
         found.smooth[group], ranges = choose(matrix, seen)
-        if part != "output" or ".ffn." not in group:
-            found.ranges.update(ranges)
+        found.ranges.update({point: limits for point, limits in ranges.items() if not point.endswith(_BY_TOKEN)})
         for name in names:
             found.weights[name], found.scales[name] = rounded(bundle.arrays[name] * found.smooth[group])
     return _with_the_rest(bundle, found)

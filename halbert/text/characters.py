@@ -124,8 +124,8 @@ class Characters(dict[int, str], abc.ABC):
         return found
 
     @abc.abstractmethod
-    def depends(self, chunk: str) -> bool:
-        """Whether a chunk holds a character that depends on its neighbours."""
+    def depends(self, character: str) -> bool:
+        """Whether what becomes of a character depends on its neighbours."""
 
 
 class GoogleCharacters(Characters):
@@ -158,9 +158,11 @@ class GoogleCharacters(Characters):
         tokens = "".join(map(self._clean, text)).split()
         return [word for token in tokens for word in self._fold(token).split()]
 
-    def depends(self, chunk: str) -> bool:
+    def depends(self, character: str) -> bool:
         # str.lower looks around a capital sigma: at the end of a word it is another letter.
-        return (self.spec.lower_case and SIGMA in chunk) or (self.spec.strip_accents and bool(SORTED.search(chunk)))
+        return (self.spec.lower_case and character == SIGMA) or (
+            self.spec.strip_accents and bool(SORTED.match(character))
+        )
 
 
 class TransformersCharacters(Characters):
@@ -183,8 +185,8 @@ class TransformersCharacters(Characters):
     def words(self, text: str) -> list[str]:
         return [word for word, _ in self._split.pre_tokenize_str(self.normalizer.normalize_str(text))]
 
-    def depends(self, chunk: str) -> bool:
-        return self.spec.strip_accents and bool(SORTED.search(chunk))
+    def depends(self, character: str) -> bool:
+        return self.spec.strip_accents and bool(SORTED.match(character))
 
 
 def bert_normalizer(spec: TextSpec) -> normalizers.Normalizer:

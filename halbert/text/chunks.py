@@ -7,7 +7,7 @@ tuples again and again, does not look at strings.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -41,15 +41,6 @@ class Remembered(dict[str, V]):
         return found
 
 
-def as_text(ids: Iterable[int]) -> str:
-    """Ids as characters."""
-    return "".join(map(chr, ids))
-
-
 def as_array(text: str) -> np.ndarray:
     """Characters as ids (uint32)."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-
-
-# Longer chunks are worked out slice by slice.
-SLICE = 1 << 16

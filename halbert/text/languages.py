@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from halbert.errors import InputError, missing_extra
 from halbert.files import read_lines
@@ -18,6 +20,9 @@ try:
     from babel import Locale, UnknownLocaleError
 except ImportError:
     raise missing_extra("babel", "text", "naming languages and their characters") from None
+
+
+_TOGETHER = 256  # texts that are read at once
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,17 +98,19 @@ def characters_of(code: str) -> set[str] | None:
 
 
 def measure(tokenizer: Tokenizer, code: str, texts: Iterable[str]) -> Fit:
-    """How a tokenizer fits a language, by CLDR's words and by the given texts (one in memory at a time)."""
+    """How a tokenizer fits a language, by CLDR's words and by the given texts (a few in memory at a time)."""
     unknown = tokenizer.special_ids["unk"]
     letters = characters_of(code)
-    lost = sorted(c for c in letters or () if unknown in tokenizer.bulk([c])[0])
+    lost = tokenizer.unknown_alone(letters or ())
     words = characters = pieces = unknowns = 0
-    for text in texts:
-        ids = tokenizer.bulk([text])[0]
-        words += len(text.split())
-        characters += sum(not c.isspace() for c in text)
+    rest = iter(texts)
+    while some := list(itertools.islice(rest, _TOGETHER)):
+        parts = [word for text in some for word in text.split()]
+        words += len(parts)
+        characters += sum(map(len, parts))
+        ids = np.concatenate(tokenizer.arrays(some))
         pieces += len(ids)
-        unknowns += ids.count(unknown)
+        unknowns += int(np.count_nonzero(ids == unknown))
     return Fit(
         code=code, name=name_of(code), characters=len(letters) if letters else None,
         covered=1 - len(lost) / len(letters) if letters else None, missing="".join(lost[:40]), words=words,
@@ -112,7 +119,7 @@ def measure(tokenizer: Tokenizer, code: str, texts: Iterable[str]) -> Fit:
     )  # fmt: skip
 
 
-def language_files(folder: Path) -> Iterator[tuple[str, Path]]:
+def language_files(folder: Path) -> list[tuple[str, Path]]:
     """(code, file) of every ``CODE.txt`` or ``CODE.txt.gz`` in a folder, in order. Raises :class:`InputError` for none."""
     if not folder.is_dir():
         raise InputError(f"{folder}: is no folder; expected one with files named by language code, such as de.txt")
@@ -121,10 +128,9 @@ def language_files(folder: Path) -> Iterator[tuple[str, Path]]:
     ]
     if not found:
         raise InputError(f"{folder}: holds no file named CODE.txt or CODE.txt.gz, such as de.txt")
-    yield from found
+    return found
 
 
-def measure_folder(tokenizer: Tokenizer, folder: Path) -> Iterator[Fit]:
-    """:func:`measure` for every file of a folder, one text a line."""
-    for code, file in language_files(folder):
-        yield measure(tokenizer, code, read_lines(file))
+def measure_file(tokenizer: Tokenizer, code: str, file: Path) -> Fit:
+    """:func:`measure` for a file of one text a line."""
+    return measure(tokenizer, code, read_lines(file))

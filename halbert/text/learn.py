@@ -206,7 +206,7 @@ def report(tokenizer: Tokenizer, texts: Sequence[str]) -> Report:
     ids = [i for found in tokenizer.bulk(texts) for i in found]
     words = sum(len(text.split()) for text in texts)
     letters = Counter(c for text in texts for c in text if not c.isspace())
-    lost = sum(count for c, count in letters.items() if unknown in tokenizer.bulk([c])[0])
+    lost = sum(letters[c] for c in tokenizer.unknown_alone(letters))
     return Report(
         pieces=tokenizer.vocab_size, words=words, unknown=ids.count(unknown) / len(ids) if ids else None,
         pieces_per_word=len(ids) / words if words else None,

@@ -91,6 +91,12 @@ class Tokenizer(abc.ABC):
         """:meth:`arrays` as lists."""
         return [ids.tolist() for ids in self.arrays(texts)]
 
+    def unknown_alone(self, characters: Iterable[str]) -> list[str]:
+        """Those of some characters that are unknown when they stand alone, in order."""
+        ordered = sorted(characters)
+        unknown = self.special_ids["unk"]
+        return [c for c, ids in zip(ordered, self.arrays(ordered), strict=True) if unknown in ids]
+
     @abc.abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text for ids; special tokens are left out."""

@@ -57,6 +57,8 @@ def prepare(chunk: str, spec: TextSpec) -> str:
 
 def prepare_located(chunk: str, spec: TextSpec) -> tuple[str, list[tuple[int, int]]]:
     """:func:`prepare`, and for every character of the result the characters it came from."""
+    if chunk.isascii() and "``" not in chunk and "''" not in chunk:
+        return prepare(chunk, spec), [(i, i + 1) for i in range(len(chunk))]
     chars: list[str] = []
     origin: list[tuple[int, int]] = []
     i = 0
@@ -209,7 +211,12 @@ class Unigram(Tokenizer):
         if not prepared:
             return ()
         found: list[Piece] = []
-        for piece, begin, end in self._cut_out(prepared).T.tolist():  # leading spaces included
+        if len(prepared) > SLICE:
+            pieces = self._cut_out(prepared).T.tolist()
+        else:  # single texts come this way, and arrays of few numbers are slow
+            mapped = self._engine.EncodeAsOffsetMapping(prepared)
+            pieces = [(i, begin, end) for i, (begin, end) in zip(mapped["ids"], mapped["offsets"], strict=True)]
+        for piece, begin, end in pieces:  # leading spaces included
             if piece not in self._digit_comma:
                 found.append(self._traced(piece, begin, end, prepared, origin))
                 continue

@@ -14,11 +14,13 @@ from halbert.files import read_lines, require_file, write_bytes, write_json
 from halbert.spec import TextSpec
 from halbert.text.bulk import Bulk
 from halbert.text.characters import ASK, JOINERS, SEAM, bert_normalizer, characters
-from halbert.text.chunks import SLICE, Remembered, as_array
+from halbert.text.chunks import Remembered, as_array
 from halbert.text.tokenizer import SPECIALS, Piece, Tokenizer
 
 # The longest word that is looked up at all, in characters: the two oracles differ.
 WORD_LIMIT = {"google": 200, "transformers": 100}
+# Characters of longer chunks that are worked out at once.
+SLICE = 1 << 16
 # Pieces are looked for by as many characters, then among the shorter ones.
 _KEY, _SHORT = 3, (2, 1)
 # The id of ``SEAM``: the highest character, since ids are remembered as characters.
