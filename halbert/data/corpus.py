@@ -50,6 +50,7 @@ class CorpusManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     inputs: dict[str, str]
     note: str
     shards: list[Shard]
+    unknown: int = 0  # pieces; not counted by releases that had no such field
 
 
 class CorpusShard:
@@ -143,7 +144,7 @@ def build_corpus(
             format=1, halbert=__version__, tokenizer=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size,
             documents=sum(s.documents for s in shards), sentences=sum(s.sentences for s in shards),
             tokens=sum(s.tokens for s in shards), characters=writer.characters, inputs=inputs or {}, note=note,
-            shards=shards,
+            shards=shards, unknown=writer.unknown,
         )  # fmt: skip
         write_json(folder / "manifest.json", msgspec.to_builtins(manifest))
     return Corpus(out)
@@ -156,7 +157,7 @@ class _Writer:
         self.folder, self.tokenizer, self.shard_tokens = folder, tokenizer, shard_tokens
         self.dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
         self.shards: list[Shard] = []
-        self.characters = 0
+        self.characters = self.unknown = 0
         self._waiting: list[list[str]] = []
         self._waiting_sentences = 0
         self._reset()
@@ -199,6 +200,7 @@ class _Writer:
             "sentences": np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64),
             "documents": np.concatenate([[0], np.cumsum(self.documents)]).astype(np.int64),
         }
+        self.unknown += int(np.count_nonzero(arrays["ids"] == self.tokenizer.special_ids["unk"]))
         hashes = {}
         for kind, array in arrays.items():
             path = self.folder / f"{kind}-{number:05d}.npy"

@@ -269,3 +269,20 @@ def test_quiet_and_color_free(halbert, world, tmp_path):
     assert "Fine-tuning a" in loud.err and loud.out == "" and "\x1b" not in loud.err
     quiet = ok(halbert(*command, "--out", tmp_path / "b", "--quiet"))
     assert "Fine-tuning" not in quiet.err and "seed 0: accuracy" in quiet.err
+
+
+def test_a_corpus_that_its_vocabulary_cannot_write_warns(halbert, tmp_path):
+    """A lower-cased vocabulary that is not told to lower-case loses every capital; nothing else would say so."""
+    (tmp_path / "text.txt").write_text("\n".join(tiny.SPEECH * 3) + "\n")
+    words = tmp_path / "words"
+    ok(halbert("vocab", tmp_path / "text.txt", "--size", "400", "--out", words))
+    fitting = ok(halbert("corpus", tmp_path / "text.txt", "--tokenizer", words, "--out", tmp_path / "a"))
+    assert "warning" not in fitting.err and Corpus(tmp_path / "a").manifest.unknown == 0
+    config = json.loads((words / "tokenizer_config.json").read_text())
+    (words / "tokenizer_config.json").write_text(json.dumps({**config, "do_lower_case": False}))
+    done = ok(halbert("corpus", tmp_path / "text.txt", "--tokenizer", words, "--out", tmp_path / "b"))
+    manifest = Corpus(tmp_path / "b").manifest
+    ids = np.concatenate([np.load(file) for file in sorted((tmp_path / "b").glob("ids-*.npy"))])
+    assert manifest.unknown == np.count_nonzero(ids == load_tokenizer(words).special_ids["unk"]) > 0.02 * len(ids)
+    assert f"warning: {manifest.unknown / len(ids):.1%} of the pieces are [UNK]" in done.err
+    assert "lower_case = False" in done.err and "0 of its 400 tokens hold upper-case letters" in done.err
