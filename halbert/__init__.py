@@ -27,6 +27,7 @@ _WHERE = {
     "load_bundle": "halbert.source",
     "presets": "halbert.presets",
     "pretrain": "halbert.train.pretraining",
+    "quantize": "halbert.run.build",
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]

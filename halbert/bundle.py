@@ -18,6 +18,7 @@ from halbert.spec import ModelSpec
 from halbert.text import Tokenizer
 from halbert.version import __version__
 from halbert.weights import huggingface, names
+from halbert.weights.int8 import Int8
 from halbert.weights.tensors import Dtype, save_tensors
 
 FORMAT = 1
@@ -40,7 +41,8 @@ class Bundle:
     """One encoder with everything it needs.
 
     ``arrays`` maps our tensor names (``encoder.…``, ``heads.NAME.…``) to numpy arrays; ``heads`` says what each head is.
-    ``origins`` says for a field of the spec where its value came from, ``warnings`` what did not agree.
+    ``origins`` says for a field of the spec where its value came from, ``warnings`` what did not agree. ``int8`` is there
+    when the int8 engine was asked for; ``arrays`` then hold only what is not in int8.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Bundle:
         origins: Mapping[str, str] | None = None,
         warnings: Sequence[str] = (),
         folder: Path | None = None,
+        int8: Int8 | None = None,
     ) -> None:
         self.spec = spec
         self.tokenizer = tokenizer
@@ -69,6 +72,7 @@ class Bundle:
         self.origins = dict(origins or {})
         self.warnings = tuple(warnings)
         self.folder = folder
+        self.int8 = int8
         if tokenizer.vocab_size > spec.encoder.vocab_size:
             raise SpecError(
                 f"{name}: the vocabulary holds {tokenizer.vocab_size:,} tokens, but the embedding table only "
@@ -101,6 +105,7 @@ class Bundle:
             "spec": self.spec, "tokenizer": self.tokenizer, "arrays": self.arrays, "heads": self.heads,
             "name": self.name, "provenance": self.provenance, "pooling": self.pooling,
             "normalize": self.normalize, "origins": self.origins, "warnings": self.warnings, "folder": self.folder,
+            "int8": self.int8,
         }  # fmt: skip
         return Bundle(**{**values, **changes})
 
@@ -109,6 +114,8 @@ class Bundle:
 
         Raises :class:`InputError` when something else is in the folder, :class:`WeightsError` when tensors are missing.
         """
+        if self.int8 is not None:
+            raise InputError(f"{self.name}: holds int8 weights only; they cannot be written as a full model")
         main, further = divide_heads(self.heads)
         tokens = self.tokenizer.special_ids
         with whole_folder(folder, overwrite) as target:
@@ -118,9 +125,7 @@ class Bundle:
                 place = target / "heads" / name
                 place.mkdir(parents=True)
                 # A further head is a tiny model of its own beside the encoder: only its tensors, its own config.
-                entries = [
-                    e for e in names.expected(self.spec.encoder, {name: head}, "bert") if e.ours.startswith("heads.")
-                ]
+                entries = names.head_entries(self.spec.encoder, {name: head}, "bert")
                 save_tensors(place / "model.safetensors", {e.theirs[0]: self.arrays[e.ours] for e in entries}, dtype)
                 write_json(place / "head.json", msgspec.to_builtins(head))
             manifest = Manifest(

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from halbert import presets
 from halbert.bundle import FORMAT, Bundle, Manifest, Pooling, divide_heads
 from halbert.errors import InputError, WeightsError, nearest
@@ -21,6 +23,7 @@ from halbert.text import Tokenizer, load_tokenizer
 from halbert.text.tokenizer import CASED, open_tokenizer, told_text, upper_case, vocabulary_file
 from halbert.weights import archive, google, huggingface, names, tensorflow1
 from halbert.weights.accounting import settle
+from halbert.weights.int8 import ENGINE, load_int8
 from halbert.weights.tensors import read_tensors
 
 
@@ -73,15 +76,18 @@ def located(model: str | os.PathLike[str]) -> Iterator[Place]:
         )
 
 
-def resolve_bundle(model: str | os.PathLike[str], *, allow_pickle: bool = False, hashed: bool = False) -> Bundle:
+def resolve_bundle(
+    model: str | os.PathLike[str], *, allow_pickle: bool = False, hashed: bool = False, int8: bool = False
+) -> Bundle:
     """The bundle of a MODEL that needs weights.
 
     ``allow_pickle`` reads a ``pytorch_model.bin`` where there is nothing else (by torch, tensors only); ``hashed`` adds
-    the sha256 of every source file to the provenance. Raises :class:`InputError` or :class:`WeightsError` naming file
+    the sha256 of every source file to the provenance; ``int8`` reads the int8 engine in its place, and no full weights.
+    Raises :class:`InputError` or :class:`WeightsError` naming file
     and fault.
     """
     with located(model) as place:
-        bundle = _read(place, allow_pickle)
+        bundle = _read_int8(place) if int8 else _read(place, allow_pickle)
         provenance = {**bundle.provenance, **place.provenance}
         if before := {k: v for k, v in bundle.provenance.items() if k in place.provenance and v != provenance[k]}:
             provenance["before"] = before  # a bundle that was itself made from another
@@ -201,16 +207,39 @@ def _read(place: Place, allow_pickle: bool) -> Bundle:
     return _read_huggingface(place, allow_pickle) if manifest is None else _read_halbert(place, manifest)
 
 
+def has_only_int8(folder: str | os.PathLike[str]) -> bool:
+    """Whether it is a bundle that keeps its int8 engine and no full weights."""
+    place = Path(folder)
+    return exists(place / ENGINE) and not next(place.glob("model*.safetensors"), None)
+
+
+def _read_int8(place: Place) -> Bundle:
+    manifest = _manifest(place.path) if place.path.is_dir() else None
+    file = place.path / ENGINE
+    if manifest is None or not file.exists():
+        raise InputError(f"{place.name}: has no int8 engine; build one with: halbert quantize {place.name} --out DIR")
+    found = load_int8(file, manifest.spec.encoder, manifest.heads)
+    return _bundle(place, manifest, found.plain).replace(int8=found)
+
+
 def _read_halbert(place: Place, manifest: Manifest) -> Bundle:
     folder = place.path
     main, further = divide_heads(manifest.heads)
+    if has_only_int8(folder):
+        raise WeightsError(
+            f"{folder}: holds an int8 engine and no full weights; it can only be run, with --precision int8"
+        )
     found = huggingface.read(folder, manifest.spec.encoder, main)
     arrays = found.arrays
     for name, head in further.items():
         own = confined(folder, f"heads/{name}", folder / "halbert.json")
         tensors = read_tensors(own)
-        entries = [e for e in names.expected(found.encoder, {name: head}, "bert") if e.ours.startswith("heads.")]
-        arrays |= settle(entries, tensors, str(own))
+        arrays |= settle(names.head_entries(found.encoder, {name: head}, "bert"), tensors, str(own))
+    return _bundle(place, manifest, arrays)
+
+
+def _bundle(place: Place, manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
+    folder = place.path
     return Bundle(
         manifest.spec, load_tokenizer(folder, manifest.spec.text), arrays, manifest.heads, name=place.name,
         provenance=_provenance(folder), pooling=manifest.pooling, normalize=manifest.normalize,

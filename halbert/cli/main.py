@@ -22,6 +22,7 @@ from halbert.cli import (
     models,
     predict,
     pretrain,
+    quantize,
     tokenize,
     vocab,
 )
@@ -38,7 +39,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (
-    inspect, diff, models, convert, vocab, tokenize, corpus, pretrain, finetune, evaluate, predict, embed, fill, audit,
+    inspect, diff, models, convert, vocab, tokenize, corpus, pretrain, finetune, evaluate, predict, embed, fill, quantize,
+    audit,
 ):  # fmt: skip
     name = verb.__name__.rpartition(".")[2]
     app.command(name, help=verb.HELP, epilog=verb.EXAMPLE)(verb.run)

@@ -20,6 +20,7 @@ class PrecisionChoice(enum.StrEnum):
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
+    int8 = "int8"
 
 
 class DeviceChoice(enum.StrEnum):
@@ -41,7 +42,12 @@ class BackendChoice(enum.StrEnum):
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result for programs, as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-Precision = Annotated[PrecisionChoice, typer.Option(help="Number format; auto is bf16 where the processor has it.")]
+Precision = Annotated[
+    PrecisionChoice,
+    typer.Option(
+        help="Number format; auto is bf16 where the processor has it, int8 is for models that halbert quantize wrote."
+    ),
+]
 Device = Annotated[DeviceChoice, typer.Option(help="Where to run.")]
 Backend = Annotated[BackendChoice, typer.Option(help="Which engine; auto is openvino on CPUs.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads the engine may use.")]

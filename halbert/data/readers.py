@@ -88,10 +88,10 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(f"{path}: is not a readable Parquet file: {error}") from None
 
 
-def read_examples(path: str | os.PathLike[str], *, labelled: bool = True) -> list[Example]:
+def read_examples(path: str | os.PathLike[str], *, labelled: bool = True, column: str = "label") -> list[Example]:
     """All rows of a file as examples.
 
-    Columns: ``text``, or ``text_a`` and ``text_b``; ``label`` (only if ``labelled``). Raises :class:`InputError` for a
+    Columns: ``text``, or ``text_a`` and ``text_b``; ``column`` (only if ``labelled``). Raises :class:`InputError` for a
     missing file or column, an empty label, and a file without rows.
     """
     path = Path(path)
@@ -100,24 +100,24 @@ def read_examples(path: str | os.PathLike[str], *, labelled: bool = True) -> lis
     if first is None:
         raise InputError(f"{path}: holds no rows")
     paired = "text_a" in first and "text_b" in first
-    wanted = (["text_a", "text_b"] if paired else ["text"]) + (["label"] if labelled else [])
-    lost = [column for column in wanted if column not in first]
+    wanted = (["text_a", "text_b"] if paired else ["text"]) + ([column] if labelled else [])
+    lost = [name for name in wanted if name not in first]
     if lost:
         raise InputError(
             f"{path}: has no column {lost[0]!r}{nearest(lost[0], first)}; found the columns {', '.join(map(str, first))}, "
-            f"expected text (or text_a and text_b){' and label' if labelled else ''}"
+            f"expected text (or text_a and text_b){f' and {column}' if labelled else ''}"
         )
     examples = []
     for number, row in enumerate(itertools.chain([first], rows), 1):
         values = {}
-        for column in wanted:
-            value = row.get(column)
-            if isinstance(value, bool | int | float) and column == "label" and value == value:  # NaN means: missing
+        for name in wanted:
+            value = row.get(name)
+            if isinstance(value, bool | int | float) and name == column and value == value:  # NaN means: missing
                 value = str(value)
-            if not isinstance(value, str) or (column == "label" and not value):
-                raise InputError(f"{path}: row {number} has no text in column {column!r} (found {value!r})")
-            values[column] = value
+            if not isinstance(value, str) or (name == column and not value):
+                raise InputError(f"{path}: row {number} has no text in column {name!r} (found {value!r})")
+            values[name] = value
         examples.append(
-            Example(text=values[wanted[0]], pair=values["text_b"] if paired else None, label=values.get("label"))
+            Example(text=values[wanted[0]], pair=values["text_b"] if paired else None, label=values.get(column))
         )
     return examples

@@ -11,7 +11,7 @@ from halbert.data.batches import Rows
 from halbert.errors import InputError
 from halbert.spec import EncoderSpec
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 STATES = ("pooled", "last", "hidden_states", "attentions")
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from halbert.errors import missing_extra
 from halbert.heads import HeadSpec
-from halbert.run.int8 import Int8
 from halbert.spec import EncoderSpec
+from halbert.weights.int8 import Int8
 
 try:
     import openvino

@@ -13,7 +13,6 @@ from halbert.data.batches import Rows
 from halbert.errors import InputError
 from halbert.run.backend import STATES, Precision, check_batch
 from halbert.run.graph import GraphBuilder, openvino
-from halbert.run.int8 import Int8
 
 logging.getLogger("openvino").setLevel(logging.ERROR)
 
@@ -21,24 +20,26 @@ logging.getLogger("openvino").setLevel(logging.ERROR)
 class OpenVINOBackend:
     """Compiled OpenVINO graphs, one for each set of outputs that is asked for; ``auto`` is bf16 where the CPU has it."""
 
-    def __init__(
-        self, bundle: Bundle, precision: Precision = "auto", threads: int | None = None, int8: Int8 | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, precision: Precision = "auto", threads: int | None = None) -> None:
         self.core = openvino.Core()
         self.heads = bundle.heads
         self.spec = bundle.spec.encoder
-        self._builder = GraphBuilder(self.spec, bundle.heads, bundle.arrays, int8)
+        self._builder = GraphBuilder(self.spec, bundle.heads, bundle.arrays, bundle.int8)
         capable = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not capable:
             raise InputError(
                 "precision bf16 was asked for, but this CPU cannot multiply bfloat16; use --precision fp32"
             )
-        self.precision = ("bf16" if capable else "fp32") if precision == "auto" else precision
+        if precision == "int8" and bundle.int8 is None:
+            raise InputError(f"{bundle.name}: precision int8 was asked for, but no int8 engine was loaded with it")
+        if precision == "auto":
+            precision = "int8" if bundle.int8 else "bf16" if capable else "fp32"
+        self.precision = precision
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
-        if int8 is not None:
+        if bundle.int8 is not None:
             # What has no range of its own is quantised token by token, this many numbers together. Measured on a real
             # 6 x 384 checkpoint: cosine 0.9992 with 32, 0.9990 with 64 and 0.9986 with 128; 147, 188 and 189 texts/s.
             self._config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 64

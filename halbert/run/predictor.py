@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from halbert.bundle import Bundle, Pooling
+from halbert.data.batches import Rows
 from halbert.data.features import Features, encode_examples
 from halbert.data.readers import Example
 from halbert.errors import InputError
 from halbert.heads import HeadSpec
 from halbert.run.backend import Backend, Precision
 from halbert.run.batching import BATCH_TOKENS, in_batches
-from halbert.source import resolve_bundle
+from halbert.source import has_only_int8, resolve_bundle
 from halbert.tasks.decoding import check_finite, decode_label, decode_score, softmax
 
 BackendName = Literal["auto", "openvino", "torch"]
@@ -38,7 +39,9 @@ def load(
 
     Raises :class:`halbert.errors.InputError` when the model cannot be had or has no such head.
     """
-    bundle = model if isinstance(model, Bundle) else resolve_bundle(model)
+    if not isinstance(model, Bundle):
+        model = resolve_bundle(model, int8=precision == "int8" or (precision == "auto" and has_only_int8(model)))
+    bundle = model
     if head is not None:
         bundle.head(head)
     return Predictor(bundle, open_backend(bundle, backend, precision, device, threads), head)
@@ -96,6 +99,13 @@ class Predictor:
             check_finite(values, rows, output)
             yield rows, batch, values
             progress(len(rows))
+
+    def outputs(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, output: str, batch_tokens: int, progress: Progress
+    ) -> Iterator[tuple[Rows, np.ndarray]]:
+        """(batch, values) of one output as the engine gives it, longest texts first."""
+        for _, batch, values in self._run(self.encode(texts, pairs, None), output, batch_tokens, progress):
+            yield batch, values
 
     def embed(
         self,
@@ -191,7 +201,5 @@ class Predictor:
         features = self.encode([text], None, None)
         ids, segments = features.encoded[0]
         ones = np.ones((1, len(ids)), np.int64)
-        from halbert.data.batches import Rows
-
         rows = Rows(np.array([ids], np.int64), ones, np.array([segments], np.int64))
         return self.backend.forward(rows, ["hidden_states"])["hidden_states"][:, 0]

@@ -23,6 +23,8 @@ class TorchBackend:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise InputError("device cuda was asked for, but PyTorch finds no CUDA device here; use --device cpu")
+        if bundle.int8 is not None or precision == "int8":
+            raise InputError("the torch backend does not run int8 engines; use --backend openvino")
         if threads:
             torch.set_num_threads(threads)
         self.device = torch.device(device)

@@ -10,6 +10,7 @@ import numpy as np
 from halbert.errors import InputError, missing_extra, nearest
 
 try:
+    from scipy import stats
     from sklearn import metrics as reference
 except ImportError:
     raise missing_extra("scikit-learn", "evaluate", "scoring") from None
@@ -32,6 +33,13 @@ def accuracy(truth: np.ndarray, guess: np.ndarray) -> float:
 def macro_f1(truth: np.ndarray, guess: np.ndarray) -> float:
     """F1 of each class that occurs in either array, averaged with equal weight (0 where a class is never right)."""
     return float(reference.f1_score(truth, guess, average="macro", zero_division=0.0))
+
+
+def spearman(truth: np.ndarray, guess: np.ndarray) -> float:
+    """Rank correlation of two lists of numbers, ties by their mean rank; 0 where one of them is constant."""
+    if np.ptp(truth) == 0 or np.ptp(guess) == 0:
+        return 0.0
+    return float(stats.spearmanr(truth, guess).statistic)
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"accuracy": accuracy, "macro_f1": macro_f1}

@@ -7,6 +7,7 @@ tensor. TensorFlow stores the matrix of a dense layer, its ``kernel``, transpose
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from halbert.errors import WeightsError
@@ -250,9 +251,21 @@ def expected(spec: EncoderSpec, heads: dict[str, HeadSpec], layout: Column) -> l
     if spec.pooler == "tanh":
         for row in POOLER:
             add(row, shapes[row.ours], [0])
+    return entries + head_entries(spec, heads, layout)
+
+
+def head_entries(spec: EncoderSpec, heads: Mapping[str, HeadSpec], layout: Column) -> list[Entry]:
+    """The tensors of the heads alone. Raises :class:`WeightsError` for a kind that the layout has no names for."""
+    column = Row._fields.index(layout)
+    entries = []
     for name, head in heads.items():
         for row in HEAD_ROWS[head.kind]:
-            add(row, _head_shape(spec, head, row.ours), [0], head=name)
+            theirs = row[column]
+            if theirs is None:
+                raise WeightsError(f"{row.ours} has no name in the {layout} layout")
+            entries.append(
+                Entry(row.ours.format(head=name), _head_shape(spec, head, row.ours), [theirs.format(head=name)])
+            )
     return entries
 
 

@@ -12,11 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from halbert.data.batches import Rows
 from halbert.errors import WeightsError
-from halbert.run.int8 import load_int8, save_int8
 from halbert.run.openvino_backend import OpenVINOBackend
 from halbert.run.predictor import Predictor
 from halbert.run.quantize import observe, quantize, quantize_without_text, rounded
 from halbert.source import load_bundle
+from halbert.weights.int8 import load_int8, save_int8
 from tests import tiny
 
 FAMILIES = {"bert": {}, "albert": tiny.ALBERT, "grouped": {"num_hidden_groups": 1, "inner_group_num": 2}}
@@ -35,7 +35,7 @@ def batches(count: int = 6) -> list[Rows]:
 def cosines(bundle, int8, batch: Rows) -> np.ndarray:
     """Of every real token's last state with int8 and without."""
     states = [
-        OpenVINOBackend(bundle, "fp32", int8=chosen).forward(batch, ["last"])["last"][batch.mask == 1]
+        OpenVINOBackend(bundle.replace(int8=chosen), "fp32").forward(batch, ["last"])["last"][batch.mask == 1]
         for chosen in (None, int8)
     ]
     a, b = (state / np.linalg.norm(state, axis=1, keepdims=True) for state in states)
@@ -97,7 +97,7 @@ def test_saved_and_loaded(tmp_path):
     for name in ("a", "b"):
         save_int8(tmp_path / name / "int8.safetensors", int8)
     assert (tmp_path / "a/int8.safetensors").read_bytes() == (tmp_path / "b/int8.safetensors").read_bytes()
-    back = load_int8(tmp_path / "a/int8.safetensors", bundle.arrays)
+    back = load_int8(tmp_path / "a/int8.safetensors", bundle.spec.encoder, bundle.heads)
     assert cosines(bundle, back, batches(1)[0]).tolist() == cosines(bundle, int8, batches(1)[0]).tolist()
     assert back.ranges == int8.ranges and back.weights.keys() == int8.weights.keys()
 
@@ -113,6 +113,9 @@ NAME = "weights/encoder.attention.0.0.query.weight"
         (lambda t: t.update({NAME: t[NAME][:, :5].copy()}), "does not fit the model"),
         (lambda t: t.update({"weights/encoder.x": t[NAME]}), "does not fit the model"),
         (lambda t: t.pop(NAME.replace("weights", "scales")), "does not fit the model"),
+        (lambda t: t.pop(NAME), "does not fit the model"),
+        (lambda t: t.pop("plain/encoder.pooler.bias"), "does not fit the model"),
+        (lambda t: t.update({NAME.replace("weights", "plain"): t[NAME].astype(np.float32)}), "does not fit the model"),
         (lambda t: t.update({"ranges/0.0.ffn": np.array([1, 1], np.float32)}), "is no range"),
         (lambda t: t.update({"ranges/0.0.ffn": np.array([np.nan, 1], np.float32)}), "is no range"),
         (lambda t: t.update({"smooth/encoder.attention.0.0.input": np.zeros(42, np.float32)}), "no factors"),
@@ -128,7 +131,7 @@ def test_files_that_do_not_belong_to_the_model(tmp_path, change, message):
     change(tensors)
     save_file(tensors, file)
     with pytest.raises(WeightsError, match=message):
-        load_int8(file, bundle.arrays)
+        load_int8(file, bundle.spec.encoder, bundle.heads)
 
 
 @pytest.mark.parametrize("text", [True, False], ids=["with text", "without"])
@@ -144,6 +147,6 @@ def test_a_real_checkpoint(text):
         int8 = quantize(bundle, (rows for _, rows in in_batches(encoded, 0, 512)))
     else:
         int8 = quantize_without_text(bundle)
-    found = Predictor(bundle, OpenVINOBackend(bundle, "fp32", int8=int8))
+    found = Predictor(bundle, OpenVINOBackend(bundle.replace(int8=int8), "fp32"))
     a, b = (p.embed(sentences[::2], max_length=64, normalize=True) for p in (exact, found))
     assert (a * b).sum(1).mean() > (0.997 if text else 0.998)

@@ -11,9 +11,13 @@ from safetensors.numpy import save
 
 from halbert.errors import WeightsError
 from halbert.files import write_bytes
+from halbert.heads import HeadSpec
+from halbert.spec import EncoderSpec
+from halbert.weights import names
 from halbert.weights.tensors import read_file
 
-FOLDER, FILE = "engines/int8", "int8.safetensors"
+FOLDER = "engines/int8"
+ENGINE, CERTIFICATE = f"{FOLDER}/int8.safetensors", f"{FOLDER}/certificate.json"
 
 
 class Int8(NamedTuple):
@@ -21,13 +25,14 @@ class Int8(NamedTuple):
 
     ``weights`` (O, I) int8 and ``scales`` (O,) float32 by the name of the array; ``smooth`` (I,) float32 by group of dense
     layers that read the same input; ``ranges`` (lowest, highest) of that input by application. An application without a
-    range reads its input as it is.
+    range reads its input as it is. ``plain`` are the model's other arrays, so that nothing else is needed to run it.
     """
 
     weights: dict[str, np.ndarray]
     scales: dict[str, np.ndarray]
     smooth: dict[str, np.ndarray]
     ranges: dict[str, tuple[float, float]]
+    plain: dict[str, np.ndarray]
 
 
 def matrices_of(group: str) -> list[str]:
@@ -39,16 +44,16 @@ def matrices_of(group: str) -> list[str]:
 def save_int8(path: Path, found: Int8) -> None:
     """Write one safetensors file. The same matrices, the same bytes."""
     tensors: dict[str, np.ndarray] = {}
-    for kind, table in (("weights", found.weights), ("scales", found.scales), ("smooth", found.smooth)):
-        tensors |= {f"{kind}/{name}": array for name, array in table.items()}
+    for kind in ("weights", "scales", "smooth", "plain"):
+        tensors |= {f"{kind}/{name}": array for name, array in getattr(found, kind).items()}
     tensors |= {f"ranges/{point}": np.array(limits, np.float32) for point, limits in found.ranges.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}))
 
 
-def load_int8(path: Path, arrays: Mapping[str, np.ndarray]) -> Int8:
-    """Read the file for a model with these arrays. Raises :class:`WeightsError` when the two do not belong together."""
-    found = Int8({}, {}, {}, {})
+def load_int8(path: Path, spec: EncoderSpec, heads: Mapping[str, HeadSpec]) -> Int8:
+    """Read the file for such a model. Raises :class:`WeightsError` when the two do not belong together."""
+    found = Int8({}, {}, {}, {}, {})
     for key, array in read_file(path, integers=True).items():
         kind, _, name = key.partition("/")
         if kind not in Int8._fields or array.dtype != (np.int8 if kind == "weights" else np.float32):
@@ -59,10 +64,13 @@ def load_int8(path: Path, arrays: Mapping[str, np.ndarray]) -> Int8:
             found.ranges[name] = (float(array[0]), float(array[1]))
         else:
             getattr(found, kind)[name] = array
-    for name, array in found.weights.items():
-        known = arrays.get(name)
+    wanted = {entry.ours: tuple(entry.shape) for entry in names.expected(spec, dict(heads), names.layout_of(spec))}
+    for name in sorted(wanted.keys() | found.weights.keys() | found.plain.keys()):
+        whole, plain = found.weights.get(name), found.plain.get(name)
+        one = plain if whole is None else whole
+        fits = one is not None and one.shape == wanted.get(name) and (whole is None or plain is None)
         scales = found.scales.get(name)
-        if known is None or known.shape != array.shape or scales is None or scales.shape != array.shape[:1]:
+        if not fits or (whole is not None and (scales is None or scales.shape != whole.shape[:1])):
             raise WeightsError(f"{path}: {name} does not fit the model beside it; quantize the model again")
     for group, factors in found.smooth.items():
         matrix = found.weights.get(matrices_of(group)[0])

@@ -1,0 +1,132 @@
+"""``halbert quantize``: an int8 engine beside its model, with its certificate, or the reason why there is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from halbert.bundle import Bundle, weight_hashes
+from halbert.data.features import check_labels
+from halbert.data.readers import Example, read_examples
+from halbert.errors import HalbertError, InputError
+from halbert.files import check_target, read_json, whole_folder, write_json
+from halbert.run.batching import BATCH_TOKENS, in_batches
+from halbert.run.certificate import Answers, Certificate, answers_of, certify, references
+from halbert.run.predictor import Predictor, open_backend
+from halbert.run.quantize import quantize as fixed_ranges
+from halbert.run.quantize import quantize_without_text
+from halbert.source import resolve_bundle
+from halbert.weights.int8 import CERTIFICATE, ENGINE, Int8, save_int8
+
+CALIBRATION, CHECK = 512, 1000  # texts at most
+LEAST = 16
+Step = Callable[..., None]
+
+
+def _nothing(detail: str = "", advance: int = 1, total: int | None = None) -> None:
+    """No progress wanted."""
+
+
+def quantize(
+    model: str | os.PathLike[str] | Bundle,
+    out: str | os.PathLike[str],
+    calibrate: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
+    *,
+    only: bool = False,
+    force: bool = False,
+    overwrite: bool = False,
+    progress: Step = _nothing,
+) -> Certificate:
+    """Write the bundle ``out``: the model, its int8 engine, and the certificate of what that engine keeps.
+
+    ``calibrate`` are texts like those of the task, a few hundred: three quarters set the ranges, the rest is checked.
+    ``data`` are labelled rows to check on instead (label, or score with text_a and text_b). Ranges fixed by the texts are
+    tried first; where they fall below the gate, ranges taken token by token. ``only`` leaves the full weights out.
+    Raises :class:`InputError` for unfit data, :class:`HalbertError` below the gate, unless ``force``.
+    """
+    check_target(out, overwrite)
+    bundle = model if isinstance(model, Bundle) else resolve_bundle(model)
+    texts, check, metric = _examples(bundle, Path(calibrate), data)
+    predictor = Predictor(bundle, open_backend(bundle, "openvino", "fp32"))
+    pairs = [e.pair or "" for e in texts] if texts[0].pair is not None else None
+    encoded = predictor.encode([e.text for e in texts], pairs, None).encoded
+    pad = bundle.tokenizer.special_ids["pad"]
+    rows = (batch for _, batch in in_batches(encoded, pad, BATCH_TOKENS // 8, predictor.longest))
+    full = [
+        answers_of(bundle, backend, check, lambda n: progress("answers in full precision", n))
+        for backend in references(bundle)
+    ]
+    told: dict[str, Any] = {
+        "calibrated_on": f"{len(texts)} texts of {Path(calibrate).name}",
+        "checked_on": f"{len(check)} texts of {Path(data or calibrate).name}", "metric": metric,
+    }  # fmt: skip
+    tried: list[tuple[Int8, Certificate]] = []
+    for ranges in ("fixed", "by token"):
+        if ranges == "fixed":
+            found = fixed_ranges(bundle, rows, lambda n: progress("ranges", n))
+        else:
+            found = quantize_without_text(bundle)
+        tried.append((found, certify(full, _int8(bundle, found, check, progress), ranges=ranges, **told)))
+        if tried[-1][1].gate.passed:
+            break
+    found, certificate = tried[-1] if tried[-1][1].gate.passed else tried[0]
+    if not certificate.gate.passed:
+        gates = "; ".join(f"{c.ranges} ranges {c.gate.found:.4f}" for _, c in tried)
+        if not force:
+            raise HalbertError(
+                f"{bundle.name}: int8 falls below the gate, {certificate.gate.rule}: at least {certificate.gate.least:.4f}, "
+                f"found {gates}; nothing was written (--force writes it all the same)"
+            )
+        certificate = msgspec.structs.replace(certificate, forced=True)
+    _write(bundle, found, certificate, out, only, overwrite)
+    return certificate
+
+
+def _examples(
+    bundle: Bundle, calibrate: Path, data: str | os.PathLike[str] | None
+) -> tuple[list[Example], list[Example], str | None]:
+    """(texts for the ranges, texts for the check, the metric of the latter)."""
+    texts = read_examples(calibrate, labelled=False)
+    if len(texts) < LEAST:
+        raise InputError(f"{calibrate}: holds {len(texts)} texts; at least {LEAST} are needed, a few hundred are good")
+    if data is None:
+        stride = max(len(texts) // (CALIBRATION + CALIBRATION // 3), 1)
+        texts = texts[::stride]
+        held = texts[3::4][:CHECK]
+        return [t for i, t in enumerate(texts) if i % 4 != 3][:CALIBRATION], held, None
+    head = next((h for h in bundle.heads.values() if h.kind not in ("mlm", "pair")), None)
+    if head is not None and head.kind not in ("label", "score"):
+        raise InputError(f"{data}: models with a {head.kind} head are checked on the calibration texts alone")
+    check = read_examples(data, column="label" if head is not None and head.kind == "label" else "score")
+    if head is None and check[0].pair is None:
+        raise InputError(f"{data}: vectors are scored by pairs; expected the columns text_a, text_b and score")
+    if head is not None and head.kind == "label":
+        check_labels(check, head.labels, str(data))
+    metric = "accuracy" if head is not None and head.kind == "label" else "spearman"
+    return texts[:: max(len(texts) // CALIBRATION, 1)][:CALIBRATION], check, metric
+
+
+def _int8(bundle: Bundle, found: Int8, check: Sequence[Example], progress: Step) -> Answers:
+    small = bundle.replace(arrays=found.plain, int8=found)
+    backend = open_backend(small, "openvino", "int8")
+    return answers_of(small, backend, check, lambda n: progress("answers in int8", n))
+
+
+def _write(
+    bundle: Bundle, found: Int8, certificate: Certificate, out: str | os.PathLike[str], only: bool, overwrite: bool
+) -> None:
+    with whole_folder(out, overwrite) as folder:
+        bundle.save(folder, overwrite=True)
+        save_int8(folder / ENGINE, found)
+        write_json(folder / CERTIFICATE, msgspec.to_builtins(certificate))
+        if only:
+            for file in [*folder.glob("*.safetensors"), *folder.glob("heads/*/model.safetensors")]:
+                file.unlink()
+        provenance = read_json(folder / "provenance.json")
+        provenance["files"] = weight_hashes(folder)
+        write_json(folder / "provenance.json", provenance)

@@ -1,0 +1,193 @@
+"""The parity certificate: how far every engine's answers are from the reference, on texts that it was not built with."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from halbert.bundle import Bundle
+from halbert.data.readers import Example
+from halbert.errors import InputError
+from halbert.processes import cores
+from halbert.run.backend import Backend
+from halbert.run.batching import BATCH_TOKENS
+from halbert.run.predictor import Predictor, open_backend
+from halbert.tasks.metrics import accuracy, spearman
+
+# What int8 must keep (one of the two): answers that are the same, or points (of 100) of the task's score.
+SAME_LABELS, POINTS = 0.99, 0.5
+SAME_ORDER = 0.99  # for vectors without a task: Spearman between the similarities of neighbouring texts
+
+
+class Agreement(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine against the reference.
+
+    ``max_error`` is the largest difference in any number of any answer (a vector's where the model has no head that
+    answers), the cosines are those of the texts' vectors, ``labels`` the share of equal labels, ``score`` the engine's
+    own on the labelled data, of 1.
+    """
+
+    engine: str
+    version: str
+    device: str
+    precision: str
+    max_error: float
+    cosine_mean: float
+    cosine_min: float
+    labels: float | None = None
+    order: float | None = None
+    score: float | None = None
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether int8 may be used: the rule, what was found, what was asked for."""
+
+    rule: str
+    found: float
+    least: float
+    passed: bool
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured when an int8 engine was built."""
+
+    format: int = 1
+    created: str
+    texts: int
+    checked_on: str
+    calibrated_on: str
+    ranges: str
+    cores: int
+    reference: str
+    metric: str | None
+    reference_score: float | None
+    engines: list[Agreement]
+    gate: Gate
+    forced: bool = False
+
+
+class Answers(NamedTuple):
+    """Of one engine: vectors (N, H), what is compared (N, …), labels (N, or a number for every token), a score."""
+
+    backend: Backend
+    vectors: np.ndarray
+    values: np.ndarray
+    labels: np.ndarray | None
+    score: float | None
+
+
+def references(bundle: Bundle) -> Iterator[Backend]:
+    """The reference, torch in fp32 (OpenVINO where there is no torch), then the other engines for full weights."""
+    if importlib.util.find_spec("torch"):
+        yield open_backend(bundle, "torch", "fp32", "cpu")
+    yield open_backend(bundle, "openvino", "fp32")
+    try:
+        yield open_backend(bundle, "openvino", "bf16")
+    except InputError:  # this processor has none
+        return
+
+
+def answers_of(bundle: Bundle, backend: Backend, examples: Sequence[Example], progress: Any) -> Answers:
+    """What an engine says to the examples, and its score where they are labelled."""
+    predictor = Predictor(bundle, backend)
+    texts = [e.text for e in examples]
+    pairs = [e.pair or "" for e in examples] if examples[0].pair is not None else None
+    answering = [(n, h) for n, h in bundle.heads.items() if h.kind not in ("mlm", "pair")]
+    told = [e.label for e in examples]
+    if not answering:
+        a = predictor.embed(texts, progress=progress)
+        vectors = a if pairs is None else np.concatenate([a, predictor.embed(pairs, progress=progress)])
+        score = None
+        if pairs is not None and None not in told:
+            score = spearman(numbers(told), cosines(a, vectors[len(a) :]))
+        return Answers(backend, vectors, vectors, None, score)
+    vectors = predictor.embed(texts, progress=progress)
+    name, head = answering[0]
+    if head.kind in ("label", "score"):
+        table = Predictor(bundle, backend, name).logits(texts, pairs, progress=progress)
+        labels, score = (None if head.kind == "score" else table.argmax(1)), None
+        if None not in told and labels is None:
+            score = spearman(numbers(told), table[:, 0])
+        elif None not in told:
+            score = accuracy(np.array([head.labels.index(t or "") for t in told]), np.asarray(labels))
+        return Answers(backend, vectors, table, labels, score)
+    found: list[np.ndarray] = []
+    decided: list[np.ndarray] = []
+    for batch, values in predictor.outputs(texts, pairs, name, BATCH_TOKENS, progress):
+        values = values[batch.mask == 1] if head.kind == "tag" else values * batch.mask[:, :, None]
+        decided.append(values.argmax(1 if head.kind == "span" else -1).ravel())
+        found.append(values.ravel())
+    return Answers(backend, vectors, np.concatenate(found), np.concatenate(decided), None)
+
+
+def numbers(told: Sequence[str | None]) -> np.ndarray:
+    """Scores written in a file. Raises :class:`InputError` for one that is no number."""
+    try:
+        return np.array([float(text or "") for text in told])
+    except ValueError as error:
+        raise InputError(f"the data is to be scored by rank correlation, but a score is no number: {error}") from None
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of corresponding rows."""
+    return (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
+
+
+def compare(reference: Answers, found: Answers) -> Agreement:
+    """One engine's answers beside the reference's."""
+    told = found.backend.describe()
+    turned = cosines(reference.vectors, found.vectors)
+    similar = [cosines(v[:-1], v[1:]) for v in (reference.vectors, found.vectors)]
+    if reference.labels is None and reference.values is not reference.vectors:
+        similar = [reference.values[:, 0], found.values[:, 0]]
+    return Agreement(
+        engine=told["engine"], version=told["version"], device=told["device"], precision=told["precision"],
+        max_error=float(np.abs(reference.values - found.values).max()), cosine_mean=float(turned.mean()),
+        cosine_min=float(turned.min()), score=found.score,
+        labels=None if reference.labels is None else float((reference.labels == found.labels).mean()),
+        order=None if reference.labels is not None else spearman(*similar),
+    )  # fmt: skip
+
+
+def judge(reference: Answers, int8: Agreement) -> Gate:
+    """The rules in the order of their weight: the task's score, the labels, the order of similarities."""
+    gates = []
+    if reference.score is not None and int8.score is not None:
+        least = reference.score - POINTS / 100
+        gates.append(Gate(rule="score within 0.5 points", found=int8.score, least=least, passed=int8.score >= least))
+    if int8.labels is not None:
+        passed = int8.labels >= SAME_LABELS
+        gates.append(Gate(rule="labels that are the same", found=int8.labels, least=SAME_LABELS, passed=passed))
+    if not gates:
+        order = int8.order or 0.0
+        gates.append(
+            Gate(rule="order of similarities (Spearman)", found=order, least=SAME_ORDER, passed=order >= SAME_ORDER)
+        )
+    return next((gate for gate in gates if gate.passed), gates[0])
+
+
+def certify(
+    references: Sequence[Answers],
+    int8: Answers,
+    *,
+    ranges: str,
+    calibrated_on: str,
+    checked_on: str,
+    metric: str | None,
+) -> Certificate:
+    """Everything measured about one int8 engine; the first of ``references`` is the one that counts."""
+    first = references[0]
+    told = first.backend.describe()
+    last = compare(first, int8)
+    return Certificate(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), texts=len(first.vectors),
+        checked_on=checked_on, calibrated_on=calibrated_on, ranges=ranges, cores=cores(),
+        reference=f"{told['engine']} {told['version']} {told['precision']}",
+        metric=metric if first.score is not None else None, reference_score=first.score,
+        engines=[*(compare(first, other) for other in references[1:]), last], gate=judge(first, last),
+    )  # fmt: skip
