@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import enum
-import io
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from halbert.cli.bulk import Bulk
 from halbert.cli.options import (
     Backend,
     BackendChoice,
     BatchTokens,
     Device,
     DeviceChoice,
+    Exact,
     Input,
+    Long,
+    LongChoice,
     MaxLength,
     Model,
     Precision,
@@ -23,12 +26,20 @@ from halbert.cli.options import (
     Quiet,
     Threads,
 )  # fmt: skip
-from halbert.cli.output import Bars, note, texts_from
+from halbert.cli.output import note
 from halbert.errors import InputError
-from halbert.files import write_bytes
 
-HELP = "Turn texts into vectors, written as one .npy file of shape (texts, width)."
+if TYPE_CHECKING:
+    import numpy as np
+
+    from halbert.data.readers import Example
+
+HELP = (
+    "Turn texts into vectors, written as one file: .npy of shape (texts, width), .parquet or .jsonl. A run that was stopped "
+    "goes on where it was when the same command is given again."
+)
 EXAMPLE = 'Example: halbert embed ./model "Hello world" --output vectors.npy'
+ENDINGS = (".npy", ".parquet", ".jsonl")
 
 
 class PoolingChoice(enum.StrEnum):
@@ -41,14 +52,16 @@ class PoolingChoice(enum.StrEnum):
 
 def run(
     model: Model,
-    output: Annotated[Path, typer.Option("--output", help="The .npy file to write.")],
+    output: Annotated[Path, typer.Option("--output", help="The file to write: .npy, .parquet or .jsonl.")],
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Texts.")] = None,
     input: Input = None,
     pooling: Annotated[
         PoolingChoice | None, typer.Option(help="Default: what the model's folder says, else mean.")
     ] = None,
     max_length: MaxLength = None,
-    batch_tokens: BatchTokens = 4096,
+    long: Long = LongChoice.truncate,
+    batch_tokens: BatchTokens = None,
+    exact: Exact = False,
     precision: Precision = PrecisionChoice.auto,
     device: Device = DeviceChoice.auto,
     backend: Backend = BackendChoice.auto,
@@ -56,22 +69,24 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """See HELP."""
-    import numpy as np
-
     from halbert.run.predictor import load
 
-    if output.suffix != ".npy":
-        raise InputError(f"{output}: vectors are written as .npy; name a file that ends so")
-    examples = texts_from(texts, input)
+    if output.suffix not in ENDINGS:
+        raise InputError(f"{output}: vectors are written as {', '.join(ENDINGS)}; name a file that ends so")
+    bulk = Bulk(texts, input, output, output.suffix, quiet)
     predictor = load(model, None, precision.value, device.value, threads, backend.value)
-    with Bars(quiet or len(examples) < 1000).task("Embedding", len(examples)) as step:
-        vectors = predictor.embed(
-            [e.text for e in examples], pooling=pooling.value if pooling else None, max_length=max_length,
-            batch_tokens=batch_tokens, progress=lambda n: step(advance=n),
-        )  # fmt: skip
-    if predictor.cut:
-        note(f"{predictor.cut} texts were longer than {max_length or predictor.longest} pieces and were cut")
-    written = io.BytesIO()
-    np.save(written, vectors, allow_pickle=False)
-    write_bytes(output, written.getvalue())
-    note(f"wrote {output}: {vectors.shape[0]:,} vectors of width {vectors.shape[1]}")
+    how = {
+        "pooling": pooling.value if pooling else None, "max_length": max_length, "long": long.value, "exact": exact,
+        "batch_tokens": batch_tokens,
+    }  # fmt: skip
+
+    def answer(examples: list[Example], start: int) -> np.ndarray | list[dict[str, object]]:
+        given = {name: value for name, value in how.items() if value is not None}
+        vectors = predictor.embed([e.text for e in examples], progress=bulk.progress, **given)  # type: ignore[arg-type]
+        if output.suffix != ".jsonl":
+            return vectors
+        return [{"index": start + i, "vector": row.tolist()} for i, row in enumerate(vectors)]
+
+    width = predictor.bundle.spec.encoder.hidden_size
+    count = bulk.write(predictor, answer, {"verb": "embed", **how}, width)
+    note(f"wrote {output}: {count:,} vectors of width {width}")

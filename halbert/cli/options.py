@@ -39,6 +39,14 @@ class BackendChoice(enum.StrEnum):
     torch = "torch"
 
 
+class LongChoice(enum.StrEnum):
+    """What becomes of a text that is longer than the model."""
+
+    truncate = "truncate"
+    window = "window"
+
+
+Long = Annotated[LongChoice, typer.Option(help="Texts beyond --max-length: cut there, or the mean of windows.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result for programs, as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
@@ -53,7 +61,8 @@ Backend = Annotated[BackendChoice, typer.Option(help="Which engine; auto is open
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads the engine may use.")]
 Head = Annotated[str | None, typer.Option(help="Which head answers, where a model has several.")]
 MaxLength = Annotated[int | None, typer.Option(min=3, help="Most pieces of a text, special tokens included.")]
-BatchTokens = Annotated[int, typer.Option(min=8, help="Most padded pieces in a batch.")]
+BatchTokens = Annotated[int | None, typer.Option(min=8, help="Most padded pieces in a batch. [default: 1024]")]
+Exact = Annotated[bool, typer.Option("--exact", help="Every text by itself: the same bits in whatever company.")]
 Input = Annotated[
     Path | None,
     typer.Option("--input", help=".txt (a text a line), .csv, .tsv, .jsonl, .parquet; - is standard input."),

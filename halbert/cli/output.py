@@ -39,25 +39,39 @@ def table(headings: list[str], rows: list[list[str]], right: tuple[int, ...] = (
         print("  ".join(cells).rstrip())
 
 
-def texts_from(texts: list[str] | None, file: Path | None) -> list[Example]:
-    """The texts of the command line, or of ``--input`` (``-``: standard input, a text a line).
+def texts_from(texts: list[str] | None, file: Path | None) -> Iterator[Example]:
+    """The texts of the command line, or of ``--input`` (``-``: standard input, a text a line), one in memory at a time.
 
     Raises :class:`InputError` when both or neither are given.
     """
-    from halbert.data.readers import Example, read_examples
+    from halbert.data.readers import Example, iter_examples
 
     if bool(texts) == (file is not None):
         raise InputError("give either texts or --input FILE")
     if texts:
-        return [Example(text=text) for text in texts]
+        return (Example(text=text) for text in texts)
     if str(file) == "-":
-        try:
-            lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
-        except UnicodeDecodeError as error:
-            raise InputError(f"standard input: byte {error.start} is not UTF-8") from None
-        return [Example(text=line) for line in (lines[:-1] if lines[-1] == "" else lines)]
+        return (Example(text=line) for line in _standard_input())
     assert file is not None
-    return read_examples(file, labelled=False)
+    return iter_examples(file, labelled=False)
+
+
+def _standard_input() -> Iterator[str]:
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.removesuffix(b"\n").decode("utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"standard input: line {number} is not UTF-8") from None
+
+
+def count_texts(texts: list[str] | None, file: Path | None) -> int | None:
+    """How many there will be, where that is known without reading them as rows."""
+    if file is None:
+        return len(texts or ())
+    if file.suffix not in (".txt", ".jsonl") or not file.is_file():
+        return None
+    with file.open("rb") as stream:
+        return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
 
 
 class Bars:

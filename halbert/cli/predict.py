@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from halbert.cli.bulk import Bulk
 from halbert.cli.options import (
     Backend,
     BackendChoice,
     BatchTokens,
     Device,
     DeviceChoice,
+    Exact,
     Head,
     Input,
+    Long,
+    LongChoice,
     MaxLength,
     Model,
     Precision,
@@ -23,8 +26,10 @@ from halbert.cli.options import (
     Quiet,
     Threads,
 )  # fmt: skip
-from halbert.cli.output import Bars, note, print_line, texts_from
-from halbert.files import write_bytes
+from halbert.cli.output import note, print_line
+
+if TYPE_CHECKING:
+    from halbert.data.readers import Example
 
 HELP = "Answer texts with the model's own fine-tuned head: one JSON object a line, in input order."
 EXAMPLE = 'Example: halbert predict ./tuned "What a film." "Two hours of rain."'
@@ -37,7 +42,9 @@ def run(
     output: Annotated[Path | None, typer.Option("--output", help="Write to this file, whole or not at all.")] = None,
     head: Head = None,
     max_length: MaxLength = None,
-    batch_tokens: BatchTokens = 4096,
+    long: Long = LongChoice.truncate,
+    batch_tokens: BatchTokens = None,
+    exact: Exact = False,
     precision: Precision = PrecisionChoice.auto,
     device: Device = DeviceChoice.auto,
     backend: Backend = BackendChoice.auto,
@@ -47,27 +54,30 @@ def run(
     """See HELP."""
     from halbert.run.predictor import load
 
-    examples = texts_from(texts, input)
+    kind = ".parquet" if output is not None and output.suffix == ".parquet" else ".jsonl"
+    bulk = Bulk(texts, input, output, kind, quiet)
     predictor = load(model, head, precision.value, device.value, threads, backend.value)
-    first = [e.text for e in examples]
-    second = [e.pair or "" for e in examples] if examples and examples[0].pair is not None else None
-    with Bars(quiet or len(examples) < 1000).task("Predicting", len(examples)) as step:
-        answers = predictor.predict(
-            first,
-            second,
-            max_length=max_length,
-            batch_tokens=batch_tokens,
-            progress=lambda n: step(advance=n),
-        )
-    rows = [
-        {"index": i, **({"text": e.text} if e.pair is None else {"text_a": e.text, "text_b": e.pair}), **answer}
-        for i, (e, answer) in enumerate(zip(examples, answers, strict=True))
-    ]
-    if predictor.cut:
-        note(f"{predictor.cut} texts were longer than {max_length or predictor.longest} pieces and were cut")
+    predictor.answering()  # before anything is read
+    how = {"max_length": max_length, "long": long.value, "exact": exact, "batch_tokens": batch_tokens}
+
+    def answer(examples: list[Example], start: int) -> list[dict[str, Any]]:
+        given = {name: value for name, value in how.items() if value is not None}
+        first = [e.text for e in examples]
+        second = [e.pair or "" for e in examples] if examples and examples[0].pair is not None else None
+        answers = predictor.predict(first, second, progress=bulk.progress, **given)  # type: ignore[arg-type]
+        return [
+            {
+                "index": start + i,
+                **({"text": e.text} if e.pair is None else {"text_a": e.text, "text_b": e.pair}),
+                **found,
+            }
+            for i, (e, found) in enumerate(zip(examples, answers, strict=True))
+        ]
+
     if output is None:
-        for row in rows:
-            print_line(row)
+        for rows in bulk.each(predictor, answer, 1024):
+            for row in rows:
+                print_line(row)
     else:
-        write_bytes(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-        note(f"wrote {len(rows):,} answers to {output}")
+        count = bulk.write(predictor, answer, {"verb": "predict", "head": head, **how})
+        note(f"wrote {count:,} answers to {output}")

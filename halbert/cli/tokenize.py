@@ -42,7 +42,7 @@ def run(
     if languages is not None:
         _measure_languages(tokenizer, languages, json)
         return
-    examples = texts_from(texts, input)
+    examples = list(texts_from(texts, input))
     if pair and input is None:
         if len(examples) % 2:
             raise InputError(f"--pair needs an even number of texts, found {len(examples)}")

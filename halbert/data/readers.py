@@ -89,7 +89,12 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_examples(path: str | os.PathLike[str], *, labelled: bool = True, column: str = "label") -> list[Example]:
-    """All rows of a file as examples.
+    """All rows of a file as examples; see :func:`iter_examples`."""
+    return list(iter_examples(path, labelled=labelled, column=column))
+
+
+def iter_examples(path: str | os.PathLike[str], *, labelled: bool = True, column: str = "label") -> Iterator[Example]:
+    """The rows of a file as examples, one in memory at a time.
 
     Columns: ``text``, or ``text_a`` and ``text_b``; ``column`` (only if ``labelled``). Raises :class:`InputError` for a
     missing file or column, an empty label, and a file without rows.
@@ -107,7 +112,6 @@ def read_examples(path: str | os.PathLike[str], *, labelled: bool = True, column
             f"{path}: has no column {lost[0]!r}{nearest(lost[0], first)}; found the columns {', '.join(map(str, first))}, "
             f"expected text (or text_a and text_b){f' and {column}' if labelled else ''}"
         )
-    examples = []
     for number, row in enumerate(itertools.chain([first], rows), 1):
         values = {}
         for name in wanted:
@@ -117,7 +121,4 @@ def read_examples(path: str | os.PathLike[str], *, labelled: bool = True, column
             if not isinstance(value, str) or (name == column and not value):
                 raise InputError(f"{path}: row {number} has no text in column {name!r} (found {value!r})")
             values[name] = value
-        examples.append(
-            Example(text=values[wanted[0]], pair=values["text_b"] if paired else None, label=values.get(column))
-        )
-    return examples
+        yield Example(text=values[wanted[0]], pair=values["text_b"] if paired else None, label=values.get(column))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -12,18 +12,23 @@ from halbert.errors import InputError
 from halbert.spec import EncoderSpec
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
-STATES = ("pooled", "last", "hidden_states", "attentions")
+STATES = ("pooled", "first", "last", "hidden_states", "attentions")
 
 
 class Backend(Protocol):
     """A model that can run batches."""
 
-    def forward(self, batch: Rows, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def forward(self, batch: Rows, outputs: Sequence[str], places: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Run a batch and return the named outputs in float32.
 
-        ``pooled`` (B, H), ``last`` (B, S, H), ``hidden_states`` (blocks + 1, B, S, H), ``attentions``
-        (blocks, B, A, S, S), and heads by name: (B, C), (B, S, C), or (B, S, V) for masked pieces.
+        ``pooled`` (B, H), ``first`` (B, H), the last state of [CLS], ``last`` (B, S, H), ``hidden_states``
+        (blocks + 1, B, S, H), ``attentions`` (blocks, B, A, S, S), and heads by name: (B, C), (B, S, C), or (B, S, V) for
+        masked pieces; with ``places`` (K,) in the flattened batch these are answered there alone: (K, V).
         """
+        ...
+
+    def stream(self, batches: Iterable[Rows], outputs: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """The same for many batches, in their order; only a few of them are held at a time."""
         ...
 
     def describe(self) -> dict[str, Any]:

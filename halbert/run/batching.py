@@ -1,25 +1,104 @@
-"""Many texts through a backend: sorted by length, cut into batches by a budget of tokens, answers in input order."""
+"""Many texts through a backend: each once, sorted by length, in batches of so many tokens; answers in input order."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from halbert.data.batches import Rows, group_by_length, pad_rows
+from halbert.errors import InputError
+from halbert.text import Tokenizer
 
-BATCH_TOKENS = 4096
+# Measured: a batch whose states stay in the cache of its core is faster than a large one (docs/performance.md).
+BATCH_TOKENS = 1024
+Encoded = Sequence[tuple[Sequence[int], Sequence[int]]]
+Long = Literal["truncate", "window"]
 
 
 def in_batches(
-    encoded: Sequence[tuple[Sequence[int], Sequence[int]]],
+    encoded: Encoded,
     pad_id: int,
     batch_tokens: int = BATCH_TOKENS,
     most: int | None = None,
+    exact: bool = False,
 ) -> Iterator[tuple[np.ndarray, Rows]]:
-    """(row numbers, batch) over all encoded texts; rows of similar length share a batch, at most ``most`` wide."""
+    """(row numbers, batch) over all encoded texts; rows of similar length share a batch, at most ``most`` wide.
+
+    ``exact``: every text is a batch of its own, so that nothing else can change a bit of its answer.
+    """
     if not encoded:
         return
     lengths = np.array([len(ids) for ids, _ in encoded])
-    for group in group_by_length(lengths, batch_tokens):
+    for group in group_by_length(lengths, 1 if exact else batch_tokens):
         yield group, pad_rows([encoded[i] for i in group], pad_id, most=most)
+
+
+class Work(NamedTuple):
+    """What a model has to read for some texts.
+
+    ``rows`` encoded, each of text ``owner[row]`` and with ``share[row]`` of its pieces; equal texts are one, and text i
+    of the input is number ``unique[i]``. ``first`` says where a text stands in the input. ``cut`` texts were shortened.
+    """
+
+    rows: list[tuple[list[int], list[int]]]
+    owner: np.ndarray
+    share: np.ndarray
+    unique: np.ndarray
+    first: np.ndarray
+    cut: int
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """Results of the texts (N, …) out of those of the rows: the mean of a text's windows by their pieces."""
+        if len(self.owner) > len(self.first):
+            weighted = values * self.share[:, None]
+            values = np.zeros((len(self.first), *values.shape[1:]), values.dtype)
+            np.add.at(values, self.owner, weighted)
+        return values[self.unique]
+
+
+def prepare(
+    texts: Sequence[str], pairs: Sequence[str] | None, tokenizer: Tokenizer, length: int, long: Long = "truncate"
+) -> Work:
+    """Encode every different text once.
+
+    A text beyond ``length`` pieces is cut there, or (``window``) divided into as few windows as will do, of equal
+    length and without overlap. Raises :class:`InputError` for windows of pairs, and pairs that are not as many.
+    """
+    if pairs is not None and len(pairs) != len(texts):
+        raise InputError(f"{len(texts)} texts and {len(pairs)} second texts; expected as many of both")
+    if pairs is not None and long == "window":
+        raise InputError("windows are for single texts; pairs can only be truncated")
+    numbers: dict[object, int] = {}
+    unique = np.empty(len(texts), np.int64)
+    first: list[int] = []
+    for i, key in enumerate(texts if pairs is None else zip(texts, pairs, strict=True)):
+        number = numbers.setdefault(key, len(first))
+        if number == len(first):
+            first.append(i)
+        unique[i] = number
+    seconds = None if pairs is None else [pairs[i] for i in first]
+    rows: list[tuple[list[int], list[int]]] = []
+    owner: list[int] = []
+    share: list[float] = []
+    cut = 0
+    whole = tokenizer.encode_batch([texts[i] for i in first], seconds)
+    for number, (ids, segments) in enumerate(whole):
+        if len(ids) <= length:
+            windows = [(ids, segments)]
+        elif long == "truncate":
+            cut += 1
+            second = None if seconds is None else [seconds[number]]
+            windows = tokenizer.encode_batch([texts[first[number]]], second, max_length=length)
+        else:
+            body = ids[1:-1]
+            count = -(-len(body) // (length - 2))
+            edges = [len(body) * k // count for k in range(count + 1)]
+            windows = [([ids[0], *body[a:b], ids[-1]], [0] * (b - a + 2)) for a, b in itertools.pairwise(edges)]
+        pieces = sum(len(ids) for ids, _ in windows)
+        rows += windows
+        owner += [number] * len(windows)
+        share += [len(ids) / pieces for ids, _ in windows]
+    return Work(rows, np.array(owner, np.int64), np.array(share, np.float32), unique, np.array(first, np.int64), cut)

@@ -54,9 +54,9 @@ def quantize(
     texts, check, metric = _examples(bundle, Path(calibrate), data)
     predictor = Predictor(bundle, open_backend(bundle, "openvino", "fp32"))
     pairs = [e.pair or "" for e in texts] if texts[0].pair is not None else None
-    encoded = predictor.encode([e.text for e in texts], pairs, None).encoded
+    work = predictor.prepare([e.text for e in texts], pairs)
     pad = bundle.tokenizer.special_ids["pad"]
-    rows = (batch for _, batch in in_batches(encoded, pad, BATCH_TOKENS // 8, predictor.longest))
+    rows = (batch for _, batch in in_batches(work.rows, pad, BATCH_TOKENS // 2, predictor.longest))
     full = [
         answers_of(bundle, backend, check, lambda n: progress("answers in full precision", n))
         for backend in references(bundle)

@@ -15,7 +15,6 @@ from halbert.data.readers import Example
 from halbert.errors import InputError
 from halbert.processes import cores
 from halbert.run.backend import Backend
-from halbert.run.batching import BATCH_TOKENS
 from halbert.run.predictor import Predictor, open_backend
 from halbert.tasks.metrics import accuracy, spearman
 
@@ -118,7 +117,7 @@ def answers_of(bundle: Bundle, backend: Backend, examples: Sequence[Example], pr
         return Answers(backend, vectors, table, labels, score)
     found: list[np.ndarray] = []
     decided: list[np.ndarray] = []
-    for batch, values in predictor.outputs(texts, pairs, name, BATCH_TOKENS, progress):
+    for _, batch, values in predictor.run(predictor.prepare(texts, pairs), name, progress=progress):
         values = values[batch.mask == 1] if head.kind == "tag" else values * batch.mask[:, :, None]
         decided.append(values.argmax(1 if head.kind == "span" else -1).ravel())
         found.append(values.ravel())

@@ -116,15 +116,18 @@ class GraphBuilder:
         rows = ops.convert(ops.gather(ops.constant(self.int8.weights[name]), ids, zero), "f32")
         return ops.multiply(rows, ops.gather(ops.constant(self.int8.scales[name][:, None]), ids, zero))
 
-    def attention(self, x: Any, bias: Any, name: str, point: str, want_probs: bool) -> tuple[Any, Any]:
-        """One attention half-block, and its probabilities (B, A, S, S) if wanted."""
+    def attention(
+        self, x: Any, bias: Any, name: str, point: str, want_probs: bool, only_first: bool
+    ) -> tuple[Any, Any]:
+        """One attention half-block, and its probabilities (B, A, S, S) if wanted; ``only_first``: of [CLS] alone."""
         heads, width = self.spec.num_attention_heads, self.spec.head_size
         split = ops.constant([0, 0, heads, width], np.int64)
         order = ops.constant([0, 2, 1, 3], np.int64)
         source = self.read(x, f"{name}.input", f"{point}.input")
+        asking = _first(source) if only_first else source
         q, k, v = (
-            ops.transpose(ops.reshape(self.dense(source, f"{name}.{part}"), split, True), order)
-            for part in ("query", "key", "value")
+            ops.transpose(ops.reshape(self.dense(states, f"{name}.{part}"), split, True), order)
+            for part, states in (("query", asking), ("key", source), ("value", source))
         )
         probs = None
         if want_probs:
@@ -135,6 +138,7 @@ class GraphBuilder:
             mixed = ops.scaled_dot_product_attention(q, k, v, bias)
         joined = ops.reshape(ops.transpose(mixed, order), ops.constant([0, 0, self.spec.hidden_size], np.int64), True)
         joined = self.read(joined, f"{name}.output", f"{point}.joined")
+        x = _first(x) if only_first else x
         return self.norm(ops.add(x, self.dense(joined, f"{name}.output")), f"{name}.norm"), probs
 
     def ffn(self, x: Any, name: str, point: str) -> Any:
@@ -157,9 +161,19 @@ class GraphBuilder:
             return ops.reshape(x, ops.constant([-1, head.choices], np.int64), False)
         return x
 
-    def build(self, outputs: Sequence[str]) -> Any:
-        """The model with inputs ids, mask and segments (B, S), int64, and the named outputs in float32."""
+    def build(self, outputs: Sequence[str], places: bool = False) -> Any:
+        """The model with inputs ids, mask and segments (B, S), int64, and the named outputs in float32.
+
+        ``places``: with a fourth input, the places (K,) in the flattened batch where masked pieces are answered. Where
+        [CLS] is all that is asked for, the last block computes nothing else.
+        """
         ids, mask, segments = (ops.parameter([-1, -1], np.int64, name=name) for name in ("ids", "mask", "segments"))
+        parameters = [ids, mask, segments]
+        only_first = all(
+            name in ("pooled", "first") or (name in self.heads and self.heads[name].row.states == "pooled")
+            for name in outputs
+        )
+        blocks = self.spec.num_hidden_layers * self.spec.inner_group_num
         x = self.embeddings(ids, segments)
         if self.spec.has_projection:
             x = self.dense(x, "encoder.projection")
@@ -172,15 +186,20 @@ class GraphBuilder:
             ffn = f"encoder.ffn.{self.spec.group_of('ffn', layer)}"
             for inner in range(self.spec.inner_group_num):
                 point = f"{layer}.{inner}"
-                x, probs = self.attention(x, bias, f"{attention}.{inner}", point, "attentions" in outputs)
+                last = only_first and len(states) == blocks
+                x, probs = self.attention(x, bias, f"{attention}.{inner}", point, "attentions" in outputs, last)
                 x = self.ffn(x, f"{ffn}.{inner}", point)
                 states.append(x)
                 probabilities.append(probs)
-        found: dict[str, Any] = {"last": x}
+        first = ops.gather(x, ops.constant(0, np.int64), ops.constant(1, np.int64))
+        found: dict[str, Any] = {"last": x, "first": first}
         reads_pooled = {"pooled", *(name for name, head in self.heads.items() if head.row.states == "pooled")}
         if self.spec.pooler == "tanh" and reads_pooled & set(outputs):
-            first = ops.gather(x, ops.constant(0, np.int64), ops.constant(1, np.int64))
-            found["pooled"] = ops.tanh(self.dense(first, "encoder.pooler"))
+            found["pooled"] = ops.tanh(self.dense(found["first"], "encoder.pooler"))
+        if places:
+            parameters.append(ops.parameter([-1], np.int64, name="places"))
+            flat = ops.reshape(x, ops.constant([-1, self.spec.hidden_size], np.int64), False)
+            x = ops.gather(flat, parameters[-1], ops.constant(0, np.int64))
         first_axis = ops.constant(0, np.int64)
         for name in outputs:
             if name == "hidden_states":
@@ -194,4 +213,9 @@ class GraphBuilder:
             result = ops.result(found[name])
             result.output(0).set_names({name})
             results.append(result)
-        return openvino.Model(results, [ids, mask, segments], "halbert")
+        return openvino.Model(results, parameters, "halbert")
+
+
+def _first(states: Any) -> Any:
+    """The states of [CLS] (B, 1, H)."""
+    return ops.gather(states, ops.constant([0], np.int64), ops.constant(1, np.int64))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,24 +46,49 @@ class OpenVINOBackend:
             self._config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 64
         if threads:
             self._config["INFERENCE_NUM_THREADS"] = threads
-        self._compiled: dict[tuple[str, ...], Any] = {}
+        self._compiled: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
 
-    def compiled(self, outputs: Sequence[str]) -> Any:
-        """The compiled graph for these outputs, made on first use. Raises :class:`InputError` for an unknown one."""
-        key = tuple(outputs)
+    def compiled(self, outputs: Sequence[str], places: bool = False, many: bool = False) -> Any:
+        """The compiled graph for these outputs, made on first use; ``many``: for several batches at a time.
+
+        Raises :class:`InputError` for an unknown output.
+        """
+        key = (tuple(outputs), places, many)
         if key not in self._compiled:
-            unknown = [name for name in key if name not in self.offers()]
+            unknown = [name for name in outputs if name not in self.offers()]
             if unknown:
                 raise InputError(f"this model offers no output {unknown[0]!r}; it offers {', '.join(self.offers())}")
-            self._compiled[key] = self.core.compile_model(self._builder.build(key), "CPU", self._config)
+            config = {**self._config, "PERFORMANCE_HINT": "THROUGHPUT" if many else "LATENCY"}
+            self._compiled[key] = self.core.compile_model(self._builder.build(outputs, places), "CPU", config)
         return self._compiled[key]
 
-    def forward(self, batch: Rows, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def forward(self, batch: Rows, outputs: Sequence[str], places: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See :class:`halbert.run.backend.Backend`."""
         check_batch(batch, self.spec)
-        compiled = self.compiled(outputs)
-        found = compiled({"ids": batch.ids, "mask": batch.mask, "segments": batch.segments})
+        compiled = self.compiled(outputs, places is not None)
+        found = compiled(batch._asdict() if places is None else {**batch._asdict(), "places": places})
         return {name: np.array(found[name], np.float32) for name in outputs}
+
+    def stream(self, batches: Iterable[Rows], outputs: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """See :class:`halbert.run.backend.Backend`. Every core works on a batch of its own: no core waits for another."""
+        compiled = self.compiled(outputs, many=True)
+        free = [
+            compiled.create_infer_request() for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        ]
+        running: collections.deque[Any] = collections.deque()
+        try:
+            for batch in batches:
+                check_batch(batch, self.spec)
+                if not free:
+                    yield _outputs(running, free, outputs)
+                request = free.pop()
+                request.start_async(batch._asdict())
+                running.append(request)
+            while running:
+                yield _outputs(running, free, outputs)
+        finally:
+            for request in running:  # the reader has stopped, or a batch was bad
+                request.wait()
 
     def offers(self) -> list[str]:
         """The outputs that can be asked for."""
@@ -70,7 +96,7 @@ class OpenVINOBackend:
 
     def describe(self) -> dict[str, Any]:
         """See :class:`halbert.run.backend.Backend`."""
-        compiled = next(iter(self._compiled.values()), None)
+        compiled = next(reversed(self._compiled.values()), None)
         threads = self._config.get("INFERENCE_NUM_THREADS")
         if compiled is not None:
             threads = compiled.get_property("INFERENCE_NUM_THREADS")
@@ -82,3 +108,12 @@ class OpenVINOBackend:
             "threads": threads,
             "outputs": self.offers(),
         }
+
+
+def _outputs(running: Any, free: list[Any], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    """Wait for the request that was started first."""
+    request = running.popleft()
+    request.wait()
+    found = {name: np.array(request.get_tensor(name).data, np.float32) for name in outputs}
+    free.append(request)
+    return found

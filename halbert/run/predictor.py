@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
@@ -10,17 +11,16 @@ import numpy as np
 
 from halbert.bundle import Bundle, Pooling
 from halbert.data.batches import Rows
-from halbert.data.features import Features, encode_examples
-from halbert.data.readers import Example
 from halbert.errors import InputError
 from halbert.heads import HeadSpec
 from halbert.run.backend import Backend, Precision
-from halbert.run.batching import BATCH_TOKENS, in_batches
+from halbert.run.batching import BATCH_TOKENS, Long, Work, in_batches, prepare
 from halbert.source import has_only_int8, resolve_bundle
 from halbert.tasks.decoding import check_finite, decode_label, decode_score, softmax
 
 BackendName = Literal["auto", "openvino", "torch"]
 Progress = Callable[[int], None]
+FEW = 256  # rows, of which the batches may be made before the first is run
 
 
 def _quiet(_: int) -> None:
@@ -75,37 +75,63 @@ class Predictor:
         self.bundle = bundle
         self.backend = backend
         self.head = head
-        self.cut = 0  # texts of the last call that were longer than max_length
+        self.cut = 0  # texts of the last call that were cut to ``length`` pieces
+        self.length = self.longest
 
     @property
     def longest(self) -> int:
         """Most pieces a sequence may have, special tokens included."""
         return self.bundle.spec.encoder.max_position_embeddings
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int | None) -> Features:
+    def prepare(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        max_length: int | None = None,
+        long: Long = "truncate",
+    ) -> Work:
         """Texts or pairs as ids. Raises :class:`InputError` when ``max_length`` exceeds the model's positions."""
         length = self.longest if max_length is None else max_length
         if length > self.longest:
             raise InputError(f"max_length {length} exceeds this model's {self.longest} positions")
-        examples = [Example(text=t, pair=None if pairs is None else pairs[i]) for i, t in enumerate(texts)]
-        encoded = encode_examples(examples, self.bundle.tokenizer, length)
-        self.cut = encoded.cut
-        return encoded
+        work = prepare(texts, pairs, self.bundle.tokenizer, length, long)
+        self.length = length
+        self.cut = work.cut
+        return work
 
-    def _run(self, encoded: Features, output: str, batch_tokens: int, progress: Progress) -> Any:
+    def run(
+        self,
+        work: Work,
+        output: str,
+        batch_tokens: int = BATCH_TOKENS,
+        progress: Progress = _quiet,
+        exact: bool = False,
+    ) -> Iterator[tuple[np.ndarray, Rows, np.ndarray]]:
+        """(row numbers, batch, values) of one output as the engine gives it, longest rows first.
+
+        Raises :class:`HalbertError` naming the text for which a value is not finite.
+        """
         pad = self.bundle.tokenizer.special_ids["pad"]
-        for rows, batch in in_batches(encoded.encoded, pad, batch_tokens, self.longest):
-            values = self.backend.forward(batch, [output])[output]
-            check_finite(values, rows, output)
-            yield rows, batch, values
-            progress(len(rows))
+        batches = list(in_batches(work.rows, pad, batch_tokens, self.longest, exact)) if len(work.rows) < FEW else None
+        many = batches or in_batches(work.rows, pad, batch_tokens, self.longest, exact)
+        seen = np.bincount(work.unique, minlength=len(work.first)) if len(work.first) else work.first
+        last = np.append(work.owner[1:] != work.owner[:-1], True)  # a text is done with its last window
+        ahead: collections.deque[tuple[np.ndarray, Rows]] = collections.deque()
 
-    def outputs(
-        self, texts: Sequence[str], pairs: Sequence[str] | None, output: str, batch_tokens: int, progress: Progress
-    ) -> Iterator[tuple[Rows, np.ndarray]]:
-        """(batch, values) of one output as the engine gives it, longest texts first."""
-        for _, batch, values in self._run(self.encode(texts, pairs, None), output, batch_tokens, progress):
-            yield batch, values
+        def fed() -> Iterator[Rows]:
+            for group, batch in many:
+                ahead.append((group, batch))
+                yield batch
+
+        if batches is not None and len(batches) < 4 and not exact:
+            found: Iterator[dict[str, np.ndarray]] = (self.backend.forward(batch, [output]) for batch in fed())
+        else:
+            found = self.backend.stream(fed(), [output])
+        for result in found:
+            group, batch = ahead.popleft()
+            check_finite(result[output], work.first[work.owner[group]], output)
+            yield group, batch, result[output]
+            progress(int(seen[work.owner[group[last[group]]]].sum()))
 
     def embed(
         self,
@@ -114,23 +140,29 @@ class Predictor:
         pooling: Pooling | None = None,
         normalize: bool | None = None,
         max_length: int | None = None,
+        long: Long = "truncate",
         batch_tokens: int = BATCH_TOKENS,
+        exact: bool = False,
         progress: Progress = _quiet,
     ) -> np.ndarray:
         """One vector a text (N, H): the mean of all pieces ([CLS] and [SEP] too), the first state, or the pooler's.
 
-        ``pooling`` and ``normalize`` default to what the model's folder says.
+        ``pooling`` and ``normalize`` default to what the model's folder says. A text longer than ``max_length`` (default:
+        the model's positions) is cut, or with ``long="window"`` the mean of its windows by their pieces. Equal texts are
+        computed once. ``exact``: every text by itself, so that its vector never differs in a bit (slower).
         """
         pooling = pooling or self.bundle.pooling
         normalize = self.bundle.normalize if normalize is None else normalize
-        output = "pooled" if pooling == "pooler" else "last"
-        vectors = np.zeros((len(texts), self.bundle.spec.encoder.hidden_size), np.float32)
-        for rows, batch, values in self._run(self.encode(texts, None, max_length), output, batch_tokens, progress):
+        output = {"pooler": "pooled", "cls": "first", "mean": "last"}[pooling]
+        work = self.prepare(texts, None, max_length, long)
+        vectors = np.zeros((len(work.rows), self.bundle.spec.encoder.hidden_size), np.float32)
+        for rows, batch, values in self.run(work, output, batch_tokens, progress, exact):
             if pooling == "mean":
-                weights = batch.mask[:, :, None].astype(np.float32)
-                vectors[rows] = (values * weights).sum(1) / weights.sum(1)
+                weights = batch.mask[:, None, :].astype(np.float32)
+                vectors[rows] = (weights @ values)[:, 0] / weights.sum(2)
             else:
-                vectors[rows] = values[:, 0] if pooling == "cls" else values
+                vectors[rows] = values
+        vectors = work.gather(vectors)
         if normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
@@ -141,19 +173,23 @@ class Predictor:
         pairs: Sequence[str] | None = None,
         *,
         max_length: int | None = None,
+        long: Long = "truncate",
         batch_tokens: int = BATCH_TOKENS,
+        exact: bool = False,
         progress: Progress = _quiet,
     ) -> np.ndarray:
-        """The chosen head's raw outputs (N, C), for heads that give one row a text."""
-        name, head = self._answering("label", "score")
-        table = np.zeros((len(texts), head.width), np.float32)
-        for rows, _, values in self._run(self.encode(texts, pairs, max_length), name, batch_tokens, progress):
+        """The chosen head's raw outputs (N, C), for heads that give one row a text; long texts as in :meth:`embed`."""
+        name, head = self.answering("label", "score")
+        work = self.prepare(texts, pairs, max_length, long)
+        table = np.zeros((len(work.rows), head.width), np.float32)
+        for rows, _, values in self.run(work, name, batch_tokens, progress, exact):
             table[rows] = values
-        return table
+        return work.gather(table)
 
-    def _answering(self, *kinds: str) -> tuple[str, HeadSpec]:
+    def answering(self, *kinds: str) -> tuple[str, HeadSpec]:
+        """The head that answers, and its name. Raises :class:`InputError` for a kind that is not wanted here."""
         name, head = self.bundle.head(self.head)
-        if head.kind not in kinds:
+        if kinds and head.kind not in kinds:
             raise InputError(f"head {name!r} is of kind {head.kind}; this needs one of kind {' or '.join(kinds)}")
         return name, head
 
@@ -163,12 +199,16 @@ class Predictor:
         pairs: Sequence[str] | None = None,
         *,
         max_length: int | None = None,
+        long: Long = "truncate",
         batch_tokens: int = BATCH_TOKENS,
+        exact: bool = False,
         progress: Progress = _quiet,
     ) -> list[dict[str, Any]]:
         """One answer a text, in input order: ``label`` and ``probabilities``, or ``score``."""
-        _, head = self._answering("label", "score")
-        table = self.logits(texts, pairs, max_length=max_length, batch_tokens=batch_tokens, progress=progress)
+        _, head = self.answering("label", "score")
+        table = self.logits(
+            texts, pairs, max_length=max_length, long=long, batch_tokens=batch_tokens, exact=exact, progress=progress
+        )
         return [decode_label(row, head) if head.kind == "label" else decode_score(row) for row in table]
 
     def fill(self, text: str, *, top: int = 5) -> list[list[dict[str, Any]]]:
@@ -186,10 +226,11 @@ class Predictor:
             raise InputError(
                 f"the text holds no {tokenizer.special['mask']}; write it where a piece is to be filled in"
             )
-        features = Features([(encoding.ids, encoding.segments)], [-1], 0)
-        ((_, _, values),) = self._run(features, names[0], BATCH_TOKENS, _quiet)
+        rows = Rows(*(np.array([row], np.int64) for row in (encoding.ids, [1] * len(encoding.ids), encoding.segments)))
+        values = self.backend.forward(rows, [names[0]], np.array(places, np.int64))[names[0]]
+        check_finite(values[None], np.zeros(1, np.int64), names[0])
         answers = []
-        for probabilities in softmax(values[0][places][:, : tokenizer.vocab_size]):
+        for probabilities in softmax(values[:, : tokenizer.vocab_size]):
             best = np.argsort(-probabilities, kind="stable")[:top]
             answers.append(
                 [{"piece": tokenizer.vocab[i], "id": int(i), "probability": float(probabilities[i])} for i in best]
@@ -198,8 +239,6 @@ class Predictor:
 
     def hidden_states(self, text: str) -> np.ndarray:
         """All layers' states of one text (blocks + 1, S, H), special tokens included."""
-        features = self.encode([text], None, None)
-        ids, segments = features.encoded[0]
-        ones = np.ones((1, len(ids)), np.int64)
-        rows = Rows(np.array([ids], np.int64), ones, np.array([segments], np.int64))
+        ids, segments = self.prepare([text]).rows[0]
+        rows = Rows(np.array([ids], np.int64), np.ones((1, len(ids)), np.int64), np.array([segments], np.int64))
         return self.backend.forward(rows, ["hidden_states"])["hidden_states"][:, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ class TorchBackend:
         self.model = model_of(bundle.spec.encoder, bundle.heads, bundle.arrays).to(self.device).eval()
 
     @torch.inference_mode()
-    def forward(self, batch: Rows, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def forward(self, batch: Rows, outputs: Sequence[str], places: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See :class:`halbert.run.backend.Backend`."""
         check_batch(batch, self.model.spec)
         ids, mask, segments = (torch.from_numpy(array).to(self.device) for array in batch)
@@ -41,7 +41,8 @@ class TorchBackend:
             found = self.model(
                 ids, mask, segments, hidden_states="hidden_states" in outputs, attentions="attentions" in outputs
             )
-            results = {name: self.model.answer(name, found) for name in outputs if name in self.heads}
+            at = None if places is None else torch.from_numpy(places).to(self.device)
+            results = {name: self.model.answer(name, found, at) for name in outputs if name in self.heads}
         for name in outputs:
             if name in results:
                 continue
@@ -49,11 +50,18 @@ class TorchBackend:
                 raise InputError(f"this model offers no output {name!r}; it offers {', '.join(self.offers())}")
             if name == "pooled":
                 results[name] = found.pooled_BH
+            elif name == "first":
+                results[name] = found.last_BSH[:, 0]
             elif name == "last":
                 results[name] = found.last_BSH
             else:
                 results[name] = torch.stack(getattr(found, name))
         return {name: value.float().cpu().numpy() for name, value in results.items()}
+
+    def stream(self, batches: Iterable[Rows], outputs: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """See :class:`halbert.run.backend.Backend`."""
+        for batch in batches:
+            yield self.forward(batch, outputs)
 
     def offers(self) -> list[str]:
         """The outputs that can be asked for."""

@@ -126,7 +126,7 @@ def test_bytes_that_are_not_utf8(halbert, world, out, tmp_path, command):
 
 @pytest.mark.parametrize("command", every(TEXTS))
 def test_standard_input_that_is_not_utf8(halbert, world, out, command):
-    refused(halbert(*filled(command, world, out, "-"), stdin=b"ab\xff"), "byte 2 is not UTF-8")
+    refused(halbert(*filled(command, world, out, "-"), stdin=b"ab\xff"), "standard input: line 1 is not UTF-8")
 
 
 @pytest.mark.parametrize("command", every(READERS, TEXTS))

@@ -74,7 +74,7 @@ def real(name: str, values: np.ndarray) -> np.ndarray:
 
 
 SHAPES = {
-    "pooled": (ROWS, 42), "last": (ROWS, LENGTH, 42), "hidden_states": (3, ROWS, LENGTH, 42),
+    "pooled": (ROWS, 42), "first": (ROWS, 42), "last": (ROWS, LENGTH, 42), "hidden_states": (3, ROWS, LENGTH, 42),
     "attentions": (2, ROWS, 3, LENGTH, LENGTH), "mlm": (ROWS, LENGTH, 101), "pair": (ROWS, 2), "label": (ROWS, 3),
     "score": (ROWS, 1), "choice": (ROWS // 3, 3), "span": (ROWS, LENGTH, 2), "tag": (ROWS, LENGTH, 5),
 }  # fmt: skip
@@ -125,6 +125,37 @@ class TestContract:
         backend.forward(batch(seed=2), ["last"])
         np.testing.assert_array_equal(first, kept)
 
+    def test_many_batches_come_in_order_and_equal_one_at_a_time(self, kind):
+        backend = engine(kind, "albert")
+        batches = [batch((n, 3, 1 + n % 5), seed=n) for n in range(1, 14)]
+        for outputs in (["last"], ["label", "pooled"], ["first"]):
+            found = list(backend.stream(iter(batches), outputs))
+            assert len(found) == len(batches)
+            for rows, values in zip(batches, found, strict=True):
+                for name, expected in backend.forward(rows, outputs).items():
+                    if name == "last":
+                        mask = rows.mask.astype(bool)
+                        assert np.abs(values[name][mask] - expected[mask]).max() <= TOLERANCE[kind[1]]
+                    assert values[name].shape == expected.shape
+                    if name != "last":
+                        assert np.abs(values[name] - expected).max() <= TOLERANCE[kind[1]]
+
+    def test_a_stream_that_is_left_or_fails(self, kind):
+        backend = engine(kind, "bert")
+        next(backend.stream((batch(seed=n) for n in range(9)), ["last"]))
+        bad = batch()
+        bad.ids[1, 1] = 101
+        with pytest.raises(InputError, match="piece 101"):
+            list(backend.stream([batch(), bad, batch()], ["last"]))
+
+    @pytest.mark.parametrize("name", SPECS)
+    def test_masked_pieces_at_some_places_alone(self, kind, name):
+        rows = batch()
+        places = np.array([1, LENGTH + 1, 3 * LENGTH + 7, 3], np.int64)
+        found = engine(kind, name).forward(rows, ["mlm"], places)["mlm"]
+        expected = reference(name)["mlm"].reshape(-1, 101)[places]
+        assert found.shape == (4, 101) and np.abs(found - expected).max() <= TOLERANCE[kind[1]]
+
     def test_the_same_batch_gives_the_same_bits(self, kind):
         backend = engine(kind, "bert")
         np.testing.assert_array_equal(
@@ -166,14 +197,14 @@ class TestContract:
 
     @pytest.mark.parametrize("unknown", ["lost", "", "encoder"])
     def test_unknown_output(self, kind, unknown):
-        with pytest.raises(InputError, match=f"no output '{unknown}'; it offers pooled, last"):
+        with pytest.raises(InputError, match=f"no output '{unknown}'; it offers pooled, first"):
             engine(kind, "bert").forward(batch(), ["last", unknown])
 
     def test_without_a_pooler(self, kind):
         bare = open_backend(bundle("bert", ("tag",), pooler="none"), *kind, device="cpu")
-        assert bare.offers() == ["last", "hidden_states", "attentions", "tag"]
+        assert bare.offers() == ["first", "last", "hidden_states", "attentions", "tag"]
         assert bare.forward(batch(), ["tag"])["tag"].shape == (ROWS, LENGTH, 5)
-        with pytest.raises(InputError, match="no output 'pooled'; it offers last"):
+        with pytest.raises(InputError, match="no output 'pooled'; it offers first"):
             bare.forward(batch(), ["pooled"])
 
     def test_describe(self, kind):

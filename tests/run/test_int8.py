@@ -143,7 +143,7 @@ def test_a_real_checkpoint(text):
     if text:
         from halbert.run.batching import in_batches
 
-        encoded = exact.encode(sentences[1::2], None, 64).encoded
+        encoded = exact.prepare(sentences[1::2], max_length=64).rows
         int8 = quantize(bundle, (rows for _, rows in in_batches(encoded, 0, 512)))
     else:
         int8 = quantize_without_text(bundle)

@@ -78,6 +78,42 @@ def test_duplicates_and_empty_texts(embedder):
     assert np.abs(found[0] - found[5]).max() > 0.01
 
 
+def test_equal_texts_are_computed_once(embedder, classifier):
+    assert len(embedder.prepare(TEXTS).rows) == len(set(TEXTS)) == 7
+    assert len(classifier.prepare(["a", "a", "a"], ["b", "c", "b"]).rows) == 2
+    with pytest.raises(InputError, match="2 texts and 1 second texts"):
+        classifier.logits(["a", "b"], ["c"])
+
+
+def test_windows(embedder, classifier):
+    """As few windows as will do, of equal length; together they hold every piece once, and the text's vector is their mean."""
+    words = ["the", "cat", "sat", "on", "a", "mat", ".", "dog", "eat", "want"]
+    text = " ".join(words[i % 10] for i in range(83))
+    vector, other = embedder.embed([text, "dog"], long="window")
+    assert embedder.cut == 0
+    parts = [" ".join(words[i % 10] for i in range(a, b)) for a, b in ((0, 27), (27, 55), (55, 83))]
+    expected = np.average(embedder.embed(parts), axis=0, weights=[29, 30, 30])
+    np.testing.assert_allclose(vector, expected, atol=1e-5)
+    np.testing.assert_allclose(other, embedder.embed(["dog"])[0], atol=1e-6)
+    assert np.abs(vector - embedder.embed([text])[0]).max() > 1e-2
+    seen: list[int] = []
+    found = classifier.logits([text, text, "dog"], long="window", batch_tokens=8, progress=seen.append)
+    np.testing.assert_allclose(found[1], np.average(classifier.logits(parts), axis=0, weights=[29, 30, 30]), atol=1e-5)
+    assert sum(seen) == 3 and classifier.predict([text], long="window")[0]["label"] in tiny.LABELS
+    with pytest.raises(InputError, match="windows are for single texts"):
+        classifier.logits([text], ["dog"], long="window")
+
+
+def test_exact_answers_do_not_depend_on_the_others(embedder, classifier):
+    """Alone, together, in another order: the same bits."""
+    together = embedder.embed(TEXTS, exact=True)
+    np.testing.assert_array_equal(together[::-1], embedder.embed(TEXTS[::-1], exact=True))
+    for text, vector in zip(TEXTS, together, strict=True):
+        np.testing.assert_array_equal(embedder.embed([text], exact=True)[0], vector)
+    table = classifier.logits(TEXTS, exact=True)
+    np.testing.assert_array_equal(table[2:4], classifier.logits(TEXTS[2:4], exact=True))
+
+
 def test_nothing_at_all(embedder, classifier):
     assert embedder.embed([]).shape == (0, 42)
     assert classifier.predict([]) == [] and classifier.logits([]).shape == (0, 3)
@@ -193,7 +229,7 @@ def test_fill_refuses(filler, classifier):
 
 def test_a_mask_written_in_a_text_is_text_elsewhere(classifier):
     mask = classifier.bundle.tokenizer.special_ids["mask"]
-    ((ids, _),) = classifier.encode(["a [MASK]"], None, None).encoded
+    ((ids, _),) = classifier.prepare(["a [MASK]"]).rows
     assert mask not in ids
 
 

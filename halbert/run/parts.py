@@ -1,0 +1,120 @@
+"""Answers of an endless input: part after part beside the output, joined at the end; a run that was stopped goes on.
+
+Finished parts lie in ``.NAME.parts``. They are used again by the same command only: the same model, options and input.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halbert.errors import missing_extra
+from halbert.files import read_json, write_bytes, write_json
+
+PART = 8192  # texts; within one, equal texts are computed once
+
+
+class Parts:
+    """The finished parts of one output file, of which ``kind`` says the format: ``.npy``, ``.jsonl`` or ``.parquet``.
+
+    ``told`` is everything the answers depend on.
+    """
+
+    def __init__(self, output: str | os.PathLike[str], kind: str, told: dict[str, Any], size: int = PART) -> None:
+        self.output = Path(output)
+        self.kind, self.size = kind, size
+        self.folder = self.output.with_name(f".{self.output.name}.parts")
+        state = json.loads(json.dumps({**told, "size": size}))
+        file = self.folder / "state.json"
+        if file.exists() and read_json(file) != state:
+            shutil.rmtree(self.folder)
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(file, state)
+
+    def done(self) -> int:
+        """How many parts are finished, from the first on without a gap."""
+        return next(i for i in itertools.count() if not self._part(i).exists())
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"{number:08}{self.kind}"
+
+    def fill(
+        self, texts: Iterable[Any], answer: Callable[[list[Any], int], Any], skipped: Callable[[int], None]
+    ) -> int:
+        """Answer what is not answered yet, ``answer(texts, number of the first)``; returns how many texts there are."""
+        done, total = self.done(), 0
+        try:
+            for number, chunk in enumerate(chunks(texts, self.size)):
+                if number < done:
+                    skipped(len(chunk))
+                else:
+                    self._write(self._part(number), answer(chunk, total))
+                total += len(chunk)
+        except BaseException:
+            if not self.done():
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        return total
+
+    def _write(self, part: Path, answers: Any) -> None:
+        if part.suffix == ".npy":
+            write_bytes(part, np.ascontiguousarray(answers, "<f4").tobytes())
+        elif part.suffix == ".jsonl":
+            lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in answers)
+            write_bytes(part, "".join(lines).encode())
+        else:
+            pyarrow, parquet = _arrow()
+            if isinstance(answers, np.ndarray):
+                flat = pyarrow.array(answers.ravel())
+                table = pyarrow.table({"vector": pyarrow.FixedSizeListArray.from_arrays(flat, answers.shape[1])})
+            else:
+                table = pyarrow.Table.from_pylist(answers)
+            unfinished = part.with_name(f"unfinished{part.suffix}")
+            parquet.write_table(table, unfinished)
+            os.replace(unfinished, part)
+
+    def join(self, total: int, width: int = 0) -> None:
+        """Make the output out of the parts, one of them in memory at a time, and remove them. ``width`` is a vector's."""
+        parts = [self._part(i) for i in range(self.done())]
+        unfinished = self.folder / f"whole{self.kind}"
+        if self.kind == ".parquet":
+            _, parquet = _arrow()
+            with parquet.ParquetWriter(unfinished, parquet.read_schema(parts[0])) as writer:
+                for part in parts:
+                    writer.write_table(parquet.read_table(part, schema=parquet.read_schema(parts[0])))
+        else:
+            with unfinished.open("wb") as stream:
+                if self.kind == ".npy":
+                    header = {"descr": "<f4", "fortran_order": False, "shape": (total, width)}
+                    np.lib.format.write_array_header_1_0(stream, header)
+                for part in parts:
+                    with part.open("rb") as source:
+                        shutil.copyfileobj(source, stream, 1 << 20)
+        os.replace(unfinished, self.output)
+        shutil.rmtree(self.folder)
+
+
+def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of ``size`` items; one empty list where there is none at all."""
+    iterator = iter(items)
+    chunk = list(itertools.islice(iterator, size))
+    yield chunk
+    while len(chunk) == size and (chunk := list(itertools.islice(iterator, size))):
+        yield chunk
+
+
+def _arrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise missing_extra("pyarrow", "io", "writing Parquet") from None
+    return pyarrow, parquet
