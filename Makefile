@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: audit bench-convert fuzz test test-all check format clean
+.PHONY: audit bench-convert bench-inference bench-text fuzz test test-all check format clean
 
 audit: $(VENV)/.audit
 	$(BIN)/halbert audit --out report --overwrite
@@ -22,6 +22,10 @@ fuzz: $(VENV)/.test
 
 bench-convert: $(VENV)/.test
 	$(BIN)/python -m benchmarks.convert
+
+bench-inference: $(VENV)/.test
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python -m benchmarks.inference
 
 bench-text: $(VENV)/.test
 	$(BIN)/python -m benchmarks.text
