@@ -50,16 +50,15 @@ def sentence_transformers(model: str, precision: str) -> tuple[Embed, dict[str, 
     )
 
 
-def pipeline(model: str, precision: str, batch: int | None = None) -> tuple[Embed, dict[str, Any]]:
-    """``transformers.pipeline("feature-extraction")``."""
+def pipeline(model: str, precision: str) -> tuple[Embed, dict[str, Any]]:
+    """``transformers.pipeline("feature-extraction")``, text by text: its documentation advises against batches on CPUs."""
     import torch
     import transformers
 
-    options = {} if batch is None else {"batch_size": batch}
-    found = transformers.pipeline("feature-extraction", model=model, framework="pt", device="cpu", **options)
+    found = transformers.pipeline("feature-extraction", model=model, framework="pt", device="cpu")
 
     def embed(texts: list[str]) -> np.ndarray:
-        states = found(texts, truncation=True, max_length=LENGTH, return_tensors=True)
+        states = found(texts, tokenize_kwargs={"truncation": True, "max_length": LENGTH}, return_tensors=True)
         return np.stack([_unit(np.asarray(state[0]).mean(0)) for state in states])
 
     return embed, {"version": transformers.__version__, "threads": torch.get_num_threads()}
@@ -157,7 +156,6 @@ PEERS: dict[str, Callable[[str], tuple[Embed, dict[str, Any]]]] = {
     "sentence-transformers fp32": lambda model: sentence_transformers(model, "fp32"),
     "sentence-transformers bf16": lambda model: sentence_transformers(model, "bf16"),
     "transformers pipeline": lambda model: pipeline(model, "fp32"),
-    "transformers pipeline, batches of 32": lambda model: pipeline(model, "fp32", BATCH),
     "onnxruntime fp32": lambda model: onnxruntime(model, "fp32"),
     "onnxruntime int8": lambda model: onnxruntime(model, "int8"),
     "openvino fp32": lambda model: openvino(model, "fp32"),

@@ -16,7 +16,7 @@ from halbert.heads import HeadSpec
 from halbert.run.backend import Backend, Precision
 from halbert.run.batching import BATCH_TOKENS, Long, Work, in_batches, prepare
 from halbert.source import has_only_int8, resolve_bundle
-from halbert.tasks.decoding import check_finite, decode_label, decode_score, softmax
+from halbert.tasks.decoding import check_finite, decode_label, decode_score, decode_span, decode_tags, softmax
 
 BackendName = Literal["auto", "openvino", "torch"]
 Progress = Callable[[int], None]
@@ -204,12 +204,40 @@ class Predictor:
         exact: bool = False,
         progress: Progress = _quiet,
     ) -> list[dict[str, Any]]:
-        """One answer a text, in input order: ``label`` and ``probabilities``, or ``score``."""
-        _, head = self.answering("label", "score")
+        """One answer a text, in input order: ``label`` and ``probabilities``, ``score``, ``entities`` or ``answer``.
+
+        A span head answers ``texts``, the questions, out of ``pairs``.
+        """
+        name, head = self.answering("label", "score", "tag", "span")
+        if head.kind in ("tag", "span"):
+            return self._places(name, head, texts, pairs, max_length, batch_tokens, exact, progress)
         table = self.logits(
             texts, pairs, max_length=max_length, long=long, batch_tokens=batch_tokens, exact=exact, progress=progress
         )
         return [decode_label(row, head) if head.kind == "label" else decode_score(row) for row in table]
+
+    def _places(
+        self, name: str, head: HeadSpec, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int | None,
+        batch_tokens: int, exact: bool, progress: Progress,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """Answers that stand in the text."""
+        if (head.kind == "span") != (pairs is not None):
+            needed = "a question and a text (text_a, text_b)" if head.kind == "span" else "single texts"
+            raise InputError(f"head {name!r} is of kind {head.kind}, which needs {needed}")
+        work = self.prepare(texts, pairs, max_length)
+        answers: list[dict[str, Any]] = [{} for _ in work.rows]
+        for rows, _, values in self.run(work, name, batch_tokens, progress, exact):
+            for row, logits in zip(rows, values, strict=True):
+                i = work.first[row]
+                text = texts[i] if pairs is None else pairs[i]
+                second = None if pairs is None else text
+                told = self.bundle.tokenizer.encode(texts[i], second, max_length=self.length)
+                n = len(told.ids)
+                if head.kind == "tag":
+                    answers[row] = decode_tags(logits[:n], told.spans, told.words, head, text)
+                else:
+                    answers[row] = decode_span(logits[:n], told.spans, told.segments, text)
+        return [answers[i] for i in work.unique]
 
     def fill(self, text: str, *, top: int = 5) -> list[list[dict[str, Any]]]:
         """The ``top`` most probable pieces for every [MASK] in the text.

@@ -26,7 +26,7 @@ MIGRATIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
 CLIPS = (1.0, 0.9, 0.8, 0.65)
 _ROWS = 192  # of every application, on which errors are measured
 _LEAST = 1e-5
-_BY_TOKEN = ".inner"  # what comes out of the activation
+_INNER = ".inner"  # what comes out of the activation
 _SMALL = re.compile(r"embeddings\.(position|segment)")  # read by addition, and hardly any bytes
 
 
@@ -106,20 +106,27 @@ def choose(matrix: np.ndarray, seen: dict[str, Seen]) -> tuple[np.ndarray, dict[
 
 
 def quantize(bundle: Bundle, batches: Iterable[Rows], progress: Callable[[int], None] = lambda _: None) -> Int8:
-    """All matrices of the encoder in int8, with a fixed range for every application, measured on ``batches``.
-
-    What comes out of the activation has no fixed range: its largest numbers are rare, and no range serves them and the
-    others. There the engine measures every token, which costs 3 % of the speed and saves a fifth of the error.
-    """
+    """All matrices of the encoder in int8, with a fixed range for every application, measured on ``batches``."""
     found = Int8({}, {}, {}, {}, {})
     for group, seen in observe(bundle, batches, progress).items():
         names = matrices_of(group)
         matrix = np.concatenate([bundle.arrays[name] for name in names])
         found.smooth[group], ranges = choose(matrix, seen)
-        found.ranges.update({point: limits for point, limits in ranges.items() if not point.endswith(_BY_TOKEN)})
+        found.ranges.update(ranges)
         for name in names:
             found.weights[name], found.scales[name] = rounded(bundle.arrays[name] * found.smooth[group])
     return _with_the_rest(bundle, found)
+
+
+def activation_by_token(found: Int8) -> Int8:
+    """The same without a fixed range for what comes out of the activation: the engine measures every token.
+
+    Its largest numbers are rare, and no range serves them and the others. Saves a fifth of the error, costs a seventh of
+    the speed.
+    """
+    return found._replace(
+        ranges={point: limits for point, limits in found.ranges.items() if not point.endswith(_INNER)}
+    )
 
 
 def quantize_without_text(bundle: Bundle) -> Int8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,3 +37,69 @@ def decode_label(logits: np.ndarray, head: HeadSpec) -> dict[str, Any]:
 def decode_score(logits: np.ndarray) -> dict[str, Any]:
     """The number out of one row of logits (1,)."""
     return {"score": float(logits[0])}
+
+
+def decode_tags(
+    logits: np.ndarray,
+    spans: Sequence[tuple[int, int] | None],
+    words: Sequence[int | None],
+    head: HeadSpec,
+    text: str,
+) -> dict[str, Any]:
+    """The entities of a text, out of its rows of logits (S, C).
+
+    A word has the label of its first piece. ``B-X`` and ``S-X`` begin an entity, ``I-X`` and ``E-X`` go on with one of the
+    same kind or begin one; ``O`` is none. Labels without such a prefix (parts of speech) make every word its own.
+    """
+    entities: list[dict[str, Any]] = []
+    follows = False
+    seen = -1
+    for row, span, word in zip(logits, spans, words, strict=False):
+        if span is None or word is None:
+            continue
+        if word == seen:
+            if follows or (entities and entities[-1]["word"] == word):
+                entities[-1]["end"] = span[1]
+            continue
+        seen = word
+        label = head.labels[int(row.argmax())]
+        if label == "O":
+            follows = False
+            continue
+        prefix, kind = label.split("-", 1) if label[:2] in ("B-", "I-", "E-", "S-") else ("S", label)
+        if not (follows and prefix in "IE" and entities[-1]["label"] == kind):
+            entities.append({"start": span[0], "end": span[1], "label": kind, "word": word})
+        else:
+            entities[-1] |= {"end": span[1], "word": word}
+        follows = prefix in "BI"
+    return {
+        "entities": [
+            {k: e[k] for k in ("start", "end", "label")} | {"text": text[e["start"] : e["end"]]} for e in entities
+        ]
+    }
+
+
+def decode_span(
+    logits: np.ndarray, spans: Sequence[tuple[int, int] | None], segments: Sequence[int], text: str, most: int = 30
+) -> dict[str, Any]:
+    """The best answer in the second text, out of its rows of start and end logits (S, 2); at most ``most`` pieces long.
+
+    ``None`` where [CLS] as the start and end, which is how SQuAD 2.0 says that there is no answer, is more probable.
+    """
+    inside = np.array([span is not None and segment == 1 for span, segment in zip(spans, segments, strict=True)])
+    if not inside.any():
+        return {"answer": None}
+    start, end = logits[:, 0].astype(np.float64), logits[:, 1].astype(np.float64)
+    allowed = inside[:, None] & inside[None, :]
+    places = np.arange(len(inside))
+    ahead = places[None, :] - places[:, None]
+    allowed &= (ahead >= 0) & (ahead < most)
+    scores = np.where(allowed, start[:, None] + end[None, :], -np.inf)
+    first, last = divmod(int(scores.argmax()), len(scores))
+    every = np.append(scores[allowed], start[0] + end[0])
+    probability = float(1 / np.exp(every - scores[first, last]).sum())
+    if start[0] + end[0] > scores[first, last]:
+        return {"answer": None}
+    begin, stop = spans[first], spans[last]
+    assert begin is not None and stop is not None
+    return {"answer": {"start": begin[0], "end": stop[1], "text": text[begin[0] : stop[1]], "probability": probability}}

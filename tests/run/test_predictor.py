@@ -183,6 +183,36 @@ def test_scores():
     assert [answer["score"] for answer in predictor.predict(TEXTS)] == pytest.approx(predictor.logits(TEXTS)[:, 0])
 
 
+@pytest.mark.parametrize("batch_tokens", [8, 4096])
+def test_tags_stand_in_the_text(batch_tokens):
+    """Every word's label is that of its first piece, as the engine gives it to the text alone."""
+    predictor = load(tiny.bundle(heads={"tag": tiny.HEADS["tag"]}), precision="fp32")
+    for text, answer in zip(TEXTS, predictor.predict(TEXTS, batch_tokens=batch_tokens), strict=True):
+        encoding = predictor.bundle.tokenizer.encode(text, max_length=predictor.longest)
+        rows = pad_rows([(encoding.ids, encoding.segments)], 0, multiple=1)
+        logits = predictor.backend.forward(rows, ["tag"])["tag"][0]
+        words = {w: i for i, w in reversed(list(enumerate(encoding.words))) if w is not None}
+        expected = [tiny.HEADS["tag"].labels[int(logits[words[w]].argmax())] for w in sorted(words)]
+        assert [e["label"] for e in answer["entities"]] == expected
+        assert all(text[e["start"] : e["end"]] == e["text"] != "" for e in answer["entities"])
+
+
+def test_spans_stand_in_the_second_text():
+    predictor = load(tiny.bundle(heads={"span": tiny.HEADS["span"]}), precision="fp32")
+    questions, contexts = ["the cat", "a mat", "dog", "cat"], ["a dog sat on the mat .", "eat", "the cat want 1 2", ""]
+    found = predictor.predict(questions, contexts)
+    assert found[3] == {"answer": None}
+    for text, answer in zip(contexts, found, strict=True):
+        if answer["answer"] is not None:
+            told = answer["answer"]
+            assert text[told["start"] : told["end"]] == told["text"] != "" and 0 < told["probability"] <= 1
+    with pytest.raises(InputError, match="needs a question and a text"):
+        predictor.predict(questions)
+    tags = load(tiny.bundle(heads={"tag": tiny.HEADS["tag"]}))
+    with pytest.raises(InputError, match="needs single texts"):
+        tags.predict(questions, contexts)
+
+
 def test_progress_counts_every_text(classifier):
     seen: list[int] = []
     classifier.predict(TEXTS, batch_tokens=40, progress=seen.append)
@@ -239,7 +269,7 @@ def test_heads_are_named():
         load(both).predict(["a"])
     assert load(both, "label").predict(["a"])[0]["label"] in tiny.LABELS
     with pytest.raises(InputError, match="kind tag; this needs one of kind label or score"):
-        load(both, "tag").predict(["a"])
+        load(both, "tag").logits(["a"])
     with pytest.raises(InputError, match="no head 'lable'; did you mean 'label'"):
         load(both, "lable")
 
