@@ -2,51 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 
 import typer
 
-from halbert.cli import (
-    audit,
-    convert,
-    corpus,
-    diff,
-    embed,
-    evaluate,
-    fill,
-    finetune,
-    inspect,
-    models,
-    predict,
-    pretrain,
-    quantize,
-    tokenize,
-    vocab,
-)
 from halbert.errors import HalbertError
 from halbert.version import __version__
 
-app = typer.Typer(
-    name="halbert",
-    help="BERT and ALBERT encoders: inspect, train, run, and put them side by side, measured.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for verb in (
-    inspect, diff, models, convert, vocab, tokenize, corpus, pretrain, finetune, evaluate, predict, embed, fill, quantize,
-    audit,
-):  # fmt: skip
-    name = verb.__name__.rpartition(".")[2]
-    app.command(name, help=verb.HELP, epilog=verb.EXAMPLE)(verb.run)
+VERBS = (
+    "inspect", "diff", "models", "convert", "vocab", "tokenize", "corpus", "pretrain", "finetune", "evaluate", "predict",
+    "embed", "fill", "quantize", "audit",
+)  # fmt: skip
 
 
-@app.callback(invoke_without_command=True)
+def application(arguments: Sequence[str]) -> typer.Typer:
+    """The verbs as a command line; of one that is called by name the others are not even imported."""
+    app = typer.Typer(
+        name="halbert",
+        help="BERT and ALBERT encoders: inspect, train, run, and put them side by side, measured.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(options)
+    called = arguments[0] if arguments and arguments[0] in VERBS else None
+    for name in VERBS if called is None else (called,):
+        verb = importlib.import_module(f"halbert.cli.{name}")
+        app.command(name, help=verb.HELP, epilog=verb.EXAMPLE)(verb.run)
+    return app
+
+
 def options(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
     """Options before any verb."""
     if version:
@@ -66,7 +58,7 @@ def run() -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _terminate)
     try:
-        app()
+        application(sys.argv[1:])()
     except HalbertError as error:
         print(f"halbert: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

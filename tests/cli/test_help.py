@@ -13,7 +13,7 @@ import pytest
 from halbert.cli import main
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "help"
-VERBS = [command.name for command in main.app.registered_commands]
+VERBS = [command.name for command in main.application([]).registered_commands]
 
 
 def golden(name: str, found: str) -> None:
