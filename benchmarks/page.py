@@ -27,8 +27,9 @@ def picture(rows: list[dict[str, Any]]) -> bytes:
     import vl_convert
 
     values = [{"engine": r["engine"], "rate": r["median"], "ours": r["engine"].startswith("halbert")} for r in rows]
+    order = [r["engine"] for r in sorted(rows, key=lambda r: -r["median"])]
     bars = alt.Chart(alt.Data(values=values)).encode(
-        y=alt.Y("engine:N", sort="-x", title=None, axis=alt.Axis(labelLimit=400))
+        y=alt.Y("engine:N", sort=order, title=None, axis=alt.Axis(labelLimit=400))
     )
     chart = bars.mark_bar().encode(
         x=alt.X("rate:Q", title="texts a second, median"),
