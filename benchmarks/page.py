@@ -1,4 +1,4 @@
-"""``docs/performance.md`` and its picture, drawn from ``benchmarks/results/inference.json``; nothing is measured here.
+"""``docs/performance.md`` and its pictures, drawn from ``benchmarks/results/inference*.json``; nothing is measured here.
 
 python -m benchmarks.page
 """
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks/results/inference.json"
-PAGE, PICTURE = ROOT / "docs/performance.md", ROOT / "docs/inference.png"
+RESULTS = ROOT / "benchmarks/results"
+PAGE = ROOT / "docs/performance.md"
 MARK = "<!-- From here on by hand. -->\n"
 
 
@@ -38,24 +38,23 @@ def picture(rows: list[dict[str, Any]]) -> bytes:
     return vl_convert.vegalite_to_png(chart.properties(width=560, height=26 * len(values)).to_dict(), scale=2)
 
 
-def page(result: dict[str, Any]) -> str:
-    """The whole page as Markdown."""
+def section(stem: str, result: dict[str, Any]) -> str:
+    """One machine, as Markdown."""
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     parts = [
-        "# Performance\n",
-        f"Drawn by `python -m benchmarks.page` from `benchmarks/results/inference.json`: {result['created']}, "
-        f"`{result['command']}`, {machine['processor']}, {machine['cores']} cores, Python {machine['python']}, {versions}.\n",
+        f"## {machine['processor'].replace('(R)', '')}, {machine['cores']} cores\n",
+        f"`benchmarks/results/{stem}.json`: {result['created']}, `{result['command']}`, Python {machine['python']}, {versions}.\n",
     ]
     parts += [f"Left out: {said}.\n" for said in result["left_out"]]
     if bulk := result.get("bulk"):
-        parts.append("## Many texts\n")
+        parts.append("### Many texts\n")
         parts.append(
             f"The real 6 × 384 checkpoint over {bulk['texts']} English texts of mixed lengths (captions, reviews, paragraphs), "
             "at most 256 pieces, tokenisation included; every engine in its own process, in turn, in every round. "
             "\u201ctimes\u201d: against sentence-transformers as it comes, in the same round. Cosine against its vectors.\n"
         )
-        parts.append("![Texts a second by engine](inference.png)\n")
+        parts.append(f"![Texts a second by engine]({stem}.png)\n")
         rows = sorted(bulk["engines"], key=lambda r: -r["median"])
         parts.append(
             table(
@@ -71,7 +70,7 @@ def page(result: dict[str, Any]) -> str:
         lengths = sorted({r["pieces"] for r in one})
         kinds = list(dict.fromkeys((r["model"].removesuffix(" int8"), r["engine"]) for r in one))
         found = {(r["model"].removesuffix(" int8"), r["engine"], r["pieces"]): r["median"] for r in one}
-        parts.append("## One text\n")
+        parts.append("### One text\n")
         parts.append(
             "Milliseconds from text to vector, random weights (they say how fast a shape is), by number of pieces.\n"
         )
@@ -87,20 +86,58 @@ def page(result: dict[str, Any]) -> str:
         parts.append(
             f"Measured peak of this machine in one int8 matrix product: {result['int8_peak_gops']:,.0f} billion operations a second.\n"
         )
+        large = {(r["model"], r["engine"]): r for r in one if "memory_loaded" in r}
+        if large:
+            parts.append("### Memory\n")
+            parts.append(
+                "Megabytes resident once a model is loaded and has answered, beside its weights at that precision.\n"
+            )
+            parts.append(
+                table(
+                    ["model", "engine", "weights", "resident"],
+                    [
+                        [m.removesuffix(" int8"), e, f"{r['weights'] / 1e6:.0f}", f"{r['memory_loaded'] / 1e6:.0f}"]
+                        for (m, e), r in sorted(large.items())
+                    ],
+                )
+            )
+    if swept := result.get("sweep"):
+        parts.append("### When sharing pays\n")
+        parts.append(
+            "Twelve blocks in int8, with one set of parameters or twelve and else the same shape: milliseconds for one text, "
+            "and how many times as fast the shared one is.\n"
+        )
+        times = {(r["model"], r["pieces"]): r["median"] for r in swept}
+        bytes_of = {r["model"]: r["weights"] for r in swept}
+        rows = []
+        for shared in dict.fromkeys(r["model"] for r in swept if r["model"].endswith("1 set")):
+            plain = shared.replace("1 set", "12 sets")
+            row = [shared.split()[0], f"{bytes_of[shared] / 1e6:.1f}", f"{bytes_of[plain] / 1e6:.1f}"]
+            for n in sorted({r["pieces"] for r in swept}):
+                a, b = times[shared, n], times[plain, n]
+                row += [f"{a:.2f}", f"{b:.2f}", f"{b / a:.2f}"]
+            rows.append(row)
+        head = ["width", "MB, one set", "MB, twelve"]
+        for n in sorted({r["pieces"] for r in swept}):
+            head += [f"{n} pieces, one set", "twelve", "times"]
+        parts.append(table(head, rows))
     if first := result.get("first_answer"):
-        parts.append("## The first answer\n")
+        parts.append("### The first answer\n")
         parts.append("Seconds from the start of a process to its end with one vector of the real checkpoint.\n")
         parts.append(table(["command", "seconds"], [[name, f"{f['median']:.2f}"] for name, f in first.items()]))
     return "\n".join(parts)
 
 
 def main() -> None:
-    """Write both files."""
-    result = json.loads(RESULTS.read_text())
+    """Write the page and a picture for every machine."""
     by_hand = PAGE.read_text("utf-8").partition(MARK)[2] if PAGE.exists() else ""
-    PAGE.write_text(f"{page(result)}\n{MARK}{by_hand}", "utf-8")
-    if "bulk" in result:
-        PICTURE.write_bytes(picture(result["bulk"]["engines"]))
+    parts = ["# Performance\n", "Drawn by `python -m benchmarks.page`; one part for each machine that was measured.\n"]
+    for file in sorted(RESULTS.glob("inference*.json")):
+        result = json.loads(file.read_text("utf-8"))
+        parts.append(section(file.stem, result))
+        if "bulk" in result:
+            (ROOT / "docs" / f"{file.stem}.png").write_bytes(picture(result["bulk"]["engines"]))
+    PAGE.write_text("\n".join(parts) + f"\n{MARK}{by_hand}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from halbert.cli.options import (
     Threads,
 )  # fmt: skip
 from halbert.cli.output import note, print_line
+from halbert.errors import InputError
 
 if TYPE_CHECKING:
     from halbert.data.readers import Example
@@ -57,12 +58,24 @@ def run(
     kind = ".parquet" if output is not None and output.suffix == ".parquet" else ".jsonl"
     bulk = Bulk(texts, input, output, kind, quiet)
     predictor = load(model, head, precision.value, device.value, threads, backend.value)
-    predictor.answering()  # before anything is read
+    _, asked = predictor.answering()  # before anything is read
     how = {"max_length": max_length, "long": long.value, "exact": exact, "batch_tokens": batch_tokens}
 
     def answer(examples: list[Example], start: int) -> list[dict[str, Any]]:
         given = {name: value for name, value in how.items() if value is not None}
         first = [e.text for e in examples]
+        if asked.kind == "choice":
+            given.pop("long")
+            lost = next((i for i, e in enumerate(examples) if not e.choices), None)
+            if lost is not None:
+                raise InputError(
+                    f"text {start + lost}: has no choices; a head that chooses needs --input FILE.jsonl with the columns "
+                    '"text" and "choices" (a list of texts)'
+                )
+            found = predictor.choose(first, [e.choices for e in examples], progress=bulk.progress, **given)  # type: ignore[arg-type]
+            return [
+                {"index": start + i, "text": e.text, **f} for i, (e, f) in enumerate(zip(examples, found, strict=True))
+            ]
         second = [e.pair or "" for e in examples] if examples and examples[0].pair is not None else None
         answers = predictor.predict(first, second, progress=bulk.progress, **given)  # type: ignore[arg-type]
         return [

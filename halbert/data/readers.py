@@ -19,11 +19,12 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """One row: a text or a pair, and its label where it has one (as text)."""
+    """One row: a text or a pair, its label where it has one (as text), and what can be chosen where that is asked."""
 
     text: str
     pair: str | None = None
     label: str | None = None
+    choices: tuple[str, ...] = ()
 
 
 def _ending(path: Path) -> str:
@@ -96,7 +97,8 @@ def read_examples(path: str | os.PathLike[str], *, labelled: bool = True, column
 def iter_examples(path: str | os.PathLike[str], *, labelled: bool = True, column: str = "label") -> Iterator[Example]:
     """The rows of a file as examples, one in memory at a time.
 
-    Columns: ``text``, or ``text_a`` and ``text_b``; ``column`` (only if ``labelled``). Raises :class:`InputError` for a
+    Columns: ``text``, or ``text_a`` and ``text_b``; ``column`` (only if ``labelled``); ``choices``, a list of texts, where
+    there is one. Raises :class:`InputError` for a
     missing file or column, an empty label, and a file without rows.
     """
     path = Path(path)
@@ -121,4 +123,10 @@ def iter_examples(path: str | os.PathLike[str], *, labelled: bool = True, column
             if not isinstance(value, str) or (name == column and not value):
                 raise InputError(f"{path}: row {number} has no text in column {name!r} (found {value!r})")
             values[name] = value
-        yield Example(text=values[wanted[0]], pair=values["text_b"] if paired else None, label=values.get(column))
+        choices = row.get("choices") or []
+        if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+            choices = []  # a column of another meaning; whoever needs choices says that there are none
+        yield Example(
+            text=values[wanted[0]], pair=values["text_b"] if paired else None, label=values.get(column),
+            choices=tuple(choices),
+        )  # fmt: skip

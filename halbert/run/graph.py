@@ -14,6 +14,7 @@ from halbert.errors import missing_extra
 from halbert.heads import HeadSpec
 from halbert.spec import EncoderSpec
 from halbert.weights.int8 import Int8
+from halbert.weights.tensors import writable
 
 try:
     import openvino
@@ -50,7 +51,7 @@ class GraphBuilder:
         """The constant of an array; asked for twice, it is the same node."""
         if name not in self._constants:
             self._constants[name] = openvino.op.Constant(
-                np.ascontiguousarray(self.arrays[name], np.float32), shared_memory=True
+                writable(np.ascontiguousarray(self.arrays[name], np.float32)), shared_memory=True
             )
         return self._constants[name]
 
@@ -61,7 +62,7 @@ class GraphBuilder:
         """An int8 matrix as the numbers it stands for; the engine multiplies in int8 where its input is quantised."""
         if name not in self._constants:
             assert self.int8 is not None
-            whole = ops.convert(openvino.op.Constant(self.int8.weights[name], shared_memory=True), "f32")
+            whole = ops.convert(openvino.op.Constant(writable(self.int8.weights[name]), shared_memory=True), "f32")
             self._constants[name] = ops.multiply(whole, ops.constant(self.int8.scales[name][:, None]))
         return self._constants[name]
 

@@ -12,8 +12,10 @@ import numpy as np
 from halbert.bundle import Bundle
 from halbert.data.batches import Rows
 from halbert.errors import InputError
+from halbert.run import cache
 from halbert.run.backend import STATES, Precision, check_batch
 from halbert.run.graph import GraphBuilder, openvino
+from halbert.weights.tensors import drop_pages
 
 logging.getLogger("openvino").setLevel(logging.ERROR)
 
@@ -23,6 +25,7 @@ class OpenVINOBackend:
 
     def __init__(self, bundle: Bundle, precision: Precision = "auto", threads: int | None = None) -> None:
         self.core = openvino.Core()
+        self.bundle = bundle
         self.heads = bundle.heads
         self.spec = bundle.spec.encoder
         self._builder = GraphBuilder(self.spec, bundle.heads, bundle.arrays, bundle.int8)
@@ -47,6 +50,8 @@ class OpenVINOBackend:
         if threads:
             self._config["INFERENCE_NUM_THREADS"] = threads
         self._compiled: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
+        self._settled: list[Any] = []
+        self._pages: list[np.ndarray] = []  # of compiled graphs that were read back
 
     def compiled(self, outputs: Sequence[str], places: bool = False, many: bool = False) -> Any:
         """The compiled graph for these outputs, made on first use; ``many``: for several batches at a time.
@@ -59,14 +64,39 @@ class OpenVINOBackend:
             if unknown:
                 raise InputError(f"this model offers no output {unknown[0]!r}; it offers {', '.join(self.offers())}")
             config = {**self._config, "PERFORMANCE_HINT": "THROUGHPUT" if many else "LATENCY"}
-            self._compiled[key] = self.core.compile_model(self._builder.build(outputs, places), "CPU", config)
+            self._compiled[key] = self._compile(outputs, places, config)
         return self._compiled[key]
+
+    def _compile(self, outputs: Sequence[str], places: bool, config: dict[str, Any]) -> Any:
+        file = None
+        if self._builder.int8 is not None:
+            device = self.core.get_property("CPU", "FULL_DEVICE_NAME")
+            file = cache.place(self.bundle, {"outputs": list(outputs), "places": places, **config, "device": device})
+        if file is not None and (kept := cache.read(self.core, file, config)):
+            self._pages.append(kept.pages)
+            return kept.compiled
+        compiled = self.core.compile_model(self._builder.build(outputs, places), "CPU", config)
+        if file is not None:
+            cache.write(compiled, file)
+        return compiled
+
+    def _let_go(self, compiled: Any) -> None:
+        """Drop the pages of the model's files, once a graph has run.
+
+        The engine packs copies of the matrices for itself when it first runs; what it reads in place (embeddings) comes
+        back by itself.
+        """
+        if compiled not in self._settled:
+            self._settled.append(compiled)
+            int8 = self._builder.int8
+            drop_pages([*self._builder.arrays.values(), *(int8.weights.values() if int8 else ()), *self._pages])
 
     def forward(self, batch: Rows, outputs: Sequence[str], places: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """See :class:`halbert.run.backend.Backend`."""
         check_batch(batch, self.spec)
         compiled = self.compiled(outputs, places is not None)
         found = compiled(batch._asdict() if places is None else {**batch._asdict(), "places": places})
+        self._let_go(compiled)
         return {name: np.array(found[name], np.float32) for name in outputs}
 
     def stream(self, batches: Iterable[Rows], outputs: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
@@ -81,6 +111,7 @@ class OpenVINOBackend:
                 check_batch(batch, self.spec)
                 if not free:
                     yield _outputs(running, free, outputs)
+                    self._let_go(compiled)
                 request = free.pop()
                 request.start_async(batch._asdict())
                 running.append(request)

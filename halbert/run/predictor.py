@@ -208,13 +208,47 @@ class Predictor:
 
         A span head answers ``texts``, the questions, out of ``pairs``.
         """
-        name, head = self.answering("label", "score", "tag", "span")
+        name, head = self.answering("label", "score", "tag", "span", "choice")
+        if head.kind == "choice":
+            raise InputError(f"head {name!r} chooses among candidates; give them to choose(texts, choices)")
         if head.kind in ("tag", "span"):
             return self._places(name, head, texts, pairs, max_length, batch_tokens, exact, progress)
         table = self.logits(
             texts, pairs, max_length=max_length, long=long, batch_tokens=batch_tokens, exact=exact, progress=progress
         )
         return [decode_label(row, head) if head.kind == "label" else decode_score(row) for row in table]
+
+    def choose(
+        self,
+        texts: Sequence[str],
+        choices: Sequence[Sequence[str]],
+        *,
+        max_length: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        exact: bool = False,
+        progress: Progress = _quiet,
+    ) -> list[dict[str, Any]]:
+        """For each text the number of the likeliest of its candidates, ``choice``, and ``probabilities`` of all.
+
+        Texts may differ in how many candidates they have. Raises :class:`InputError` where there are none.
+        """
+        name, _ = self.answering("choice")
+        if len(choices) != len(texts):
+            raise InputError(f"{len(texts)} texts and {len(choices)} lists of choices; expected as many of both")
+        counts = np.array([len(some) for some in choices], np.int64)
+        if len(counts) and not counts.all():
+            raise InputError(f"text {int(counts.argmin())}: has no choices")
+        owner = np.repeat(np.arange(len(texts)), counts).tolist()
+        work = self.prepare([texts[i] for i in owner], [c for some in choices for c in some], max_length)
+        # The head is one number a candidate, out of the pooled state: candidates of one text need not share a batch.
+        weight, bias = (self.bundle.arrays[f"heads.{name}.dense.{part}"] for part in ("weight", "bias"))
+        scores = np.zeros(len(work.rows), np.float32)
+        for rows, _, pooled in self.run(work, "pooled", batch_tokens, lambda _: None, exact):
+            scores[rows] = (pooled @ weight.T + bias)[:, 0]
+        ends = np.cumsum(counts)[:-1]
+        found = [softmax(row) for row in np.split(scores[work.unique], ends)] if len(texts) else []
+        progress(len(texts))
+        return [{"choice": int(row.argmax()), "probabilities": [float(p) for p in row]} for row in found]
 
     def _places(
         self, name: str, head: HeadSpec, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int | None,

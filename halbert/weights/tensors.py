@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import mmap
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,10 @@ from halbert.files import confined, read_json, require_file
 from halbert.weights.names import BUFFERS
 
 Dtype = Literal["float32", "float16", "bfloat16"]
+_MAPPED = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I16": np.int16,
+    "I8": np.int8, "U8": np.uint8,
+}  # fmt: skip
 
 
 def read_tensors(folder: Path, allow_pickle: bool = False) -> dict[str, np.ndarray]:
@@ -79,7 +84,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def read_file(path: Path, integers: bool = False) -> dict[str, np.ndarray]:
-    """All tensors of one safetensors file. Raises :class:`WeightsError` when it is damaged.
+    """All tensors of one safetensors file, mapped and read-only. Raises :class:`WeightsError` when it is damaged.
 
     Only floating-point numbers may be in it, unless ``integers`` are expected too.
     """
@@ -88,16 +93,60 @@ def read_file(path: Path, integers: bool = False) -> dict[str, np.ndarray]:
     try:
         # safe_open checks the header against the file's size before anything is allocated.
         with safe_open(path, framework="numpy") as opened:
-            names = list(opened.keys())
-            narrow = {name for name in names if opened.get_slice(name).get_dtype() == "BF16"}
-            for name in names:
-                if name not in narrow:
+            types = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118, not a dict
+            for name, kind in types.items():
+                if kind not in _MAPPED and kind != "BF16":
                     tensors[name] = opened.get_tensor(name)
+        tensors |= _map(path, types)
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # the last: a type numpy lacks
         raise WeightsError(f"{path}: is not a valid safetensors file: {error}") from None
-    if narrow:
-        tensors |= _read_bfloat16(path, narrow)
     return tensors if integers else check_floats(tensors, path)
+
+
+def _map(path: Path, types: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Views of the file's own pages, which processes share and the system may drop; bfloat16 is widened."""
+    with path.open("rb") as stream:
+        pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)  # see writable()
+    size = int.from_bytes(pages[:8], "little")
+    header = json.loads(pages[8 : 8 + size])
+    tensors = {}
+    for name, kind in types.items():
+        begin, end = header[name]["data_offsets"]
+        place, shape = 8 + size + begin, header[name]["shape"]
+        if kind == "BF16":  # numpy has none: its 16 bits are the upper half of a float32
+            raw = np.frombuffer(pages, np.uint16, (end - begin) // 2, place)
+            tensors[name] = (raw.astype(np.uint32) << 16).view(np.float32).reshape(shape)
+        elif kind in _MAPPED:
+            width = np.dtype(_MAPPED[kind]).itemsize
+            view = np.frombuffer(pages, _MAPPED[kind], (end - begin) // width, place).reshape(shape)
+            tensors[name] = view if view.flags.aligned else view.copy()
+            tensors[name].flags.writeable = False
+    return tensors
+
+
+def writable(array: np.ndarray) -> np.ndarray:
+    """The same numbers for a library that takes no read-only array, though it only reads; copied if it cannot be had."""
+    view = array.view()
+    try:
+        view.flags.writeable = True
+    except ValueError:
+        return array.copy()
+    return view
+
+
+def drop_pages(arrays: Iterable[np.ndarray]) -> None:
+    """Let go of the mapped pages behind these arrays; whoever reads one again has it read from its file again."""
+    owners = {}
+    for array in arrays:
+        base: object = array
+        while isinstance(base, np.ndarray):
+            base = base.base
+        owner = base.obj if isinstance(base, memoryview) else base
+        if isinstance(owner, mmap.mmap):
+            owners[id(owner)] = owner
+    for owner in owners.values():
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            owner.madvise(mmap.MADV_DONTNEED)
 
 
 def check_floats(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
@@ -105,19 +154,6 @@ def check_floats(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.nda
     for name, array in tensors.items():
         if array.dtype.kind != "f" and not name.endswith(BUFFERS):
             raise WeightsError(f"{path}: {name} holds {array.dtype}, expected floating-point numbers")
-    return tensors
-
-
-def _read_bfloat16(path: Path, names: set[str]) -> dict[str, np.ndarray]:
-    """numpy has no bfloat16: its 16 bits are the upper half of a float32."""
-    with path.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
-    tensors = {}
-    for name in names:
-        begin, end = header[name]["data_offsets"]
-        raw = np.memmap(path, np.uint16, "r", offset=8 + size + begin, shape=((end - begin) // 2,))
-        tensors[name] = (raw.astype(np.uint32) << 16).view(np.float32).reshape(header[name]["shape"])
     return tensors
 
 

@@ -15,7 +15,7 @@ from halbert.run.predictor import load
 from halbert.source import load_bundle
 from halbert.spec import difference
 from halbert.text import load_tokenizer
-from tests import tiny
+from tests import small, tiny
 
 
 def ok(done, silent: bool = False):
@@ -168,6 +168,21 @@ def test_predict_pairs_and_scores(halbert, world):
     found = lines_of(halbert("predict", world / "scored", "--input", world / "pairs.csv"))
     assert [(row["text_a"], row["text_b"]) for row in found] == [("the cat", "a dog"), ("a mat .", "")]
     assert all(set(row) == {"index", "text_a", "text_b", "score"} and math.isfinite(row["score"]) for row in found)
+
+
+def test_predict_choices(halbert, world, tmp_path):
+    small.bundle(("choice",), seed=5).save(tmp_path / "chooser")
+    rows = [{"text": "the cat", "choices": ["sat", "a mat ."]}, {"text": "a dog", "choices": ["cat", "eat", "1 2"]}]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = lines_of(halbert("predict", tmp_path / "chooser", "--input", file))
+    assert [(row["index"], row["text"], len(row["probabilities"])) for row in found] == [
+        (0, "the cat", 2),
+        (1, "a dog", 3),
+    ]
+    assert all(row["choice"] == np.argmax(row["probabilities"]) for row in found)
+    lost = halbert("predict", tmp_path / "chooser", "a text")
+    assert lost.status == 1 and "text 0: has no choices" in lost.err and '"choices"' in lost.err
 
 
 def test_predict_standard_input(halbert, world):

@@ -13,6 +13,7 @@ from halbert.data.batches import Rows, pad_rows
 from halbert.errors import InputError
 from halbert.run.backend import STATES, Backend
 from halbert.run.predictor import open_backend
+from halbert.run.quantize import quantize_without_text
 from halbert.source import load_bundle
 from tests import tiny
 
@@ -26,6 +27,7 @@ ENGINES = [
         ("openvino", "bf16"), id="openvino bf16",
         marks=pytest.mark.skipif(not HAS_BF16, reason="this CPU cannot multiply bfloat16"),
     ),
+    pytest.param(("openvino", "int8"), id="openvino int8"),
     pytest.param(("torch", "fp32"), id="torch fp32"),
     pytest.param(("torch", "bf16"), id="torch bf16"),
 ]  # fmt: skip
@@ -34,8 +36,8 @@ SPECS = {
     "albert": tiny.ALBERT,
     "partly shared": {"num_hidden_layers": 4, "attention_groups": 1, "ffn_groups": 2, "hidden_act": "relu"},
 }
-# fp32: another order of summation. bf16: 8 bits of mantissa, values up to 5; the largest gap seen is 0.049.
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.1}
+# fp32: another order of summation. bf16: 8 bits of mantissa, values up to 5; the largest gap seen is 0.049 (int8: 0.086).
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "int8": 0.15}
 ROWS, LENGTH = 6, 13
 
 
@@ -44,9 +46,16 @@ def bundle(name: str, heads: tuple[str, ...] = tuple(tiny.HEADS), **changes) -> 
     return tiny.bundle(tiny.encoder(**{**SPECS[name], **changes}), {head: tiny.HEADS[head] for head in heads})
 
 
+def opened(kind: tuple[str, str], found: Bundle, **how) -> Backend:
+    if kind[1] == "int8":
+        int8 = quantize_without_text(found)
+        found = found.replace(arrays=int8.plain, int8=int8)
+    return open_backend(found, *kind, device="cpu", **how)
+
+
 @functools.cache
 def engine(kind: tuple[str, str], name: str) -> Backend:
-    return open_backend(bundle(name), *kind, device="cpu")
+    return opened(kind, bundle(name))
 
 
 def batch(lengths: tuple[int, ...] = (13, 2, 7, 11, 1, 5), seed: int = 1) -> Rows:
@@ -201,14 +210,14 @@ class TestContract:
             engine(kind, "bert").forward(batch(), ["last", unknown])
 
     def test_without_a_pooler(self, kind):
-        bare = open_backend(bundle("bert", ("tag",), pooler="none"), *kind, device="cpu")
+        bare = opened(kind, bundle("bert", ("tag",), pooler="none"))
         assert bare.offers() == ["first", "last", "hidden_states", "attentions", "tag"]
         assert bare.forward(batch(), ["tag"])["tag"].shape == (ROWS, LENGTH, 5)
         with pytest.raises(InputError, match="no output 'pooled'; it offers first"):
             bare.forward(batch(), ["pooled"])
 
     def test_describe(self, kind):
-        backend = open_backend(bundle("bert"), *kind, device="cpu", threads=1)
+        backend = opened(kind, bundle("bert"), threads=1)
         before = torch.get_num_threads()
         try:
             backend.forward(batch((3,)), ["last"])

@@ -19,7 +19,7 @@ from safetensors.torch import load_file as load_torch
 
 from halbert.errors import InputError, WeightsError
 from halbert.source import load_bundle, resolve_bundle
-from halbert.weights.tensors import bfloat16, read_tensors, save_tensors
+from halbert.weights.tensors import bfloat16, drop_pages, read_tensors, save_tensors, writable
 from tests import tiny
 
 
@@ -134,3 +134,20 @@ def test_safetensors_come_first(pickled):
     to_pickle(pickled, lambda tensors: {})
     (pickled / "kept").rename(pickled / "model.safetensors")
     assert read_tensors(pickled, allow_pickle=True)
+
+
+def test_arrays_are_views_of_the_file_and_cannot_be_written(tmp_path):
+    rng = np.random.default_rng(0)
+    written = {"a": rng.standard_normal((300, 200)).astype(np.float32), "b": rng.standard_normal(5).astype(np.float16)}
+    save_file(written, tmp_path / "model.safetensors")
+    read = read_tensors(tmp_path)
+    for name, array in read.items():
+        assert array.flags.aligned and not array.flags.writeable and not array.flags.owndata
+        np.testing.assert_array_equal(array, written[name])
+        alias = writable(array)
+        assert alias.flags.writeable and np.shares_memory(alias, array)
+    drop_pages(read.values())
+    np.testing.assert_array_equal(read["a"], written["a"])
+    frozen = np.frombuffer(bytes(8), np.float32)  # nothing of ours: a copy
+    assert writable(frozen).flags.writeable and not np.shares_memory(writable(frozen), frozen)
+    drop_pages([frozen])
