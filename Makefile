@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: audit bench-convert bench-inference bench-text fuzz test test-all check format clean
+.PHONY: audit bench-convert bench-inference bench-text fuzz test test-all wheel check format clean
 
 audit: $(VENV)/.audit
 	$(BIN)/halbert audit --out report --overwrite
@@ -16,6 +16,10 @@ test: $(VENV)/.test check
 
 test-all: $(VENV)/.test check
 	$(BIN)/python -m pytest -m ''
+
+# The built wheel in an environment of its own, without torch; installs from the package index.
+wheel: $(VENV)/.test
+	$(BIN)/python -m tests.wheel
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.weights.fuzz --minutes 10

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import zlib
@@ -156,13 +157,14 @@ def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     """
     target = check_target(path, overwrite)
     made = [parent for parent in target.parents if not parent.exists()]
+    # Named before it is made: an interrupt between the two leaves nothing behind.
+    temporary = target.parent / f".halbert-{secrets.token_hex(6)}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".halbert-", dir=target.parent))
-    except OSError as error:
-        _remove_empty(made)
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
-    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir(0o700)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror}") from None
         yield temporary
         temporary.chmod(0o755)
         _replace(temporary, target)

@@ -91,7 +91,7 @@ def test_the_score_is_that_of_the_saved_model(files, tmp_path):
     model = start_model(saved, head, 0)
     with torch.no_grad():
         for name, p in model.named_parameters():
-            p.copy_(torch.from_numpy(saved.arrays[name]))
+            p.copy_(torch.from_numpy(saved.arrays[name].copy()))
     dev = read_examples(files / "dev.csv")
     features = encode_examples(dev, saved.tokenizer, 16, head.labels)
     guesses = classify(model.eval(), features, 0)
