@@ -1,0 +1,52 @@
+"""Batches made ahead of the step that needs them, by processes of their own, in an order that does not depend on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from halbert.data.instances import PretrainBatch
+from halbert.data.plan import Plan, Position
+
+AHEAD = 4  # batches that each worker has ready
+
+
+class Loaded(NamedTuple):
+    """A batch, and where the one that follows it begins."""
+
+    batch: PretrainBatch
+    after: Position
+
+
+class Share(IterableDataset[Loaded]):
+    """One process's batches: of every ``size`` micro-batches the one numbered ``rank``, from a position on."""
+
+    def __init__(self, plan: Callable[[], Plan], position: Position, rank: int, size: int) -> None:
+        self.plan, self.position, self.rank, self.size = plan, position, rank, size
+
+    def __iter__(self) -> Iterator[Loaded]:
+        told = get_worker_info()
+        number, workers = (told.id, told.num_workers) if told else (0, 1)
+        for count, (window, offset, after) in enumerate(self.plan().walk(self.position)):
+            own, turn = count % self.size == self.rank, count // self.size % workers
+            if own and turn == number:
+                yield Loaded(window.batch(offset), after)
+
+
+def loaded(
+    plan: Callable[[], Plan], position: Position, *, rank: int = 0, size: int = 1, workers: int = 0
+) -> Iterator[Loaded]:
+    """Batches without end. ``plan`` is called in each worker process, so that files are opened there.
+
+    With ``size`` processes each of them gets every ``size``-th batch; positions count the batches of all.
+    """
+    share = Share(plan, position, rank, size)
+    if not workers:
+        return iter(share)
+    return iter(DataLoader(share, batch_size=None, num_workers=workers, prefetch_factor=AHEAD, collate_fn=_as_it_is))
+
+
+def _as_it_is(found: Any) -> Any:
+    return found
