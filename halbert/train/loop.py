@@ -13,20 +13,22 @@ from halbert.errors import HalbertError, InputError
 from halbert.model import Model
 from halbert.train.journal import Journal
 from halbert.train.objectives import Loss
-from halbert.train.optimizers import adamw
+from halbert.train.optimizers import clip_gradients, make_optimizer
 from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
-from halbert.train.schedule import linear
+from halbert.train.schedule import rate_at
 
 B = TypeVar("B")
-GRADIENT_CLIP = 1.0  # global norm; google-research/bert optimization.py
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """``fp32`` or ``bf16``; ``auto`` is bf16 where the hardware multiplies it."""
+    """``fp32``, ``bf16`` or ``fp16`` (GPU only); ``auto`` is bf16 where the hardware multiplies it."""
     if device.type == "cuda":
         capable = torch.cuda.is_bf16_supported()
     else:
         capable = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    if wanted == "fp16" and device.type != "cuda":
+        raise InputError("precision fp16 was asked for, but only a GPU multiplies it; use precision=auto")
     if wanted == "bf16" and not capable:
         raise InputError("precision bf16 was asked for, but this machine cannot multiply bfloat16; use precision=fp32")
     return ("bf16" if capable else "fp32") if wanted == "auto" else wanted
@@ -51,25 +53,29 @@ def run_steps(
     """
     device = next(model.parameters()).device
     precision = choose_precision(recipe.precision, device)
-    optimizer = adamw(model, recipe.learning_rate, recipe.weight_decay)
+    optimizer = make_optimizer(model, recipe)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     torch.manual_seed(seed)
     model.train()
     began, tokens, sums, count = time.perf_counter(), 0, {}, 0  # type: ignore[var-annotated]
     for step in range(steps):
         batch = next(batches)
-        rate = linear(step, recipe.learning_rate, warmup, steps)
+        rate = rate_at(recipe.schedule, step, recipe.learning_rate, warmup, steps, recipe.power)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(device.type, HALVES.get(precision), enabled=precision in HALVES):
             loss = loss_of(model, batch)
-        loss.total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
-        if not math.isfinite(float(norm)) or not math.isfinite(float(loss.total.detach())):
+        scaler.scale(loss.total).backward()
+        scaler.unscale_(optimizer)
+        norm = clip_gradients(model.parameters(), recipe.clip)
+        # In fp16 the scaler skips a step whose gradients overflow, and lowers its scale.
+        if not (math.isfinite(float(norm)) or precision == "fp16") or not math.isfinite(float(loss.total.detach())):
             raise HalbertError(
                 f"step {step + 1}: the loss or its gradient is not finite; lower learning_rate ({recipe.learning_rate}) "
                 "or lengthen the warm-up"
             )
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         tokens += tokens_of(batch)
         for name, value in loss.parts.items():

@@ -49,8 +49,8 @@ def spec_of_recipe(recipe: PretrainRecipe, tokenizer: Tokenizer) -> ModelSpec:
     if pretraining.get("sentence_objective") == "none":
         fields["pooler"] = "none"
     encoder = from_dict(EncoderSpec, fields, "recipe [encoder]")
-    if recipe.length > encoder.max_position_embeddings:
-        raise SpecError(f"length {recipe.length} exceeds max_position_embeddings {encoder.max_position_embeddings}")
+    if recipe.longest > encoder.max_position_embeddings:
+        raise SpecError(f"length {recipe.longest} exceeds max_position_embeddings {encoder.max_position_embeddings}")
     return ModelSpec(
         encoder=encoder, text=tokenizer.spec, pretraining=from_dict(PretrainSpec, pretraining, "recipe [pretraining]")
     )

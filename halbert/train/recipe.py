@@ -6,35 +6,86 @@ import tomllib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from halbert.errors import InputError, SpecError, nearest
 from halbert.files import read_text
-from halbert.spec import from_dict
+from halbert.spec import ModelSpec, from_dict
 
-TrainPrecision = Literal["auto", "fp32", "bf16"]
+TrainPrecision = Literal["auto", "fp32", "bf16", "fp16"]
+Optimizer = Literal["adamw", "adamw-google", "lamb", "lamb-google"]
+Schedule = Literal["linear", "google", "constant", "polynomial"]
+
+
+_LENGTH = 128
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a pre-training with its own length: so many ``steps``, or a ``share`` of the recipe's.
+
+    ``batch_tokens`` 0 means the recipe's.
+    """
+
+    length: int
+    steps: int = 0
+    share: float = 0.0
+    batch_tokens: int = 0
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """A phase worked out: steps ``begin`` to ``end`` (from 0, the last excluded) at this length and batch."""
+
+    begin: int
+    end: int
+    length: int
+    batch_tokens: int
 
 
 class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A pre-training run. ``preset`` or ``encoder`` says which encoder; ``corpus`` is a corpus folder."""
+    """A pre-training run. ``preset`` or ``encoder`` says which encoder; ``corpus`` is a corpus folder.
+
+    A step is one update of the weights by the gradients of ``accumulate`` batches (counted over all processes) of at
+    most ``batch_tokens`` pieces each, padding included. ``docs/recipes.md`` explains every field.
+    """
 
     corpus: str = ""
     preset: str = ""
     encoder: dict[str, Any] = {}
     pretraining: dict[str, Any] = {}
-    steps: int = 1000
-    length: int = 128
-    batch_tokens: int = 4096
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    optimizer: Literal["adamw"] = "adamw"
-    precision: TrainPrecision = "auto"
     start: Literal["random", "pmi-svd"] = "random"
-    compile: bool = False
+    # How long, and in which portions.
+    steps: int = 1000
+    length: int = _LENGTH
+    batch_tokens: int = 4096
+    phases: tuple[Phase, ...] = ()
+    accumulate: int = 1
+    packing: Literal["bucket", "pack"] = "bucket"
+    window_shards: int = 4
+    language_exponent: float = 1.0
     seed: int = 0
+    # What a step does.
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = 1e-3
+    schedule: Schedule = "linear"
+    warmup_steps: int = 100
+    power: float = 0.5
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-6
+    clip: float = 1.0
+    on_spike: Literal["stop", "skip"] = "stop"
+    spike_factor: float = 2.0
+    # How the machine does it.
+    precision: TrainPrecision = "auto"
+    compile: bool = False
+    checkpoint_activations: Literal["none", "layer"] = "none"
+    workers: int = 2
+    # What is kept and told.
+    checkpoint_every: int = 0
+    keep_checkpoints: int = 3
+    log_every: int = 10
 
     def __post_init__(self) -> None:
         check_common(self)
@@ -42,10 +93,64 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise SpecError(
                 f"steps {self.steps} and warmup_steps {self.warmup_steps}: expected 1 or more, and no more warm-up than steps"
             )
-        if self.length < 8 or self.batch_tokens < self.length:
+        check_batch(self.length, self.batch_tokens)
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise SpecError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        for name, low, high in _BETWEEN:
+            if not low < getattr(self, name) <= high:
+                raise SpecError(f"{name} is {getattr(self, name)}; expected more than {low} and at most {high}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise SpecError(f"betas are {self.betas}; expected two numbers, each at least 0 and less than 1")
+        self.stages()
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The phases in order, which fill all steps; one of them when the recipe names none.
+
+        Shares are cut at the nearest step. Raises :class:`SpecError` when phases do not add up to the recipe's steps.
+        """
+        if not self.phases:
+            return (Stage(0, self.steps, self.length, self.batch_tokens),)
+        if self.length not in (_LENGTH, *(phase.length for phase in self.phases)):
             raise SpecError(
-                f"length {self.length} and batch_tokens {self.batch_tokens}: expected at least 8, and a batch that holds one sequence"
+                f"length is {self.length}, but the phases have their own: change phases, or set phases=[] for one length"
             )
+        stages, done, taken = [], 0.0, 0
+        for phase in self.phases:
+            if (phase.steps > 0) == (phase.share > 0) or not (phase.steps >= 0 and 0 <= phase.share <= 1):
+                raise SpecError(
+                    f"a phase has steps {phase.steps} and share {phase.share}; expected either steps, or a share up to 1"
+                )
+            check_batch(phase.length, phase.batch_tokens or self.batch_tokens)
+            done += phase.steps or phase.share * self.steps
+            end = round(done)
+            if end > taken:
+                stages.append(Stage(taken, end, phase.length, phase.batch_tokens or self.batch_tokens))
+            taken = end
+        if abs(done - self.steps) > 1e-6 * self.steps:
+            raise SpecError(f"the phases take {done:g} steps and the recipe {self.steps}; expected the same")
+        return tuple(stages)
+
+    @property
+    def longest(self) -> int:
+        """Pieces of the longest sequence of any phase."""
+        return max([phase.length for phase in self.phases] or [self.length])
+
+    def total_steps(self, steps: int | None = None) -> int:
+        """Steps in all: the recipe's, unless others are given."""
+        return self.steps if steps is None else steps
+
+    def warmup_of(self, steps: int) -> int:
+        """Warm-up steps out of ``steps``."""
+        return min(self.warmup_steps, steps)
+
+
+_LEAST = {
+    "accumulate": 1, "window_shards": 1, "workers": 0, "checkpoint_every": 0, "keep_checkpoints": 1, "log_every": 1,
+}  # fmt: skip
+_BETWEEN = (
+    ("language_exponent", 0, 1), ("power", 0, 10), ("epsilon", 0, 1), ("clip", 0, 1e6), ("spike_factor", 1, 1e6),
+)  # fmt: skip
 
 
 class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +165,14 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     precision: TrainPrecision = "auto"
     seed: int = 0
 
+    # What a pre-training can choose and a fine-tuning cannot.
+    optimizer: ClassVar[Optimizer] = "adamw"
+    schedule: ClassVar[Schedule] = "linear"
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    epsilon: ClassVar[float] = 1e-6
+    clip: ClassVar[float] = 1.0
+    power: ClassVar[float] = 1.0
+
     def __post_init__(self) -> None:
         check_common(self)
         if self.epochs < 1 or self.batch_size < 1 or self.length < 4:
@@ -68,6 +181,24 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             )
         if not 0 <= self.warmup_share < 1:
             raise SpecError(f"warmup_share is {self.warmup_share}; expected at least 0 and less than 1")
+
+    def total_steps(self, steps: int | None = None) -> int:
+        """Steps in all, which have to be given: they depend on how many examples there are."""
+        if steps is None:
+            raise SpecError("a fine-tuning recipe does not know its number of steps; give it")
+        return steps
+
+    def warmup_of(self, steps: int) -> int:
+        """Warm-up steps out of ``steps``."""
+        return int(self.warmup_share * steps)
+
+
+def check_batch(length: int, batch_tokens: int) -> None:
+    """Raise :class:`SpecError` for a length or a batch no run could use."""
+    if length < 8 or batch_tokens < length:
+        raise SpecError(
+            f"length {length} and batch_tokens {batch_tokens}: expected at least 8, and a batch that holds one sequence"
+        )
 
 
 def check_common(recipe: PretrainRecipe | FinetuneRecipe) -> None:
@@ -127,3 +258,31 @@ def apply_changes(values: dict[str, Any], changes: Iterable[str]) -> dict[str, A
                 raise InputError(f"--set {change!r}: {table} is not a table")
         place[last] = value
     return values
+
+
+def describe(recipe: PretrainRecipe, spec: ModelSpec) -> str:
+    """The plan for people, a line each: parameters by part, phases, pieces in all, optimiser, learning rate, objective.
+
+    Pieces are an upper bound: what padding takes of a batch is not known before.
+    """
+    parts = {name.replace("_", " "): count for name, count in spec.encoder.count_parameters().items() if count}
+    if spec.pretraining.sentence_objective == "none":
+        parts.pop("pair head", None)
+    parts["all parameters"] = sum(parts.values())
+    rows = [(name, f"{count:>{len(f'{max(parts.values()):,}')},}") for name, count in parts.items()]
+    stages, pieces = recipe.stages(), 0
+    for number, stage in enumerate(stages, 1):
+        step = stage.batch_tokens * recipe.accumulate
+        pieces += step * (stage.end - stage.begin)
+        batches = f" ({recipe.accumulate} batches)" if recipe.accumulate > 1 else ""
+        name = f"phase {number}" if len(stages) > 1 else "steps"
+        rows.append((name, f"{stage.end - stage.begin:,} of {step:,} pieces{batches}, length {stage.length}"))
+    schedule = recipe.schedule + (f" (power {recipe.power:g})" if recipe.schedule == "polynomial" else "")
+    learns = spec.pretraining
+    rows += [
+        ("pieces in all", f"{pieces:,} at most"),
+        ("optimiser", f"{recipe.optimizer}, decay {recipe.weight_decay:g}, gradients cut to a norm of {recipe.clip:g}"),
+        ("learning rate", f"{recipe.learning_rate:g}, {schedule}, warm-up {recipe.warmup_steps:,} steps"),
+        ("objective", f"{learns.masking} masking of {learns.masking_prob:.0%}, pairs {learns.sentence_objective}"),
+    ]
+    return "\n".join(f"{name:<16}{value}" for name, value in rows)
