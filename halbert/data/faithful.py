@@ -36,14 +36,14 @@ class Instance(NamedTuple):
 
     def __str__(self) -> str:
         """As the generators print a ``TrainingInstance``."""
-        lines = {"tokens": self.tokens, "segment_ids": self.segments}
-        if self.boundary is not None:
-            lines["token_boundary"] = self.boundary
-        last = {"masked_lm_positions": self.positions, "masked_lm_labels": self.labels}
-        told = [f"{name}: {' '.join(map(str, values))}" for name, values in lines.items()]
-        told.append(f"is_random_next: {self.second}")
-        told += [f"{name}: {' '.join(map(str, values))}" for name, values in last.items()]
-        return "\n".join(told) + "\n\n"
+        boundary = [] if self.boundary is None else [f"token_boundary: {_spaced(self.boundary)}"]
+        told = [f"tokens: {_spaced(self.tokens)}", f"segment_ids: {_spaced(self.segments)}", *boundary]
+        told += [f"is_random_next: {self.second}", f"masked_lm_positions: {_spaced(self.positions)}"]
+        return "\n".join([*told, f"masked_lm_labels: {_spaced(self.labels)}", "", ""])
+
+
+def _spaced(values: Sequence[object]) -> str:
+    return " ".join(map(str, values))
 
 
 def read_documents(lines: Iterable[str], tokenizer: Tokenizer) -> list[Document]:
@@ -164,10 +164,10 @@ class Generator:
             if len(covered) >= budget:
                 break
             n = int(self.numpy.choice(len(self.weights), p=self.weights)) + 1 if ngrams else 1
-            unit = sum(words[first : first + n], [])
+            unit = [i for word in words[first : first + n] for i in word]
             while n > 1 and len(covered) + len(unit) > budget:
                 n -= 1
-                unit = sum(words[first : first + n], [])
+                unit = [i for word in words[first : first + n] for i in word]
             if len(covered) + len(unit) > budget or not covered.isdisjoint(unit):
                 continue
             covered.update(unit)
