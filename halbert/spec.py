@@ -144,18 +144,27 @@ class TextSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class PretrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the model learns, or learnt, from raw text."""
+    """What the model learns, or learnt, from raw text.
+
+    ``short_prob`` is the share of instances that are shorter than the length on purpose. ``faithful`` brings back what
+    Google's generators do where that is not what they say: pair labels that are not clean, among others
+    (``halbert/data/faithful.py``).
+    """
 
     sentence_objective: Literal["nsp", "sop", "none"] = "nsp"
     masking: Literal["piece", "word", "ngram"] = "piece"
     masking_prob: float = 0.15
     max_ngram: int = 3
+    short_prob: float = 0.1
+    faithful: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.masking_prob < 1.0:
             raise SpecError(f"masking_prob is {self.masking_prob}; expected more than 0 and less than 1")
         if not 1 <= self.max_ngram <= 10:
             raise SpecError(f"max_ngram is {self.max_ngram}; expected 1 to 10")
+        if not 0.0 <= self.short_prob <= 1.0:
+            raise SpecError(f"short_prob is {self.short_prob}; expected 0 to 1")
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,28 +1,11 @@
-"""Instances and examples to rectangular arrays, with next to no padding."""
+"""Examples to rectangular arrays, with next to no padding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-
-from halbert.data.corpus import Corpus, CorpusShard
-from halbert.data.masking import mask_batch
-from halbert.data.pairs import Pairs, draw_pairs
-from halbert.spec import PretrainSpec
-from halbert.text import Tokenizer
-
-
-class PretrainBatch(NamedTuple):
-    """One batch for pre-training: (B, S) arrays, flat masked positions (M,) and labels (M,), pair labels (B,)."""
-
-    ids: np.ndarray
-    mask: np.ndarray
-    segments: np.ndarray
-    positions: np.ndarray
-    labels: np.ndarray
-    pair_labels: np.ndarray
 
 
 class Rows(NamedTuple):
@@ -80,50 +63,3 @@ def group_by_count(lengths: np.ndarray, batch_size: int, rng: np.random.Generato
         part = part[np.argsort(lengths[part], kind="stable")]
         groups += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
     return [groups[i] for i in rng.permutation(len(groups))]
-
-
-def pretrain_batches(
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    spec: PretrainSpec,
-    length: int,
-    batch_tokens: int,
-    seed: int,
-    epoch: int,
-) -> Iterator[PretrainBatch]:
-    """The batches of one epoch, a function of (seed, epoch) alone; one shard is in memory at a time."""
-    shards = np.random.default_rng((seed, epoch, 0)).permutation(len(corpus))
-    for number in shards:
-        shard = corpus.shard(int(number))
-        pairs = draw_pairs(shard, spec.sentence_objective, length, (seed, epoch, 1, int(number)))
-        rng = np.random.default_rng((seed, epoch, 2, int(number)))
-        for group in group_by_length(pairs.lengths, batch_tokens, rng):
-            yield _assemble(shard, pairs, group, tokenizer, spec, rng, length)
-
-
-def _assemble(
-    shard: CorpusShard,
-    pairs: Pairs,
-    rows: np.ndarray,
-    tokenizer: Tokenizer,
-    spec: PretrainSpec,
-    rng: np.random.Generator,
-    length: int,
-) -> PretrainBatch:
-    special = tokenizer.special_ids
-    encoded = []
-    for r in rows:
-        a = shard.ids[pairs.a_start[r] : pairs.a_end[r]]
-        b = shard.ids[pairs.b_start[r] : pairs.b_end[r]]
-        ids = [special["cls"], *a.tolist(), special["sep"]]
-        segments = [0] * len(ids)
-        if len(b):
-            ids += [*b.tolist(), special["sep"]]
-            segments += [1] * (len(b) + 1)
-        encoded.append((ids, segments))
-    padded = pad_rows(encoded, special["pad"], most=length)
-    fixed = np.isin(padded.ids, [special["cls"], special["sep"], special["pad"]])
-    hidden = mask_batch(
-        padded.ids, (padded.mask == 1) & ~fixed, tokenizer.starts_word, spec, special["mask"], tokenizer.vocab_size, rng
-    )
-    return PretrainBatch(hidden.ids, padded.mask, padded.segments, hidden.positions, hidden.labels, pairs.label[rows])

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from halbert.data.batches import PretrainBatch, Rows
+from halbert.data.batches import Rows
+from halbert.data.instances import IGNORED, PretrainBatch
 from halbert.data.pairs import NO_LABEL
+from halbert.errors import SpecError
 from halbert.model import Model
 
 
@@ -21,15 +23,21 @@ class Loss(NamedTuple):
 
 
 def pretraining_loss(model: Model, batch: PretrainBatch) -> Loss:
-    """Masked-piece cross entropy at the masked positions only, plus the sentence pair's (BERT paper A.2)."""
+    """Masked-piece cross entropy at the masked positions only, plus the sentence pair's (BERT paper A.2).
+
+    Each is the mean over what there is to find: positions and rows that only fill a shape count nowhere.
+    """
+    if batch.sequence is not None:
+        raise SpecError("rows of several instances need attention within each; draw batches without packed")
     device = next(model.parameters()).device
-    ids, mask, segments, positions, labels, pair_labels = (torch.from_numpy(array).to(device) for array in batch)
+    ids, mask, segments, positions, labels, pair_labels = (torch.from_numpy(array).to(device) for array in batch[:6])
     output = model(ids, mask, segments)
     logits_MV = model.answer("mlm", output, positions)
-    masked = functional.cross_entropy(logits_MV.float(), labels)
+    count = (labels != IGNORED).sum().clamp(min=1)
+    masked = functional.cross_entropy(logits_MV.float(), labels, ignore_index=IGNORED, reduction="sum") / count
     parts = {
         "masked_loss": masked.detach(),
-        "masked_accuracy": (logits_MV.detach().argmax(-1) == labels).float().mean(),
+        "masked_accuracy": (logits_MV.detach().argmax(-1) == labels).sum() / count,
     }
     total = masked
     if "pair" in model.heads and bool((pair_labels != NO_LABEL).any()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,9 @@ import torch
 
 from halbert import presets
 from halbert.bundle import Bundle
-from halbert.data.batches import PretrainBatch, pretrain_batches
 from halbert.data.corpus import Corpus
+from halbert.data.instances import PretrainBatch
+from halbert.data.plan import Plan
 from halbert.errors import InputError, SpecError
 from halbert.files import check_target
 from halbert.heads import HeadSpec
@@ -66,14 +66,8 @@ def all_batches(
     corpus: Corpus, tokenizer: Tokenizer, spec: PretrainSpec, recipe: PretrainRecipe
 ) -> Iterator[PretrainBatch]:
     """Batches without end, epoch after epoch; a function of the recipe's seed alone."""
-    for epoch in itertools.count():
-        empty = True
-        for batch in pretrain_batches(corpus, tokenizer, spec, recipe.length, recipe.batch_tokens, recipe.seed, epoch):
-            if len(batch.positions):
-                empty = False
-                yield batch
-        if empty:
-            raise InputError(f"{corpus.folder}: the corpus holds nothing that could be masked")
+    plan = Plan(corpus, tokenizer, spec, length=recipe.length, batch_tokens=recipe.batch_tokens, seed=recipe.seed)
+    return (batch for batch, _ in plan.batches())
 
 
 def pretrain(
@@ -133,7 +127,10 @@ def held_out_batches(
 ) -> list[PretrainBatch]:
     """One fixed draw of masked pieces over a held-out corpus, the same for every model with this tokenizer."""
     spec = PretrainSpec(sentence_objective="none", masking="piece")
-    return [b for b in pretrain_batches(corpus, tokenizer, spec, length, batch_tokens, seed, 0) if len(b.positions)]
+    plan = Plan(
+        corpus, tokenizer, spec, length=length, batch_tokens=batch_tokens, seed=seed, static_shapes=False
+    )  # fmt: skip
+    return list(plan.epoch(0))
 
 
 class MaskedScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +149,7 @@ def masked_scores(model: Model, batches: list[PretrainBatch]) -> MaskedScores:
         loss = pretraining_loss(model, batch)
         losses.append(float(loss.parts["masked_loss"]))
         accuracies.append(float(loss.parts["masked_accuracy"]))
-        counts.append(len(batch.positions))
+        counts.append(batch.masked)
     if not np.isfinite(losses).all():
         raise InputError("the masked-piece loss on held-out text is not finite")
     return MaskedScores(losses=losses, accuracies=accuracies, counts=counts)

@@ -2,16 +2,11 @@ from __future__ import annotations
 
 import itertools
 
-import msgspec
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halbert.data.batches import group_by_count, group_by_length, pad_rows, pretrain_batches
-from halbert.data.pairs import NO_LABEL, draw_pairs
-from halbert.spec import PretrainSpec
-from tests.data import made
+from halbert.data.batches import group_by_count, group_by_length, pad_rows
 
 LENGTHS = st.lists(st.integers(1, 70), min_size=1, max_size=60).map(np.array)
 
@@ -86,66 +81,3 @@ def test_pad_rows(texts, multiple, most):
 
 def test_pad_rows_pads_with_the_pad_id():
     assert pad_rows([([5], [0])], 7, 2).ids.tolist() == [[5, 7]]
-
-
-LENGTH = 100  # two or three sentences of the speech
-SPEC = PretrainSpec(sentence_objective="sop", masking="ngram")
-
-
-def batches(corpus, spec=SPEC, length=LENGTH, tokens=4 * LENGTH, seed=0, epoch=0):
-    return list(pretrain_batches(corpus, made.words(), spec, length, tokens, seed, epoch))
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return made.corpus(tmp_path_factory.mktemp("batches") / "c", made.DOCUMENTS * 2, shard_tokens=300)
-
-
-@pytest.mark.parametrize("objective", ["nsp", "sop", "none"])
-@pytest.mark.parametrize("masking", ["piece", "ngram"])
-def test_an_epoch_holds_every_instance_of_every_shard_once(corpus, objective, masking):
-    spec = PretrainSpec(sentence_objective=objective, masking=masking)
-    special = made.words().special_ids
-    found = []
-    for batch in batches(corpus, spec, epoch=2):
-        assert batch.ids.shape == batch.mask.shape == batch.segments.shape
-        assert batch.ids.size <= 4 * LENGTH and batch.ids.shape[1] <= LENGTH
-        whole = batch.ids.reshape(-1).copy()
-        whole[batch.positions] = batch.labels
-        whole = whole.reshape(batch.ids.shape)
-        hidden = np.zeros(whole.size, bool)
-        hidden[batch.positions] = True
-        assert not np.isin(whole.reshape(-1)[hidden], [special[n] for n in ("cls", "sep", "pad")]).any()
-        for ids, mask, segments, label in zip(whole, batch.mask, batch.segments, batch.pair_labels, strict=True):
-            n = int(mask.sum())
-            assert mask.tolist() == [1] * n + [0] * (len(mask) - n)
-            assert (ids[n:] == special["pad"]).all()
-            assert ids[0] == special["cls"] and ids[n - 1] == special["sep"]
-            ends = np.flatnonzero(ids[:n] == special["sep"])
-            assert len(ends) == (1 if label == NO_LABEL else 2)
-            first = int(ends[0]) + 1
-            assert segments.tolist() == [0] * first + [1] * (n - first) + [0] * (len(mask) - n)
-            found.append((*ids[:n].tolist(), int(label)))
-    assert {row[-1] for row in found} == ({-1} if objective == "none" else {-1, 0, 1})
-    wanted = []
-    for number in range(len(corpus)):
-        shard = corpus.shard(number)
-        for a0, a1, b0, b1, label in zip(*draw_pairs(shard, objective, LENGTH, (0, 2, 1, number)), strict=True):
-            tail = [*shard.ids[b0:b1].tolist(), special["sep"]] if b1 > b0 else []
-            wanted.append((special["cls"], *shard.ids[a0:a1].tolist(), special["sep"], *tail, int(label)))
-    assert len(corpus) > 2 and sorted(found) == sorted(wanted)
-
-
-def test_batches_are_a_function_of_seed_and_epoch(corpus):
-    def told(**options):
-        return msgspec.json.encode([[a.tolist() for a in batch] for batch in batches(corpus, **options)])
-
-    assert told() == told()
-    assert len({told(), told(seed=1), told(epoch=1), told(seed=1, epoch=1)}) == 4
-
-
-def test_the_wanted_share_is_masked(corpus):
-    spec = PretrainSpec(sentence_objective="sop", masking="piece")
-    found = [b for epoch in range(5) for b in batches(corpus, spec, epoch=epoch)]
-    texts = [int(n) - (2 if label == NO_LABEL else 3) for b in found for n, label in zip(b.mask.sum(1), b.pair_labels)]
-    assert sum(len(b.positions) for b in found) == sum(max(1, round(0.15 * n)) for n in texts)

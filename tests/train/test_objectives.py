@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from halbert.data.batches import PretrainBatch, Rows
+from halbert.data.batches import Rows
+from halbert.data.instances import PretrainBatch
 from halbert.data.pairs import NO_LABEL
 from halbert.model import Model
 from halbert.train.objectives import LabelledBatch, label_loss, pretraining_loss

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from halbert.data.corpus import Corpus, build_corpus
+from halbert.data.plan import Plan
 from halbert.errors import InputError
 from halbert.files import sha256
 from halbert.model import Model
@@ -80,9 +81,12 @@ def test_a_warm_start_begins_at_the_table(corpus):
     np.testing.assert_allclose(cold.arrays[name], drawn.encoder.embeddings.piece.weight.detach().numpy(), atol=1e-9)
 
 
-def test_batches_never_end_and_differ_between_epochs(corpus):
+def test_batches_never_end_and_are_those_of_the_plan(corpus):
     recipe, spec = made.recipe(corpus), PretrainSpec()
-    epochs = [list(pretrain_epoch(corpus, recipe, spec, epoch)) for epoch in range(3)]
+    plan = Plan(
+        corpus, tiny.tokenizer(), spec, length=recipe.length, batch_tokens=recipe.batch_tokens, seed=recipe.seed
+    )
+    epochs = [list(plan.epoch(number)) for number in range(3)]
     wanted = [b for epoch in epochs for b in epoch]
     found = list(itertools.islice(all_batches(corpus, tiny.tokenizer(), spec, recipe), len(wanted)))
     for a, b in zip(found, wanted, strict=True):
@@ -90,13 +94,6 @@ def test_batches_never_end_and_differ_between_epochs(corpus):
             np.testing.assert_array_equal(x, y)
     first, second = epochs[0][0].ids, epochs[1][0].ids
     assert first.shape != second.shape or (first != second).any()
-
-
-def pretrain_epoch(corpus, recipe, spec, epoch):
-    from halbert.data.batches import pretrain_batches
-
-    tokenizer = tiny.tokenizer()
-    return pretrain_batches(corpus, tokenizer, spec, recipe.length, recipe.batch_tokens, recipe.seed, epoch)
 
 
 def test_held_out_batches_are_one_fixed_draw(corpus):
