@@ -1,13 +1,30 @@
 from __future__ import annotations
 
+import itertools
+from importlib import resources
+
 import msgspec
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from halbert import presets
 from halbert.errors import InputError, SpecError
-from halbert.train.pretraining import spec_of_recipe
-from halbert.train.recipe import FinetuneRecipe, PretrainRecipe, apply_changes, read_recipe, shipped
+from halbert.spec import PretrainSpec
+from halbert.train.pretraining import pretrain, spec_of_recipe
+from halbert.train.recipe import (
+    FinetuneRecipe,
+    Phase,
+    PretrainRecipe,
+    Stage,
+    apply_changes,
+    describe,
+    read_recipe,
+    shipped,
+)
 from tests import tiny
+from tests.train import made
 
 TEXT = """\
 corpus = "here"
@@ -76,6 +93,36 @@ def test_a_change_may_make_a_table():
         ("seed=-1", "seed is -1"),
         ("seed=4294967296", "seed is 4294967296"),
         ("optimizer=sgd", "sgd"),
+        ("schedule=cosine", "cosine"),
+        ("accumulate=0", "accumulate is 0; expected at least 1"),
+        ("workers=-1", "workers is -1"),
+        ("window_shards=0", "window_shards is 0"),
+        ("checkpoint_every=-5", "checkpoint_every is -5"),
+        ("keep_checkpoints=0", "keep_checkpoints is 0"),
+        ("log_every=0", "log_every is 0"),
+        ("language_exponent=1.5", "language_exponent is 1.5; expected more than 0 and at most 1"),
+        ("language_exponent=nan", "language_exponent is nan"),
+        ("spike_factor=1", "spike_factor is 1"),
+        ("clip=0", "clip is 0"),
+        ("clip=inf", "clip is inf"),
+        ("epsilon=0", "epsilon is 0"),
+        ("power=-1", "power is -1"),
+        ("betas=[0.9, 1.0]", r"betas are \(0.9, 1.0\)"),
+        ("betas=[0.9]", "betas"),
+        ("on_spike=panic", "panic"),
+        ("packing=boxes", "boxes"),
+        ("checkpoint_activations=all", "all"),
+        ("phases=[{length=16}]", "steps 0 and share 0.0; expected either"),
+        ("phases=[{length=16, steps=20, share=1.0}]", "steps 20 and share 1.0; expected either"),
+        ("phases=[{length=16, steps=-1, share=1.0}]", "steps -1"),
+        ("phases=[{length=16, share=nan}]", "share nan"),
+        ("phases=[{length=16, share=1.1}]", "share 1.1"),
+        ("phases=[{length=16, steps=19}]", "the phases take 19 steps and the recipe 20"),
+        ("phases=[{length=16, share=0.9}]", "the phases take 18 steps and the recipe 20"),
+        ("phases=[{length=4, share=1.0}]", "length 4 and batch_tokens 4096"),
+        ("phases=[{length=512, share=1.0, batch_tokens=500}]", "length 512 and batch_tokens 500"),
+        ("phases=[{length=16, share=1.0, step=3}]", "unknown field `step`"),
+        ("phases=[{share=1.0}]", "length"),
         ("precision=fp64", "fp64"),
         ("start=zero", "zero"),
         ("steps.more=3", "steps is not a table"),
@@ -107,29 +154,139 @@ def test_files_that_cannot_be(tmp_path, text, said):
 
 def test_recipes_that_are_not_there(tmp_path):
     with pytest.raises(
-        InputError, match=r"no shipped recipe; did you mean 'bert-mini'.*shipped: albert-mini, bert-mini"
+        InputError, match=r"no shipped recipe; did you mean 'bert-mini'.*shipped: albert, albert-mini, "
     ):
         read_recipe("bert-mimi")
     with pytest.raises(InputError, match="no such file"):
         read_recipe(str(tmp_path / "none.toml"))
 
 
-def test_shipped_recipes_are_valid():
-    assert shipped() == ["albert-mini", "bert-mini"]
-    specs = {}
-    for name in shipped():
-        recipe = read_recipe(name, ["corpus=here"])
-        assert recipe.corpus == "here" and recipe.preset == ""
-        specs[name] = spec_of_recipe(recipe, tiny.tokenizer())
-    released = presets.get("bert-mini").spec.encoder
+def test_phases_cut_the_steps(file):
+    phases = "phases=[{length=16, share=0.9}, {length=32, share=0.1, batch_tokens=500}]"
+    assert read_recipe(file).stages() == (Stage(0, 20, 128, 4096),)
+    recipe = read_recipe(file, [phases])
+    assert recipe.stages() == (Stage(0, 18, 16, 4096), Stage(18, 20, 32, 500)) and recipe.longest == 32
+    # Shares follow the steps; a phase that is left no step is left out.
+    assert read_recipe(file, [phases, "steps=1000"]).stages()[1] == Stage(900, 1000, 32, 500)
+    assert read_recipe(file, [phases, "steps=2", "warmup_steps=1"]).stages() == (Stage(0, 2, 16, 4096),)
+    thirds = "phases=[{length=8, steps=7}, {length=16, share=0.65}]"
+    assert read_recipe(file, [thirds]).stages() == (Stage(0, 7, 8, 4096), Stage(7, 20, 16, 4096))
+    # A length that would be ignored is not accepted.
+    with pytest.raises(SpecError, match=r"length is 64, but the phases have their own.*phases=\[\]"):
+        read_recipe(file, [phases, "length=64"])
+    assert read_recipe(file, [phases, "length=64", "phases=[]"]).longest == 64
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(1, 5000))
+def test_stages_fill_all_steps(weights, steps):
+    shares = [w / sum(weights) for w in weights]
+    phases = tuple(Phase(length=8 + i, share=share) for i, share in enumerate(shares))
+    stages = PretrainRecipe(phases=phases, steps=steps, warmup_steps=0).stages()
+    assert stages[0].begin == 0 and stages[-1].end == steps
+    assert all(a.end == b.begin for a, b in itertools.pairwise(stages))
+    for stage in stages:
+        assert (
+            stage.end - stage.begin == pytest.approx(shares[stage.length - 8] * steps, abs=1.01)
+            and stage.end > stage.begin
+        )
+
+
+SHIPPED = ["albert", "albert-mini", "albert-small", "bert", "bert-mini", "bert-small"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_are_valid(name):
+    assert shipped() == SHIPPED
+    recipe = read_recipe(name, ["corpus=here"])
+    assert recipe.corpus == "here"
+    first, second = resources.files("halbert").joinpath("recipes", f"{name}.toml").read_text().splitlines()[:2]
+    assert first.startswith("# ") and second.startswith(f"#   halbert pretrain {name} ")
+    described = describe(recipe, spec_of_recipe(recipe, tiny.tokenizer()))
+    assert f"{recipe.learning_rate:g}, {recipe.schedule}, warm-up {recipe.warmup_steps:,} steps" in described
+
+
+def test_shipped_models():
+    specs = {name: spec_of_recipe(read_recipe(name), tiny.tokenizer()) for name in SHIPPED}
     same = {"vocab_size": 1}
-    ours = msgspec.structs.replace(specs["bert-mini"].encoder, **same)
-    assert ours == msgspec.structs.replace(released, hidden_act=ours.hidden_act, **same)
-    bert, albert = specs["bert-mini"], specs["albert-mini"]
-    for field in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-        assert getattr(bert.encoder, field) == getattr(albert.encoder, field)
-    assert (bert.encoder.num_hidden_groups, albert.encoder.num_hidden_groups) == (4, 1)
-    assert (bert.pretraining.sentence_objective, albert.pretraining.sentence_objective) == ("nsp", "sop")
+    for name, preset in {
+        "bert-mini": "bert-mini", "bert-small": "bert-mini", "bert": "bert-base-uncased", "albert": "albert-base-v2",
+    }.items():  # fmt: skip
+        ours = msgspec.structs.replace(specs[name].encoder, **same)
+        assert ours == msgspec.structs.replace(presets.get(preset).spec.encoder, hidden_act=ours.hidden_act, **same)
+    for size in ("-mini", "-small"):
+        bert, albert = specs[f"bert{size}"], specs[f"albert{size}"]
+        for field in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+            assert getattr(bert.encoder, field) == getattr(albert.encoder, field)
+        assert (bert.encoder.num_hidden_groups, albert.encoder.num_hidden_groups) == (4, 1)
+    for name, spec in specs.items():
+        objective = ("nsp", "piece") if spec.encoder.num_hidden_groups > 1 else ("sop", "ngram")
+        assert (spec.pretraining.sentence_objective, spec.pretraining.masking) == objective, name
+
+
+def test_the_papers_recipes():
+    """FACTS 1.7."""
+    bert = read_recipe("bert")
+    assert (bert.steps, bert.warmup_steps, bert.learning_rate) == (1_000_000, 10_000, 1e-4)
+    assert (bert.optimizer, bert.schedule, bert.weight_decay, bert.betas) == (
+        "adamw-google",
+        "google",
+        0.01,
+        (0.9, 0.999),
+    )
+    short, long = bert.stages()
+    assert (short.end, short.length, long.end, long.length) == (900_000, 128, 1_000_000, 512)
+    assert [stage.batch_tokens * bert.accumulate / stage.length for stage in (short, long)] == [256, 256]
+    albert = read_recipe("albert")
+    assert (albert.steps, albert.warmup_steps, albert.learning_rate) == (125_000, 3_125, 0.00176)
+    assert (albert.optimizer, albert.schedule, albert.weight_decay) == ("lamb-google", "google", 0.01)
+    assert (albert.length, albert.batch_tokens * albert.accumulate / 512) == (512, 4096)
+    for recipe in (bert, albert):
+        assert (recipe.epsilon, recipe.clip, recipe.start) == (1e-6, 1.0, "random")
+
+
+TINY = [
+    "encoder.hidden_size=16", "encoder.embedding_size=16", "encoder.num_hidden_layers=2", "encoder.num_attention_heads=2",
+    "encoder.intermediate_size=32", "encoder.max_position_embeddings=32", "steps=2", "warmup_steps=1", "length=32",
+    "phases=[]", "batch_tokens=256", "accumulate=1", "precision=fp32",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_train(name, tmp_path):
+    layers = 1 if name.startswith("albert") else 2
+    corpus = made.corpus(tmp_path / "corpus")
+    changes = [*TINY, f"encoder.num_hidden_groups={layers}", f"corpus={corpus.folder}"]
+    recipe = read_recipe(name, changes)
+    bundle = pretrain(recipe, tiny.tokenizer())
+    training = bundle.provenance["training"]
+    assert training["steps"] == 2 and np.isfinite(training["journal"][-1]["masked_loss"])
+    assert training["recipe"]["optimizer"] == recipe.optimizer
+    untrained = pretrain(read_recipe(name, [*changes, "learning_rate=1e-9"]), tiny.tokenizer())
+    assert not np.allclose(bundle.arrays["encoder.pooler.weight"], untrained.arrays["encoder.pooler.weight"], atol=1e-7)
+
+
+def test_a_recipe_described():
+    """Two phases, eight batches a step; the parameters are FACTS 5.1's, the tokens those of the paper's 256 sequences."""
+    spec = presets.get("bert-base-uncased").spec
+    assert describe(read_recipe("bert"), spec).splitlines() == [
+        "embeddings       23,837,184",
+        "attention        28,366,848",
+        "ffn              56,687,616",
+        "pooler              590,592",
+        "mlm head            622,650",
+        "pair head             1,538",
+        "all parameters  110,106,428",
+        "phase 1         900,000 of 32,768 pieces (8 batches), length 128",
+        "phase 2         100,000 of 131,072 pieces (8 batches), length 512",
+        "pieces in all   42,598,400,000 at most",
+        "optimiser       adamw-google, decay 0.01, gradients cut to a norm of 1",
+        "learning rate   0.0001, google, warm-up 10,000 steps",
+        "objective       piece masking of 15%, pairs nsp",
+    ]
+    alone = msgspec.structs.replace(spec, pretraining=PretrainSpec(sentence_objective="none"))
+    told = describe(PretrainRecipe(schedule="polynomial", power=0.5), alone)
+    assert "pair head" not in told and "steps           1,000 of 4,096 pieces, length 128" in told
+    assert "0.001, polynomial (power 0.5), warm-up 100 steps" in told
 
 
 def test_a_preset_and_what_is_put_over_it():
