@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from halbert.data.readers import Example
 
 
+SECONDS_BETWEEN_LINES = 30.0
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
@@ -92,7 +95,7 @@ class Bars:
         if not console.is_terminal:
             began = time.monotonic()
             note(f"{title} …")
-            yield _nothing
+            yield _lines(title, total)
             note(f"{title}: done in {time.monotonic() - began:.0f} s")
             return
         from rich.progress import (
@@ -119,6 +122,23 @@ class Bars:
             yield step
 
 
+def _lines(title: str, total: int | None) -> Step:
+    """Progress where there is no terminal: a line every half minute."""
+    done, whole, began = 0, total, time.monotonic()
+    told = began
+
+    def step(detail: str = "", advance: int = 1, total: int | None = None) -> None:
+        nonlocal done, whole, told
+        done, whole, now = done + advance, total if total is not None else whole, time.monotonic()
+        if now - told < SECONDS_BETWEEN_LINES:
+            return
+        told = now
+        left = f" of {whole:,}, {(now - began) / max(done, 1) * (whole - done) / 60:.0f} min left" if whole else ""
+        note(f"{title}: {done:,}{left} {detail}".rstrip())
+
+    return step
+
+
 class Step(Protocol):
     """Moves a bar on by ``advance`` parts, with what was done, and may correct the total."""
 
@@ -140,7 +160,11 @@ def training_report(step: Step, runs: int = 1) -> Callable[[dict[str, Any]], Non
         if entry["step"] <= done:  # the next run has begun
             done = 0
         shown = " ".join(f"{k} {v:.3f}" for k, v in entry.items() if k.endswith(("loss", "accuracy")))
-        step(f"{shown}, {entry['tokens_per_second']:,.0f} pieces/s", entry["step"] - done, runs * entry["steps"])
+        if "skipped" in entry:
+            shown = f"left out: {entry['skipped']}"
+        else:
+            shown += f", {entry['tokens_per_second']:,.0f} pieces/s, {entry['padding']:.1%} padding"
+        step(shown, entry["step"] - done, runs * entry["steps"])
         done = entry["step"]
 
     return report

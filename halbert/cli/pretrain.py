@@ -13,34 +13,46 @@ from halbert.files import check_target
 
 HELP = "Pre-train a BERT, an ALBERT or anything between, from a corpus and a recipe (a .toml file or a shipped name)."
 EXAMPLE = (
-    "Example: halbert pretrain albert-mini --tokenizer ./tokenizer --set corpus=corpus --set steps=500 --out albert"
+    "Example: halbert pretrain albert-mini --tokenizer ./tokenizer --set corpus=corpus --set steps=500 --out albert\n\n"
+    "Stopped (SIGTERM: exit 75) or killed? The same command with --resume goes on as if nothing had happened.\n\n"
+    "Several processes: torchrun --nproc-per-node 2 -m halbert pretrain albert-mini … --set accumulate=2"
 )
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file, or bert-mini, albert-mini.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A .toml file, or a shipped recipe: bert, albert, bert-small, albert-small, …"
+        ),
+    ],
     tokenizer: Annotated[str, typer.Option(metavar="MODEL", help=f"Whose tokenizer. {MODEL_HELP}")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     set: Set = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in that folder, if there is one.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """See HELP."""
     from halbert.source import resolve_tokenizer
-    from halbert.train.pretraining import pretrain, spec_of_recipe
+    from halbert.train.distributed import speaks
+    from halbert.train.pretraining import pretrain
     from halbert.train.recipe import read_recipe
 
-    check_target(out)
+    if not resume:
+        check_target(out)
     plan = read_recipe(recipe, set or [])
     text = resolve_tokenizer(tokenizer)
-    encoder = spec_of_recipe(plan, text).encoder
-    if not quiet:
-        note(
-            f"{encoder.count_encoder():,} encoder parameters, about {plan.batch_tokens:,} pieces a step, {plan.steps:,} steps"
-        )
+    quiet = quiet or not speaks()
     with Bars(quiet).task(f"Pre-training {out.name}", plan.steps) as step:
-        bundle = pretrain(plan, text, out, report=training_report(step))
+        report = None if quiet else training_report(step)
+        bundle = pretrain(plan, text, out, resume=resume, report=report, tell=None if quiet else note)
     training = bundle.provenance["training"]
     last = training["journal"][-1]
-    note(
-        f"wrote {out}: {training['tokens']:,} pieces in {training['seconds']:.0f} s, masked-piece loss {last['masked_loss']:.3f}"
-    )
+    if not quiet:
+        note(
+            f"wrote {out}: {training['tokens']:,} pieces in {training['seconds']:.0f} s, masked-piece loss "
+            f"{last['masked_loss']:.3f}; {training['padding']:.1%} padding, {training['waiting']:.1%} waiting for data; "
+            f"the run lies in {out / 'training'}"
+        )

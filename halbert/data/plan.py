@@ -129,20 +129,28 @@ class Plan:
 
         A batch in which nothing is hidden is left out; raises :class:`InputError` when an epoch has no other.
         """
+        epoch, found = position.epoch, position != Position(position.epoch)
+        for window, offset, after in self.walk(position):
+            batch = window.batch(offset)
+            if batch.masked:
+                found = True
+                yield batch, after
+            if after.epoch > epoch:
+                if not found:
+                    raise InputError(f"{self.corpus.folder}: the corpus holds nothing that could be masked")
+                epoch, found = after.epoch, False
+
+    def walk(self, position: Position = START) -> Iterator[tuple[Window, int, Position]]:
+        """Where each batch is to be had, without end: its window, its offset there, and the position that follows."""
         epoch, first, offset = position.epoch, position.window, position.offset
         while True:
-            windows, empty = len(self.windows(epoch)), (first, offset) == (0, 0)
+            windows = len(self.windows(epoch))
             for number in range(first, windows):
                 window = self.window(epoch, number)
                 after = Position(epoch, number + 1) if number + 1 < windows else Position(epoch + 1)
                 for at in range(offset, len(window)):
-                    batch = window.batch(at)
-                    if batch.masked:
-                        empty = False
-                        yield batch, Position(epoch, number, at + 1) if at + 1 < len(window) else after
+                    yield window, at, Position(epoch, number, at + 1) if at + 1 < len(window) else after
                 offset = 0
-            if empty:
-                raise InputError(f"{self.corpus.folder}: the corpus holds nothing that could be masked")
             epoch, first, offset = epoch + 1, 0, 0
 
     def epoch(self, number: int) -> Iterator[PretrainBatch]:

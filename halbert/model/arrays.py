@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch.distributed.tensor import DTensor
 
 from halbert.errors import WeightsError
 from halbert.heads import HeadSpec
@@ -14,8 +15,9 @@ from halbert.spec import EncoderSpec
 
 
 def arrays_of(model: Model) -> dict[str, np.ndarray]:
-    """A copy of every parameter, float32, under the names a bundle uses."""
-    return {name: p.detach().to("cpu", torch.float32).numpy().copy() for name, p in model.named_parameters()}
+    """A copy of every parameter, float32, under the names a bundle uses; put together where processes hold parts of it."""
+    whole = ((name, p.full_tensor() if isinstance(p, DTensor) else p) for name, p in model.named_parameters())
+    return {name: p.detach().to("cpu", torch.float32).numpy().copy() for name, p in whole}
 
 
 def model_of(spec: EncoderSpec, heads: Mapping[str, HeadSpec], arrays: Mapping[str, np.ndarray]) -> Model:

@@ -31,11 +31,19 @@ class World(NamedTuple):
         return self.rank == 0
 
 
+ALONE = World(0, 1, torch.device("cpu"))
+
+
 def choose_device() -> torch.device:
     """The GPU that is this process's, or the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def speaks() -> bool:
+    """Whether this process is the one that writes to the terminal, before the processes have joined."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
@@ -54,7 +62,9 @@ def joined() -> Iterator[World]:
     try:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"the processes cannot join ({error}); start them with: torchrun --nproc-per-node N -m halbert …") from None
+        raise InputError(
+            f"the processes cannot join ({error}); start them with: torchrun --nproc-per-node N -m halbert …"
+        ) from None
     try:
         yield World(distributed.get_rank(), distributed.get_world_size(), device)
     finally:

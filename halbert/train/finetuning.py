@@ -89,8 +89,7 @@ def finetune_once(
     steps = recipe.epochs * -(-len(train) // recipe.batch_size)
     journal = Journal(None, report)
     summary = run_steps(
-        model, _batches(features, recipe, tokenizer.special_ids["pad"]), label_loss,
-        lambda batch: int(batch.rows.mask.sum()), recipe,
+        model, _batches(features, recipe, tokenizer.special_ids["pad"]), label_loss, recipe,
         steps=steps, warmup=int(recipe.warmup_share * steps), journal=journal, seed=recipe.seed,
     )  # fmt: skip
     guesses = classify(model, dev_features, tokenizer.special_ids["pad"])

@@ -1,4 +1,4 @@
-"""The record of a run: one JSON object a line, and a callback for whoever shows progress."""
+"""The record of a run: one JSON object a line, TensorBoard events beside it, and a callback for whoever shows progress."""
 
 from __future__ import annotations
 
@@ -11,18 +11,56 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class Journal:
-    """Appends entries to ``journal.jsonl`` (when a path is given), keeps them, and hands each to ``report``."""
+    """Keeps entries, hands each to ``report``, and appends it to ``path`` and to TensorBoard's ``events`` where given."""
 
-    def __init__(self, path: Path | None = None, report: Report | None = None) -> None:
-        self.path = path
-        self.report = report
+    def __init__(self, path: Path | None = None, report: Report | None = None, events: Path | None = None) -> None:
+        self.path, self.report, self.events = path, report, events
         self.entries: list[dict[str, Any]] = []
+        self._writer: Any = None
 
-    def write(self, entry: dict[str, Any]) -> None:
-        """Record one entry."""
+    def write(self, entry: dict[str, Any], **timing: float) -> None:
+        """Record one entry; ``timing`` is what would be another in the same run on another day."""
+        entry = {**entry, **timing}
         self.entries.append(entry)
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(entry) + "\n")
+        if self.events is not None:
+            self._draw(entry)
         if self.report is not None:
             self.report(entry)
+
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self.path.stat().st_size if self.path is not None and self.path.exists() else 0
+
+    def rewind(self, size: int) -> None:
+        """Forget what was written after ``size`` bytes: those steps are taken again."""
+        if self.path is None or not self.path.exists():
+            return
+        with self.path.open("r+b") as stream:
+            stream.truncate(size)
+        self.entries = [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
+
+    def _draw(self, entry: dict[str, Any]) -> None:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # Events of a run that was killed after its last checkpoint are hidden from there on.
+            self._writer = SummaryWriter(str(self.events), purge_step=entry["step"])
+        for name, value in entry.items():
+            if isinstance(value, int | float) and name not in ("step", "steps"):
+                self._writer.add_scalar(name, value, entry["step"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finish the events."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def thinned(entries: list[dict[str, Any]], most: int = 200) -> list[dict[str, Any]]:
+    """At most so many of the entries, evenly, the last among them."""
+    if len(entries) <= most:
+        return entries
+    return [entries[(i + 1) * len(entries) // most - 1] for i in range(most)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ AHEAD = 4  # batches that each worker has ready
 
 
 class Loaded(NamedTuple):
-    """A batch, and where the one that follows it begins."""
+    """A batch, and the position that follows it and those that the other processes have beside it."""
 
     batch: PretrainBatch
     after: Position
@@ -29,10 +30,12 @@ class Share(IterableDataset[Loaded]):
     def __iter__(self) -> Iterator[Loaded]:
         told = get_worker_info()
         number, workers = (told.id, told.num_workers) if told else (0, 1)
-        for count, (window, offset, after) in enumerate(self.plan().walk(self.position)):
-            own, turn = count % self.size == self.rank, count // self.size % workers
-            if own and turn == number:
-                yield Loaded(window.batch(offset), after)
+        walk = self.plan().walk(self.position)
+        for turn in itertools.count():
+            group = list(itertools.islice(walk, self.size))
+            if turn % workers == number:
+                window, offset, _ = group[self.rank]
+                yield Loaded(window.batch(offset), group[-1][2])
 
 
 def loaded(

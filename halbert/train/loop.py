@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
+import msgspec
+import numpy as np
 import torch
+from torch import Tensor, nn
 
-from halbert.errors import HalbertError, InputError
+from halbert.errors import HalbertError, InputError, Stopped
 from halbert.model import Model
+from halbert.train.checkpoints import Checkpoints, restore, taken
+from halbert.train.distributed import World, alone, mean_over, together
 from halbert.train.journal import Journal
+from halbert.train.loader import Loaded
 from halbert.train.objectives import Loss
 from halbert.train.optimizers import clip_gradients, make_optimizer
 from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
 from halbert.train.schedule import rate_at
 
-B = TypeVar("B")
+LossOf = Callable[[Model, Any], Loss]
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+SAVE_SECONDS = 600.0  # between checkpoints, where the recipe names no number of steps
+SPIKE_AFTER = 20  # steps before there is a usual loss to compare with
+SPIKE_MEMORY = 0.98  # of the moving mean
+SKIPS = 10  # steps left out in a row, after which a run stops
+RECOVERY = 2.0 ** (1 / 100)  # a rate that was halved is whole again after 100 good steps
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
@@ -34,62 +47,280 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     return ("bf16" if capable else "fp32") if wanted == "auto" else wanted
 
 
+class Progress(msgspec.Struct, kw_only=True):
+    """How far a run is: with the weights and the optimiser's moments, all that the next step depends on.
+
+    ``tokens`` are real pieces and ``places`` those of the batches, padding included; ``sums`` belong to the journal's
+    next entry; ``usual`` is the moving mean of the loss, ``backoff`` what the rate is multiplied by after a skipped step.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    places: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    position: dict[str, int] | None = None
+    journal: int = 0
+    sums: dict[str, float] = {}
+    count: int = 0
+    usual: float = 0.0
+    backoff: float = 1.0
+    skipped: int = 0
+    scale: dict[str, float] = {}
+
+
+class Objective(nn.Module):
+    """A model and what is asked of it, as one module: what is compiled, and what several processes share."""
+
+    def __init__(self, model: Model, loss_of: LossOf) -> None:
+        super().__init__()
+        self.model, self.loss_of = model, loss_of
+
+    def forward(self, batch: Any) -> Loss:
+        """The loss of one batch."""
+        return self.loss_of(self.model, batch)
+
+
+class Stop:
+    """SIGTERM, taken note of: the step that is running is finished and saved before the run ends."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.asked = False
+        self.wanted = wanted and threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> Stop:
+        if self.wanted:
+            self.before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def _note(self, *_: object) -> None:
+        self.asked = True
+
+    def __exit__(self, *_: object) -> None:
+        if self.wanted:
+            signal.signal(signal.SIGTERM, self.before)
+
+
+class Outcome(NamedTuple):
+    """What a step's forward and backward passes came to."""
+
+    parts: dict[str, float]
+    loss: float
+    stop: bool
+    due: bool
+    where: list[Any]
+
+
+class Run:
+    """A model on its way through ``steps`` updates."""
+
+    def __init__(
+        self,
+        model: Model,
+        loss_of: LossOf,
+        recipe: PretrainRecipe | FinetuneRecipe,
+        *,
+        steps: int,
+        warmup: int,
+        journal: Journal,
+        seed: int,
+        world: World | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self.device = next(model.parameters()).device
+        self.world = world or World(0, 1, self.device)
+        self.model, self.recipe, self.journal, self.checkpoints = model, recipe, journal, checkpoints
+        self.steps, self.warmup, self.seed = steps, warmup, seed
+        self.precision = choose_precision(recipe.precision, self.device)
+        self.optimizer = make_optimizer(model, recipe)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        objective = Objective(model, loss_of)
+        if recipe.compile:
+            objective.compile(dynamic=False)
+        self.module = together(objective, self.world, recipe.strategy)
+        self.progress = Progress()
+        self.own = recipe.accumulate // self.world.size
+        if self.own * self.world.size != recipe.accumulate:
+            raise InputError(
+                f"accumulate is {recipe.accumulate} and there are {self.world.size} processes; expected a multiple, "
+                "since a step's batches are shared out among the processes"
+            )
+
+    def resume(self) -> bool:
+        """Go on from the last whole checkpoint, if there is one."""
+        found = self.checkpoints.latest() if self.checkpoints else None
+        if found is None:
+            return False
+        restore(self.model, self.optimizer, found)
+        self.progress = msgspec.convert(found.state["progress"], Progress)
+        if self.progress.scale:
+            self.scaler.load_state_dict(self.progress.scale)
+        if self.progress.step > self.steps:
+            raise InputError(
+                f"the last checkpoint is of step {self.progress.step:,}, the recipe ends at {self.steps:,}"
+            )
+        self.journal.rewind(self.progress.journal)
+        return True
+
+    def take(self, batches: Iterator[Any]) -> dict[str, Any]:
+        """All steps that are left. Returns a summary: steps, tokens, seconds, precision, shares of padding and waiting.
+
+        Raises :class:`Stopped` after SIGTERM and :class:`HalbertError` when the loss is not finite or leaps, before the
+        weights have seen it; the checkpoints are kept.
+        """
+        now, self.last_save = self.progress, time.perf_counter()
+        self.model.train()
+        with Stop(self.checkpoints is not None) as stop:
+            while now.step < self.steps:
+                began = time.perf_counter()
+                found = self._gradients(batches, stop.asked)
+                reason = self._update(found)
+                now.step += 1
+                now.seconds += time.perf_counter() - began
+                self._record(found, reason)
+                last = now.step == self.steps
+                if self.checkpoints is not None and (last or found.stop or self._due(found.due)):
+                    self.save()
+                if found.stop and not last:
+                    raise Stopped(
+                        f"stopped after step {now.step:,} of {self.steps:,}; the same command with --resume goes on"
+                    )
+        self.model.eval()
+        return {
+            "steps": now.step, "tokens": now.tokens, "seconds": now.seconds, "precision": self.precision,
+            "padding": round(1 - now.tokens / max(1, now.places), 4), "waiting": round(now.waited / max(now.seconds, 1e-9), 4),
+        }  # fmt: skip
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        now = self.progress
+        now.journal = self.journal.size()
+        now.scale = self.scaler.state_dict() if self.scaler.is_enabled() else {}
+        found = taken(self.model, self.optimizer, {"progress": msgspec.to_builtins(now)})
+        if self.world.first and self.checkpoints is not None:
+            self.checkpoints.save(now.step, found)
+        self.last_save = time.perf_counter()
+
+    def gradients_of(self, batch: Any, seed: int, share: int = 1, last: bool = True) -> Loss:
+        """One batch forward and backward; dropout draws from ``seed``."""
+        torch.manual_seed(seed)
+        with alone(self.module, last):
+            with torch.autocast(self.device.type, HALVES.get(self.precision), enabled=self.precision in HALVES):
+                loss = self.module(tensors(batch, self.device))
+            self.scaler.scale(loss.total / share).backward()
+        return loss
+
+    def _gradients(self, batches: Iterator[Any], stop: bool) -> Outcome:
+        """The gradients of one step, and what all processes have to know of it."""
+        now, losses, where, tokens, places = self.progress, [], [], 0, 0
+        for part in range(self.own):
+            began = time.perf_counter()
+            batch = next(batches)
+            now.waited += time.perf_counter() - began
+            if isinstance(batch, Loaded):
+                where.append(now.position)
+                now.position = msgspec.to_builtins(batch.after)
+                batch = batch.batch
+            tokens += int(batch.mask.sum())
+            places += batch.mask.size
+            # A draw for each batch of each step, whichever process computes it and whatever was computed before.
+            number = part * self.world.size + self.world.rank
+            seed = int(np.random.SeedSequence((self.seed, now.step, number)).generate_state(1, np.uint64)[0] >> 1)
+            losses.append(self.gradients_of(batch, seed, self.own, part + 1 == self.own))
+        names = list(losses[0].parts)
+        due = self.world.first and time.perf_counter() - self.last_save > SAVE_SECONDS
+        told = [torch.stack([loss.parts[name].double() for loss in losses]).mean() for name in names]
+        told += [torch.stack([loss.total.detach().double() for loss in losses]).mean()]
+        told += [torch.tensor(n, dtype=torch.float64, device=self.device) for n in (tokens, places, stop, due)]
+        *parts, loss, tokens, places, stop, due = mean_over(torch.stack(told), self.world).tolist()
+        now.tokens += round(tokens * self.world.size)
+        now.places += round(places * self.world.size)
+        return Outcome(dict(zip(names, parts, strict=True)), loss, stop > 0, due > 0, where)
+
+    def _update(self, found: Outcome) -> str:
+        """Change the weights, unless something is wrong with the step: then say what."""
+        now, recipe = self.progress, self.recipe
+        rate = rate_at(recipe.schedule, now.step, recipe.learning_rate, self.warmup, self.steps, recipe.power)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * now.backoff
+        self.rate = rate * now.backoff
+        self.scaler.unscale_(self.optimizer)
+        self.norm = float(clip_gradients(self.model.parameters(), recipe.clip))
+        reason = ""
+        # In fp16 the scaler leaves out a step whose gradients overflow, and lowers its scale.
+        if not math.isfinite(found.loss) or not (math.isfinite(self.norm) or self.precision == "fp16"):
+            reason = "the loss or its gradient is not finite"
+        elif now.step >= SPIKE_AFTER and found.loss > recipe.spike_factor * now.usual:
+            reason = f"the loss leapt to {found.loss:.3f}, {recipe.spike_factor:g} times its usual {now.usual:.3f}"
+        if reason and (recipe.on_spike == "stop" or now.skipped >= SKIPS):
+            raise HalbertError(self._what_now(reason, found.where))
+        if reason:
+            now.backoff, now.skipped = now.backoff / 2, now.skipped + 1
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            now.backoff, now.skipped = min(1.0, now.backoff * RECOVERY), 0
+            keep = min(SPIKE_MEMORY, now.step / (now.step + 1))
+            now.usual = keep * now.usual + (1 - keep) * found.loss
+        self.optimizer.zero_grad(set_to_none=True)
+        return reason
+
+    def _what_now(self, reason: str, where: list[Any]) -> str:
+        batch = f" (its batch: {where[0]})" if where and where[0] else ""
+        kept = self.checkpoints.steps() if self.checkpoints else []
+        saved = f"; the last checkpoint is that of step {kept[-1]:,}" if kept else ""
+        return (
+            f"step {self.progress.step + 1}: {reason}{batch}; the weights have not seen it{saved}. Lower learning_rate "
+            f"({self.recipe.learning_rate}), lengthen the warm-up, or set on_spike=skip"
+        )
+
+    def _due(self, by_time: bool) -> bool:
+        every = self.recipe.checkpoint_every
+        return self.progress.step % every == 0 if every else by_time
+
+    def _record(self, found: Outcome, reason: str) -> None:
+        now = self.progress
+        if reason:
+            self.journal.write({"step": now.step, "steps": self.steps, "skipped": reason, "batches": found.where})
+            return
+        for name, value in found.parts.items():
+            now.sums[name] = now.sums.get(name, 0.0) + value
+        now.count += 1
+        if now.step % self.recipe.log_every and now.step != self.steps:
+            return
+        means = {name: value / now.count for name, value in now.sums.items()}
+        now.sums, now.count = {}, 0
+        self.journal.write(
+            {
+                "step": now.step, "steps": self.steps, "tokens": now.tokens, "learning_rate": self.rate,
+                "gradient_norm": round(self.norm, 6), **means, "padding": round(1 - now.tokens / max(1, now.places), 4),
+            },
+            seconds=round(now.seconds, 3), tokens_per_second=round(now.tokens / max(now.seconds, 1e-9), 1),
+            waiting=round(now.waited / max(now.seconds, 1e-9), 4),
+        )  # fmt: skip
+
+
 def run_steps(
     model: Model,
-    batches: Iterator[B],
-    loss_of: Callable[[Model, B], Loss],
-    tokens_of: Callable[[B], int],
+    batches: Iterator[Any],
+    loss_of: LossOf,
     recipe: PretrainRecipe | FinetuneRecipe,
     *,
     steps: int,
     warmup: int,
     journal: Journal,
     seed: int,
-    every: int = 10,
 ) -> dict[str, Any]:
-    """Take ``steps`` optimiser steps over ``batches`` and return a summary: steps, tokens, seconds, precision.
+    """Take ``steps`` optimiser steps over ``batches``, in one process and without checkpoints; see :meth:`Run.take`."""
+    return Run(model, loss_of, recipe, steps=steps, warmup=warmup, journal=journal, seed=seed).take(batches)
 
-    Dropout draws from ``seed``. Raises :class:`HalbertError` when the loss stops being a number, naming the step.
-    """
-    device = next(model.parameters()).device
-    precision = choose_precision(recipe.precision, device)
-    optimizer = make_optimizer(model, recipe)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    torch.manual_seed(seed)
-    model.train()
-    began, tokens, sums, count = time.perf_counter(), 0, {}, 0  # type: ignore[var-annotated]
-    for step in range(steps):
-        batch = next(batches)
-        rate = rate_at(recipe.schedule, step, recipe.learning_rate, warmup, steps, recipe.power)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast(device.type, HALVES.get(precision), enabled=precision in HALVES):
-            loss = loss_of(model, batch)
-        scaler.scale(loss.total).backward()
-        scaler.unscale_(optimizer)
-        norm = clip_gradients(model.parameters(), recipe.clip)
-        # In fp16 the scaler skips a step whose gradients overflow, and lowers its scale.
-        if not (math.isfinite(float(norm)) or precision == "fp16") or not math.isfinite(float(loss.total.detach())):
-            raise HalbertError(
-                f"step {step + 1}: the loss or its gradient is not finite; lower learning_rate ({recipe.learning_rate}) "
-                "or lengthen the warm-up"
-            )
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        tokens += tokens_of(batch)
-        for name, value in loss.parts.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-        count += 1
-        if count == every or step + 1 == steps:
-            seconds = time.perf_counter() - began
-            means = {name: value / count for name, value in sums.items()}
-            journal.write(
-                {
-                    "step": step + 1, "steps": steps, "tokens": tokens, "seconds": round(seconds, 3),
-                    "tokens_per_second": round(tokens / seconds, 1), "learning_rate": rate, **means,
-                }
-            )  # fmt: skip
-            sums, count = {}, 0
-    model.eval()
-    return {"steps": steps, "tokens": tokens, "seconds": time.perf_counter() - began, "precision": precision}
+
+def tensors(batch: Any, device: torch.device) -> Any:
+    """A batch with its arrays as tensors on the device."""
+    if isinstance(batch, np.ndarray):
+        return torch.from_numpy(batch).to(device, non_blocking=True)
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, tuple):
+        return type(batch)(*(tensors(part, device) for part in batch))
+    return batch

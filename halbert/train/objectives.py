@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -30,7 +31,7 @@ def pretraining_loss(model: Model, batch: PretrainBatch) -> Loss:
     if batch.sequence is not None:
         raise SpecError("rows of several instances need attention within each; draw batches without packed")
     device = next(model.parameters()).device
-    ids, mask, segments, positions, labels, pair_labels = (torch.from_numpy(array).to(device) for array in batch[:6])
+    ids, mask, segments, positions, labels, pair_labels = (torch.as_tensor(array, device=device) for array in batch[:6])
     output = model(ids, mask, segments)
     logits_MV = model.answer("mlm", output, positions)
     count = (labels != IGNORED).sum().clamp(min=1)
@@ -40,12 +41,13 @@ def pretraining_loss(model: Model, batch: PretrainBatch) -> Loss:
         "masked_accuracy": (logits_MV.detach().argmax(-1) == labels).sum() / count,
     }
     total = masked
-    if "pair" in model.heads and bool((pair_labels != NO_LABEL).any()):
-        logits_B2 = model.answer("pair", output)
-        pair = functional.cross_entropy(logits_B2.float(), pair_labels, ignore_index=NO_LABEL)
+    if "pair" in model.heads:
+        logits_B2 = model.answer("pair", output).float()
         known = pair_labels != NO_LABEL
+        pairs = known.sum().clamp(min=1)  # a batch without any pair adds 0
+        pair = functional.cross_entropy(logits_B2, pair_labels, ignore_index=NO_LABEL, reduction="sum") / pairs
         parts["pair_loss"] = pair.detach()
-        parts["pair_accuracy"] = (logits_B2.detach().argmax(-1) == pair_labels)[known].float().mean()
+        parts["pair_accuracy"] = ((logits_B2.detach().argmax(-1) == pair_labels) & known).sum() / pairs
         total = total + pair
     return Loss(total, parts)
 
@@ -56,11 +58,16 @@ class LabelledBatch(NamedTuple):
     rows: Rows
     classes: Tensor
 
+    @property
+    def mask(self) -> np.ndarray:
+        """1 where there is a real piece (B, S)."""
+        return self.rows.mask
+
 
 def label_loss(model: Model, batch: LabelledBatch) -> Loss:
     """Cross entropy of the ``label`` head."""
     device = next(model.parameters()).device
-    ids, mask, segments = (torch.from_numpy(array).to(device) for array in batch.rows)
+    ids, mask, segments = (torch.as_tensor(array, device=device) for array in batch.rows)
     classes = batch.classes.to(device)
     logits_BC = model.answer("label", model(ids, mask, segments))
     loss = functional.cross_entropy(logits_BC.float(), classes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+import platform
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,23 @@ from halbert import presets
 from halbert.bundle import Bundle
 from halbert.data.corpus import Corpus
 from halbert.data.instances import PretrainBatch
-from halbert.data.plan import Plan
+from halbert.data.plan import START, Plan, Position
 from halbert.errors import InputError, SpecError
-from halbert.files import check_target
+from halbert.files import sha256
 from halbert.heads import HeadSpec
 from halbert.model import Model
 from halbert.model.arrays import arrays_of
 from halbert.spec import EncoderSpec, ModelSpec, PretrainSpec, from_dict
 from halbert.text import Tokenizer
-from halbert.train.journal import Journal, Report
-from halbert.train.loop import run_steps
+from halbert.train.curve import draw_curve
+from halbert.train.distributed import ALONE, World, joined, shard
+from halbert.train.folder import RunFolder
+from halbert.train.journal import Journal, Report, thinned
+from halbert.train.loader import Loaded, loaded
+from halbert.train.loop import Run
 from halbert.train.objectives import pretraining_loss
-from halbert.train.recipe import PretrainRecipe
+from halbert.train.preview import preview
+from halbert.train.recipe import PretrainRecipe, Stage
 from halbert.train.warmstart import piece_embeddings
 
 
@@ -62,12 +69,37 @@ def pretraining_heads(spec: PretrainSpec) -> dict[str, HeadSpec]:
     return heads if spec.sentence_objective == "none" else {**heads, "pair": HeadSpec(kind="pair")}
 
 
-def all_batches(
-    corpus: Corpus, tokenizer: Tokenizer, spec: PretrainSpec, recipe: PretrainRecipe
-) -> Iterator[PretrainBatch]:
-    """Batches without end, epoch after epoch; a function of the recipe's seed alone."""
-    plan = Plan(corpus, tokenizer, spec, length=recipe.length, batch_tokens=recipe.batch_tokens, seed=recipe.seed)
-    return (batch for batch, _ in plan.batches())
+class Reader:
+    """A recipe's batches of a corpus, phase after phase, from any step on."""
+
+    def __init__(self, recipe: PretrainRecipe, corpus: Corpus, tokenizer: Tokenizer, spec: PretrainSpec) -> None:
+        self.recipe, self.corpus, self.tokenizer, self.spec = recipe, corpus, tokenizer, spec
+
+    def plan(self, stage: Stage) -> Plan:
+        """What is read in one phase."""
+        recipe = self.recipe
+        return Plan(
+            self.corpus, self.tokenizer, self.spec, length=stage.length, batch_tokens=stage.batch_tokens,
+            seed=recipe.seed, window_shards=recipe.window_shards, language_exponent=recipe.language_exponent,
+            packed=recipe.packing == "pack",
+        )  # fmt: skip
+
+    def batches(self, step: int, position: Position, world: World = ALONE) -> Iterator[Loaded]:
+        """This process's batches for every step from ``step`` on; a new phase begins with a new epoch."""
+        for stage in self.recipe.stages():
+            if stage.end <= step:
+                continue
+            if step <= stage.begin and stage.begin > 0:
+                position = Position(position.epoch + 1)
+            # Only functions and values reach a worker process, which opens the corpus for itself.
+            source = loaded(
+                functools.partial(self.plan, stage), position,
+                rank=world.rank, size=world.size, workers=self.recipe.workers,
+            )  # fmt: skip
+            for _ in range((stage.end - max(stage.begin, step)) * self.recipe.accumulate // world.size):
+                found = next(source)
+                position = found.after
+                yield found
 
 
 def pretrain(
@@ -76,50 +108,91 @@ def pretrain(
     out: str | os.PathLike[str] | None = None,
     *,
     name: str | None = None,
+    resume: bool = False,
     report: Report | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Bundle:
-    """Pre-train the model a recipe describes and return its bundle (saved to ``out`` if given).
+    """Pre-train the model a recipe describes and return its bundle, saved to ``out`` if given.
 
-    Raises :class:`InputError` when the corpus was made with another tokenizer, or ``out`` holds something else.
+    What belongs to the run lies in ``out/training``: the recipe, ``journal.jsonl``, TensorBoard's events, checkpoints and
+    the picture of the loss. With ``resume`` the run goes on from its last checkpoint. ``tell`` is given lines for people.
+    Under torchrun every process calls this, and the first one writes.
+
+    Raises :class:`InputError` when the corpus was made with another tokenizer or ``out`` holds something else, and
+    :class:`halbert.errors.Stopped` after SIGTERM.
     """
-    if out is not None:
-        check_target(out)
     if not recipe.corpus:
         raise SpecError('the recipe names no corpus; add corpus = "FOLDER" or --set corpus=FOLDER')
     corpus = Corpus(recipe.corpus)
-    corpus.check_tokenizer(tokenizer)
-    spec = spec_of_recipe(recipe, tokenizer)
-    heads = pretraining_heads(spec.pretraining)
-    model = Model(spec.encoder, heads).initialize(recipe.seed)
-    if recipe.start == "pmi-svd":
-        table = piece_embeddings(corpus, spec.encoder.embedding_size, recipe.seed)
-        with torch.no_grad():
-            model.encoder.embeddings.piece.weight.copy_(torch.from_numpy(table))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device)
-    if recipe.compile:
-        model.compile()
-    journal = Journal(None, report)
-    summary = run_steps(
-        model, all_batches(corpus, tokenizer, spec.pretraining, recipe), pretraining_loss,
-        lambda batch: int(batch.mask.sum()), recipe,
-        steps=recipe.steps, warmup=recipe.warmup_steps, journal=journal, seed=recipe.seed,
-    )  # fmt: skip
-    bundle = Bundle(
-        spec, tokenizer, arrays_of(model), heads, name=name or (Path(out).name if out else "pretrained"),
-        provenance={
-            "training": {
-                "kind": "pretraining", **summary,
-                # The name only: where the corpus lay on this machine is nobody else's business.
-                "recipe": msgspec.to_builtins(msgspec.structs.replace(recipe, corpus=Path(recipe.corpus).name)),
-                "corpus": msgspec.to_builtins(corpus.manifest),
-                "journal": journal.entries,
-            }
-        },
-    )  # fmt: skip
-    if out is not None:
-        bundle.save(out)
+    reader = Reader(recipe, corpus, tokenizer, spec_of_recipe(recipe, tokenizer).pretraining)
+    plans = [reader.plan(stage) for stage in recipe.stages()]  # checks tokenizer and numbers
+    with joined() as world:
+        say = tell if tell is not None and world.first else _silent
+        place = RunFolder(out, recipe, corpus, resume, world) if out is not None else None
+        try:
+            spec = spec_of_recipe(recipe, tokenizer)
+            heads = pretraining_heads(spec.pretraining)
+            model = Model(spec.encoder, heads).initialize(recipe.seed)
+            if recipe.start == "pmi-svd" and not (place and place.checkpoints.steps()):
+                say("Counting which pieces stand near each other, for the embeddings to start from")
+                table = piece_embeddings(corpus, spec.encoder.embedding_size, recipe.seed)
+                with torch.no_grad():
+                    model.encoder.embeddings.piece.weight.copy_(torch.from_numpy(table))
+            model.to(world.device)
+            model.checkpoint_activations = recipe.checkpoint_activations == "layer"
+            if recipe.strategy == "fsdp":
+                shard(model)
+            first, _ = next(plans[0].batches())  # a corpus of which nothing can be masked is refused here
+            journal = place.journal(report) if place and world.first else Journal(None, report if world.first else None)
+            run = Run(
+                model, pretraining_loss, recipe, steps=recipe.steps, warmup=recipe.warmup_steps, journal=journal,
+                seed=recipe.seed, world=world, checkpoints=place.checkpoints if place else None,
+            )  # fmt: skip
+            if place and run.resume():
+                say(f"Going on after step {run.progress.step:,}, {run.progress.tokens:,} pieces")
+            elif tell is not None:
+                preview(run, recipe, spec, first, plans[0], tokenizer, say)
+            now = run.progress
+            position = Position(**now.position) if now.position else START
+            summary = run.take(reader.batches(now.step, position, world))
+            journal.close()
+            bundle = Bundle(
+                spec, tokenizer, arrays_of(model), heads, name=name or (Path(out).name if out else "pretrained"),
+                provenance={
+                    "training": {
+                        "kind": "pretraining", **summary, "processes": world.size, "machine": hardware(world),
+                        # The name only: where the corpus lay on this machine is nobody else's business.
+                        "recipe": msgspec.to_builtins(msgspec.structs.replace(recipe, corpus=Path(recipe.corpus).name)),
+                        "corpus": summary_of(corpus),
+                        "journal": thinned(journal.entries),
+                    }
+                },
+            )  # fmt: skip
+            if place and world.first:
+                place.finish(bundle)
+                draw_curve(journal.entries, place.place)
+        except BaseException:
+            if place and world.first:
+                place.abandon()
+            raise
     return bundle
+
+
+def summary_of(corpus: Corpus) -> dict[str, Any]:
+    """What a corpus is, without the list of its shards."""
+    told: dict[str, Any] = msgspec.to_builtins(corpus.manifest)
+    return {**told, "shards": len(corpus), "sha256": sha256(corpus.folder / "manifest.json")}
+
+
+def hardware(world: World) -> dict[str, Any]:
+    """What a run was computed on."""
+    gpu = world.device.type == "cuda"
+    name = torch.cuda.get_device_name(world.device) if gpu else platform.processor() or platform.machine()
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "system": platform.system()}
+
+
+def _silent(_: str) -> None:
+    """Nobody listens."""
 
 
 def held_out_batches(

@@ -82,6 +82,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     compile: bool = False
     checkpoint_activations: Literal["none", "layer"] = "none"
     workers: int = 2
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     # What is kept and told.
     checkpoint_every: int = 0
     keep_checkpoints: int = 3
@@ -172,6 +173,13 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     epsilon: ClassVar[float] = 1e-6
     clip: ClassVar[float] = 1.0
     power: ClassVar[float] = 1.0
+    accumulate: ClassVar[int] = 1
+    on_spike: ClassVar[Literal["stop", "skip"]] = "stop"
+    spike_factor: ClassVar[float] = float("inf")
+    compile: ClassVar[bool] = False
+    strategy: ClassVar[Literal["ddp", "fsdp"]] = "ddp"
+    checkpoint_every: ClassVar[int] = 0
+    log_every: ClassVar[int] = 10
 
     def __post_init__(self) -> None:
         check_common(self)

@@ -105,7 +105,7 @@ def statistics_of_fast(text: Shard, tokenizer, spec: PretrainSpec, length: int, 
     ]  # fmt: skip
 
 
-NAMES = "instances, length, its spread, full, second, cut, masked, hidden, same, runs".split(", ")
+NAMES = ["instances", "length", "its spread", "full", "second", "cut", "masked", "hidden", "same", "runs"]
 
 
 def deviations(slow: list[list[float]], fast: list[list[float]]) -> dict[str, float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from halbert.data.corpus import Corpus, build_corpus
@@ -29,7 +30,7 @@ def corpus(folder: Path, **options: Any) -> Corpus:
 def recipe(corpus: Corpus | None = None, **changes: Any) -> PretrainRecipe:
     fields: dict[str, Any] = {
         "corpus": str(corpus.folder) if corpus else "", "encoder": ENCODER, "steps": 4, "warmup_steps": 1, "length": 32,
-        "batch_tokens": 256, "learning_rate": 1e-2, "precision": "fp32", **changes,
+        "batch_tokens": 256, "learning_rate": 1e-2, "precision": "fp32", "workers": 0, **changes,
     }  # fmt: skip
     return PretrainRecipe(**fields)
 
@@ -43,3 +44,15 @@ def tuning(**changes: Any) -> FinetuneRecipe:
 
 def weights(model: Model) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+class Batch(NamedTuple):
+    """Ids (B, S) and nothing hidden by padding."""
+
+    ids: torch.Tensor
+    mask: np.ndarray
+
+
+def batch(ids: torch.Tensor, tokens: int | None = None) -> Batch:
+    """What the loop needs of a batch; ``tokens`` real pieces."""
+    return Batch(ids, np.ones(ids.numel() if tokens is None else tokens, np.int64))

@@ -76,9 +76,10 @@ def test_the_loss_at_masked_positions_is_the_loss_of_all_logits_there(shape):
 
 def test_without_a_pair_there_is_no_pair_loss():
     alone = pretraining_loss(model(heads={"mlm": MLM}, pooler="none"), batch())
-    unlabelled = batch()._replace(pair_labels=np.full(6, NO_LABEL))
-    for loss in (alone, pretraining_loss(model(), unlabelled)):
-        assert set(loss.parts) == {"masked_loss", "masked_accuracy"}
+    assert set(alone.parts) == {"masked_loss", "masked_accuracy"}
+    unlabelled = pretraining_loss(model(), batch()._replace(pair_labels=np.full(6, NO_LABEL)))
+    assert float(unlabelled.parts["pair_loss"]) == float(unlabelled.parts["pair_accuracy"]) == 0
+    for loss in (alone, unlabelled):
         assert float(loss.total.detach()) == float(loss.parts["masked_loss"])
 
 

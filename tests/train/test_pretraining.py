@@ -12,14 +12,14 @@ import torch
 from torch.nn import functional
 
 from halbert.data.corpus import Corpus, build_corpus
-from halbert.data.plan import Plan
+from halbert.data.plan import START, Plan, Position
 from halbert.errors import InputError
 from halbert.files import sha256
 from halbert.model import Model
 from halbert.model.arrays import model_of
 from halbert.source import load_bundle
 from halbert.spec import PretrainSpec
-from halbert.train.pretraining import all_batches, held_out_batches, masked_scores, pretrain, pretraining_heads
+from halbert.train.pretraining import Reader, held_out_batches, masked_scores, pretrain, pretraining_heads, summary_of
 from halbert.train.warmstart import piece_embeddings
 from tests import tiny
 from tests.train import made
@@ -40,7 +40,7 @@ def test_provenance_says_what_was_done_but_not_where(corpus, tmp_path):
     found = load_bundle(tmp_path / "deep" / "out").provenance["training"]
     assert (found["kind"], found["steps"], found["precision"]) == ("pretraining", 4, "fp32")
     assert found["recipe"]["corpus"] == "toy" and found["recipe"]["encoder"]["embedding_size"] == 8
-    assert found["corpus"] == msgspec.to_builtins(corpus.manifest)
+    assert found["corpus"] == summary_of(corpus) and found["corpus"]["shards"] == len(corpus)
     assert found["corpus"]["inputs"] == {"a.txt": "0" * 64}
     assert found["journal"][-1]["step"] == 4 and found["journal"] == bundle.provenance["training"]["journal"]
     text = b"".join(file.read_bytes() for file in (tmp_path / "deep").rglob("*") if file.is_file()).decode("latin-1")
@@ -88,10 +88,12 @@ def test_batches_never_end_and_are_those_of_the_plan(corpus):
     )
     epochs = [list(plan.epoch(number)) for number in range(3)]
     wanted = [b for epoch in epochs for b in epoch]
-    found = list(itertools.islice(all_batches(corpus, tiny.tokenizer(), spec, recipe), len(wanted)))
+    recipe = made.recipe(corpus, steps=len(wanted))
+    found = list(Reader(recipe, corpus, tiny.tokenizer(), spec).batches(0, START))
     for a, b in zip(found, wanted, strict=True):
-        for x, y in zip(a, b, strict=True):
+        for x, y in zip(a.batch, b, strict=True):
             np.testing.assert_array_equal(x, y)
+    assert found[-1].after == Position(3)
     first, second = epochs[0][0].ids, epochs[1][0].ids
     assert first.shape != second.shape or (first != second).any()
 

@@ -1,0 +1,86 @@
+"""A run's folder: what it was started with, how it went, and its bundle at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from halbert.bundle import Bundle
+from halbert.data.corpus import Corpus
+from halbert.errors import InputError
+from halbert.files import check_target, read_json, sha256, write_json
+from halbert.train.checkpoints import Checkpoints
+from halbert.train.distributed import World, mean_over
+from halbert.train.journal import Journal, Report
+from halbert.train.recipe import PretrainRecipe
+
+# What may be another when a run goes on: it changes no weight.
+FREE = {"corpus", "workers", "checkpoint_every", "keep_checkpoints", "log_every", "on_spike", "spike_factor"}
+
+
+class RunFolder:
+    """``out``, which is to hold the bundle, and ``out/training``, which holds the run.
+
+    Raises :class:`InputError` when ``out`` holds something else, a run that ``resume`` was not asked for, or one of
+    another recipe or corpus.
+    """
+
+    def __init__(self, out: str | os.PathLike[str], recipe: PretrainRecipe, corpus: Corpus, resume: bool, world: World):
+        self.out = Path(out)
+        self.place = self.out / "training"
+        self.checkpoints = Checkpoints(self.place / "checkpoints", recipe.keep_checkpoints)
+        if world.first:
+            self._begin(recipe, corpus, resume)
+        mean_over(torch.zeros(1, device=world.device), world)  # the others wait
+
+    def _begin(self, recipe: PretrainRecipe, corpus: Corpus, resume: bool) -> None:
+        # The name only: where the corpus lay on this machine is nobody else's business.
+        told: dict[str, Any] = {**msgspec.to_builtins(recipe), "corpus": corpus.folder.name}
+        told["corpus_sha256"] = sha256(corpus.folder / "manifest.json")
+        file = self.place / "recipe.json"
+        if file.exists() and not resume:
+            raise InputError(f"{self.out}: holds a run already; go on with it by --resume, or choose another folder")
+        if file.exists():
+            before = read_json(file)
+            other = sorted(k for k in told.keys() | before.keys() if before.get(k) != told.get(k) and k not in FREE)
+            if other:
+                what = "the corpus" if other == ["corpus_sha256"] else ", ".join(other)
+                raise InputError(
+                    f"{self.out}: its run was started with other values of {what}; resume it with the same recipe"
+                )
+        else:
+            check_target(self.out)
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.out}: cannot be written: {error.strerror}") from None
+        write_json(file, told)
+
+    def abandon(self) -> None:
+        """After a failure: where there is no checkpoint there is nothing to go on from, and the folder goes."""
+        if not self.checkpoints.steps() and self.place.exists():
+            shutil.rmtree(self.place)
+            if not any(self.out.iterdir()):
+                self.out.rmdir()
+
+    def journal(self, report: Report | None) -> Journal:
+        """The run's journal, with TensorBoard's events."""
+        return Journal(self.place / "journal.jsonl", report, self.place / "tensorboard")
+
+    def finish(self, bundle: Bundle) -> None:
+        """Put the bundle's files into ``out``; the one that makes it a bundle comes last."""
+        part = self.place / "bundle"
+        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed here
+        bundle.save(part)
+        files = sorted(part.iterdir(), key=lambda file: file.name == "halbert.json")
+        for file in files:
+            target = self.out / file.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(file, target)
+        part.rmdir()
