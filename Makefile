@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: audit bench-convert bench-inference bench-text fuzz test test-all wheel check format clean
+.PHONY: audit bench-convert bench-inference bench-instances bench-text fuzz test test-all wheel check format clean
 
 audit: $(VENV)/.audit
 	$(BIN)/halbert audit --out report --overwrite
@@ -30,6 +30,9 @@ bench-convert: $(VENV)/.test
 bench-inference: $(VENV)/.test
 	$(PIP) --editable '.[bench]'
 	$(BIN)/python -m benchmarks.inference
+
+bench-instances: $(VENV)/.test
+	$(BIN)/python -m benchmarks.instances
 
 bench-text: $(VENV)/.test
 	$(BIN)/python -m benchmarks.text

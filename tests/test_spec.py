@@ -222,6 +222,8 @@ def test_something_else_than_a_table_is_refused(values):
         ({"masking_prob": 0.0}, "masking_prob is 0.0"),
         ({"masking_prob": 1.0}, "masking_prob is 1.0"),
         ({"max_ngram": 0}, "max_ngram is 0"),
+        ({"short_prob": 1.5}, "short_prob is 1.5"),
+        ({"short_prob": -0.1}, "short_prob is -0.1"),
         ({"masking": "words"}, "Invalid enum value 'words'"),
         ({"sentence_objectiv": "sop"}, "did you mean 'sentence_objective'"),
     ],
@@ -229,6 +231,12 @@ def test_something_else_than_a_table_is_refused(values):
 def test_impossible_pretraining_is_refused(changes, message):
     with pytest.raises(SpecError, match=message):
         from_dict(PretrainSpec, changes, "recipe.toml")
+
+
+def test_pretraining_that_was_written_before_fields_were_added_is_read():
+    before = {"sentence_objective": "sop", "masking": "ngram", "masking_prob": 0.15, "max_ngram": 3}
+    read = from_dict(PretrainSpec, before, "halbert.json")
+    assert read == PretrainSpec(sentence_objective="sop", masking="ngram", short_prob=0.1, faithful=False)
 
 
 @given(encoders())

@@ -119,13 +119,19 @@ class _Units:
         those kept, each row takes as many as fit. What is then left of a budget, mostly a piece or two, is filled unit
         by unit, one of every row in a round. ``bound`` (B,) limits a row's first unit.
         """
-        kept = self._settled(share)
-        kept = kept[np.argsort(self.row[kept] + self.rank[kept])]
-        row, size = self.row[kept], self.size[kept]
+        first, settled = self._settled(share)
+        order = np.argsort(self.row[first] + self.rank[first])
+        first, settled = first[order], settled[order]
+        row, size = self.row[first], self.size[first]
         opening = np.diff(row, prepend=-1) > 0
-        total = np.cumsum(size)
-        total -= np.repeat((total - size)[opening], np.diff(np.flatnonzero(opening), append=len(row)))
-        kept = kept[(total <= budget[row]) | (opening & (size <= bound[row]))]
+        in_row = np.diff(np.flatnonzero(opening), append=len(row))
+        before = np.cumsum(size * settled) - size * settled
+        before -= np.repeat(before[opening], in_row)
+        # What is too large is passed over, so only those taken end the count; or it is cut, and is another unit then.
+        over = (before + size > budget[row]) & (settled | shrink) & ~(opening & (size <= bound[row]))
+        ended = np.cumsum(over)
+        ended -= np.repeat((ended - over)[opening], in_row)
+        kept = first[settled & (ended == 0)]
         taken = np.bincount(self.row[kept], self.size[kept], len(budget)).astype(np.int64)
         last = np.full(len(budget), -1.0)
         np.maximum.at(last, self.row[kept], self.rank[kept])
@@ -165,8 +171,8 @@ class _Units:
         for ahead in range(int((end - unit).max(initial=0))):
             covered[unit[unit + ahead < end] + ahead] = True
 
-    def _settled(self, share: float) -> np.ndarray:
-        """Units with a rank below ``share`` that are taken when all are tried in order and only overlap is refused.
+    def _settled(self, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """Units with a rank below ``share``, and which are taken when these are tried and only overlap is refused.
 
         A unit that no open neighbour precedes is taken, its neighbours are refused, and so on until none is open.
         """
@@ -189,4 +195,4 @@ class _Units:
             for d, both in enumerate(clash, 1):
                 open_[:-d] &= ~(both & new[d:])
                 open_[d:] &= ~(both & new[:-d])
-        return at[taken]
+        return at, taken

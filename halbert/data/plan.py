@@ -58,9 +58,13 @@ class Groups(NamedTuple):
     places: Places | None = None
 
 
-def bucket_lengths(length: int) -> tuple[int, ...]:
-    """At most six widths for rows of up to ``length``: equal steps, in multiples of 8 but for the last."""
-    step = -(-length // (8 * SHAPES)) * 8
+def bucket_lengths(length: int, shapes: int = SHAPES) -> tuple[int, ...]:
+    """At most so many widths for rows of up to ``length``: equal steps, in multiples of 8 but for the last.
+
+    Equal steps, because the instances that are short on purpose have every length alike; six, because more save next to
+    nothing (``benchmarks/results/instances.json``) and each is a shape to compile.
+    """
+    step = -(-length // (8 * shapes)) * 8
     return (*range(step, length, step), length)
 
 

@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional
 
 from halbert.data.batches import Rows
-from halbert.data.instances import PretrainBatch
+from halbert.data.instances import IGNORED, PretrainBatch
 from halbert.data.pairs import NO_LABEL
+from halbert.errors import SpecError
 from halbert.model import Model
 from halbert.train.objectives import LabelledBatch, label_loss, pretraining_loss
 from tests import tiny
@@ -113,3 +114,42 @@ def test_labels():
     assert float(loss.parts["accuracy"]) == pytest.approx(float((logits.argmax(-1) == classes).float().mean()))
     loss.total.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.heads.parameters())
+
+
+def test_what_only_fills_a_shape_counts_nowhere():
+    """The same loss, parts and gradients with rows of padding, places without a label and nothing else."""
+    net, made = model(initializer_range=0.2), batch()
+    width = made.ids.shape[1]
+
+    def taller(array):
+        return np.concatenate([array, np.zeros((3, width), np.int64)])
+
+    filled = PretrainBatch(
+        *(taller(array) for array in made[:3]),
+        np.concatenate([made.positions, np.zeros(7, np.int64)]),
+        np.concatenate([made.labels, np.full(7, IGNORED)]),
+        np.concatenate([made.pair_labels, np.full(3, NO_LABEL)]),
+    )
+    assert filled.masked == made.masked == len(made.positions)
+    gradients = []
+    plain, full = (pretraining_loss(net, b) for b in (made, filled))
+    for loss in (plain, full):
+        net.zero_grad()
+        loss.total.backward()
+        gradients.append({name: p.grad.clone() for name, p in net.named_parameters()})
+    torch.testing.assert_close(full.total, plain.total, atol=1e-5, rtol=1e-5)
+    for name, value in plain.parts.items():
+        torch.testing.assert_close(full.parts[name], value, atol=1e-5, rtol=1e-5)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_a_batch_with_nothing_to_find_has_no_loss():
+    nothing = batch()._replace(labels=np.full_like(batch().labels, IGNORED), pair_labels=np.full(6, NO_LABEL))
+    loss = pretraining_loss(model(), nothing)
+    assert float(loss.total.detach()) == 0.0 and float(loss.parts["masked_accuracy"]) == 0.0
+
+
+def test_packed_rows_are_refused_by_a_model_that_attends_across():
+    with pytest.raises(SpecError, match="attention within each"):
+        pretraining_loss(model(), batch()._replace(sequence=batch().mask))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 import torch
