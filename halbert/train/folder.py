@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -40,8 +41,10 @@ class RunFolder:
 
     def _begin(self, recipe: PretrainRecipe, corpus: Corpus, resume: bool) -> None:
         # The name only: where the corpus lay on this machine is nobody else's business.
-        told: dict[str, Any] = {**msgspec.to_builtins(recipe), "corpus": corpus.folder.name}
-        told["corpus_sha256"] = sha256(corpus.folder / "manifest.json")
+        told: dict[str, Any] = {
+            **json.loads(msgspec.json.encode(recipe)), "corpus": corpus.folder.name,
+            "corpus_sha256": sha256(corpus.folder / "manifest.json"),
+        }  # fmt: skip
         file = self.place / "recipe.json"
         if file.exists() and not resume:
             raise InputError(f"{self.out}: holds a run already; go on with it by --resume, or choose another folder")

@@ -1,0 +1,163 @@
+"""A run that is killed and goes on ends with the weights, the order and the journal of one that was never disturbed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from halbert.train.recipe import read_recipe
+from tests import tiny
+from tests.train import made
+
+STEPS = 200
+TIMING = ("seconds", "tokens_per_second", "waiting")
+CAPABLE = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+# The shipped recipe as it is, but for its size: dropout, buckets, two loader workers.
+SHIPPED = {
+    "steps": STEPS, "warmup_steps": 20, "length": 16, "batch_tokens": 128, "checkpoint_every": 9, "log_every": 4,
+    "window_shards": 2, "precision": "bf16" if CAPABLE else "fp32",
+    "encoder.num_hidden_layers": 2, "encoder.num_hidden_groups": 1, "encoder.hidden_size": 32,
+    "encoder.embedding_size": 16, "encoder.num_attention_heads": 2, "encoder.hidden_dropout_prob": 0.1,
+    "encoder.attention_probs_dropout_prob": 0.1, "encoder.max_position_embeddings": 32,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("runs")
+    made.corpus(place / "corpus", shard_tokens=150)
+    tiny.bundle().save(place / "tokenizer")
+    return place
+
+
+def command(place: Path, out: str, **changes: object) -> list[str]:
+    sets = [f"--set={key}={json.dumps(value)}" for key, value in {**SHIPPED, **changes}.items()]
+    return [
+        sys.executable, "-W", "ignore", "-m", "halbert", "pretrain", "albert-mini", "--tokenizer", str(place / "tokenizer"),
+        "--out", str(place / out), "--set", f"corpus={place / 'corpus'}", "--resume", "--quiet", *sets,
+    ]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "2"}
+
+
+def start(place: Path, out: str, **changes: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command(place, out, **changes), env=environment(), stderr=subprocess.PIPE)
+
+
+def finish(place: Path, out: str, **changes: object) -> bytes:
+    with start(place, out, **changes) as process:
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said.decode()
+    return said
+
+
+def result(place: Path, out: str) -> tuple[bytes, list[dict[str, object]]]:
+    lines = (place / out / "training/journal.jsonl").read_text().splitlines()
+    entries = [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
+    return (place / out / "model.safetensors").read_bytes(), entries
+
+
+@functools.cache
+def undisturbed(place: Path, compiled: bool = False) -> tuple[bytes, list[dict[str, object]]]:
+    """The run that nothing happened to."""
+    finish(place, f"straight-{compiled}", compile=compiled)
+    return result(place, f"straight-{compiled}")
+
+
+def written(place: Path, out: str) -> int:
+    checkpoints = place / out / "training/checkpoints"
+    return max((int(p.name[5:]) for p in checkpoints.glob("step-*")), default=0)
+
+
+def kill_when(process: subprocess.Popen[bytes], reached, seconds: float = 120) -> bool:
+    """Kill a process as soon as something is so; False when it ended before."""
+    end = time.monotonic() + seconds
+    while not reached():
+        if process.poll() is not None or time.monotonic() > end:
+            break
+        time.sleep(0.0002)
+    alive = process.poll() is None
+    process.kill()
+    process.communicate()
+    return alive
+
+
+def disturb(place: Path, out: str, **changes: object) -> int:
+    """Five kills, one of them while a checkpoint is written. Returns how many came in time."""
+    draw, kills = random.Random(7), 0
+    writing = place / out / "training/checkpoints"
+    for number in range(5):
+        process = start(place, out, **changes)
+        target = written(place, out) + draw.randint(9, 36)
+        if number == 2:
+            before = written(place, out)
+
+            def reached(before=before):
+                return written(place, out) > before and any(writing.glob(".writing-*"))
+        else:
+
+            def reached(target=target):
+                return written(place, out) >= target
+
+        kills += kill_when(process, reached)
+    return kills
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing can be killed here")
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_killed_five_times_and_the_same_to_the_bit(place, compiled):
+    killed = f"killed-{compiled}"
+    weights, journal = undisturbed(place, compiled)
+    assert disturb(place, killed, compile=compiled) >= 4
+    finish(place, killed, compile=compiled)
+    again, entries = result(place, killed)
+    assert entries == journal and [e["step"] for e in entries] == list(range(4, STEPS + 1, 4))
+    assert again == weights
+
+
+def test_the_twin_that_must_differ(place):
+    """Another seed: if these were equal too, equality would prove nothing."""
+    finish(place, "one", steps=30, warmup_steps=3)
+    finish(place, "other", steps=30, warmup_steps=3, seed=1)
+    assert result(place, "one")[0] != result(place, "other")[0]
+
+
+def test_sigterm_saves_and_exits_75(place):
+    process = start(place, "stopped", checkpoint_every=1000)
+    journal = place / "stopped/training/journal.jsonl"
+    while not (journal.exists() and journal.stat().st_size) and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75 and b"--resume goes on" in said
+    assert 0 < written(place, "stopped") < STEPS
+    finish(place, "stopped", checkpoint_every=1000)
+    assert result(place, "stopped") == undisturbed(place)
+
+
+def test_a_damaged_checkpoint_is_passed_over(place):
+    process = start(place, "damaged")
+    assert kill_when(process, lambda: written(place, "damaged") >= 27)
+    last = place / "damaged/training/checkpoints" / f"step-{written(place, 'damaged'):08d}"
+    data = bytearray((last / "weights.safetensors").read_bytes())
+    data[len(data) // 2] ^= 1
+    (last / "weights.safetensors").write_bytes(data)
+    finish(place, "damaged")
+    assert result(place, "damaged") == undisturbed(place)
+
+
+def test_the_recipe_is_the_shipped_one():
+    recipe = read_recipe("albert-mini")
+    assert recipe.workers == 2 and recipe.packing == "bucket"
