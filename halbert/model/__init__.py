@@ -7,6 +7,7 @@ Shape letters, used as name suffixes all through this package:
     E  embedding width     D  width of one head (H / A)
     V  vocabulary          F  feed-forward width (intermediate_size)
     C  classes or choices  M  masked positions of the whole batch
+    P  sequences of a packed batch (several may share a row; otherwise B)
 
 Importing this package needs torch (extra ``train``).
 """

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 class SelfAttention(nn.Module):
-    """Scaled dot-product attention over the keys that ``mask_BS`` marks, then dense, dropout, residual, LayerNorm."""
+    """Scaled dot-product attention over the keys that the bias leaves to be seen, then dense, dropout, residual, LayerNorm."""
 
     def __init__(self, hidden_size: int, num_heads: int, dropout: float, hidden_dropout: float, eps: float) -> None:
         super().__init__()
@@ -24,11 +24,12 @@ class SelfAttention(nn.Module):
         self.norm = nn.LayerNorm(hidden_size, eps=eps)
 
     def forward(
-        self, x_BSH: Tensor, bias_B11S: Tensor | None, want_probs: bool = False
+        self, x_BSH: Tensor, bias_B1SS: Tensor | None, want_probs: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """States (B, S, H) and, if wanted, attention probabilities (B, A, S, S).
 
-        ``bias_B11S`` is added to the scores of each key: 0 where it may be seen, the type's lowest number where not.
+        ``bias_B1SS`` (or (B, 1, 1, S), the same for all queries of a row) is added to the score of each query and key:
+        0 where the key may be seen, the type's lowest number where not.
         """
         B, S, H = x_BSH.shape
         shape = (B, S, self.num_heads, H // self.num_heads)
@@ -39,13 +40,13 @@ class SelfAttention(nn.Module):
         probs_BASS = None
         if want_probs:
             scores_BASS = q_BASD @ k_BASD.transpose(-1, -2) / math.sqrt(shape[-1])
-            if bias_B11S is not None:
-                scores_BASS = scores_BASS + bias_B11S
+            if bias_B1SS is not None:
+                scores_BASS = scores_BASS + bias_B1SS
             probs_BASS = torch.softmax(scores_BASS, dim=-1)
             mixed_BASD = functional.dropout(probs_BASS, dropout) @ v_BASD
         else:
             mixed_BASD = functional.scaled_dot_product_attention(
-                q_BASD, k_BASD, v_BASD, attn_mask=bias_B11S, dropout_p=dropout
+                q_BASD, k_BASD, v_BASD, attn_mask=bias_B1SS, dropout_p=dropout
             )
         mixed_BSH = mixed_BASD.transpose(1, 2).reshape(B, S, H)
         return self.norm(x_BSH + self.hidden_dropout(self.output(mixed_BSH))), probs_BASS

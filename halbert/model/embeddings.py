@@ -19,17 +19,19 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(width, eps=eps)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, ids_BS: Tensor, segments_BS: Tensor) -> Tensor:
-        """Embedded pieces (B, S, E).
+    def forward(self, ids_BS: Tensor, segments_BS: Tensor, position_ids_BS: Tensor | None = None) -> Tensor:
+        """Embedded pieces (B, S, E); positions count from 0 in each row unless given.
 
-        Raises :class:`InputError` when the sequence is longer than the position table.
+        Raises :class:`InputError` when the sequence is longer than the position table. Given positions are not checked
+        beyond what a look-up does: it would mean waiting for the GPU.
         """
         S, positions = ids_BS.shape[1], self.position.num_embeddings
-        if positions < S:
+        if position_ids_BS is None and positions < S:
             raise InputError(
                 f"a sequence of {S} pieces does not fit this model's {positions} positions; "
                 "truncate it or cut it into windows"
             )
-        position_S = torch.arange(S, device=ids_BS.device)
-        x_BSE = self.piece(ids_BS) + self.position(position_S) + self.segment(segments_BS)
+        if position_ids_BS is None:
+            position_ids_BS = torch.arange(S, device=ids_BS.device)  # (S,), the same for all rows
+        x_BSE = self.piece(ids_BS) + self.position(position_ids_BS) + self.segment(segments_BS)
         return self.dropout(self.norm(x_BSE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from halbert.model.attention import SelfAttention
 from halbert.model.embeddings import Embeddings
@@ -21,6 +22,8 @@ class Encoder(nn.Module):
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self.spec = spec
+        # Keep only the states between blocks for the backward pass and compute the rest again: less memory, more time.
+        self.checkpoint_activations = False
         H, eps, dropout = spec.hidden_size, spec.layer_norm_eps, spec.hidden_dropout_prob
         self.embeddings = Embeddings(
             spec.vocab_size, spec.max_position_embeddings, spec.type_vocab_size, spec.embedding_size, dropout, eps
@@ -48,36 +51,73 @@ class Encoder(nn.Module):
         mask_BS: Tensor | None = None,
         segments_BS: Tensor | None = None,
         *,
+        position_ids_BS: Tensor | None = None,
+        sequence_BS: Tensor | None = None,
+        starts_P: Tensor | None = None,
         hidden_states: bool = False,
         attentions: bool = False,
     ) -> EncoderOutput:
-        """Encode piece ids (B, S); ``mask_BS`` is 1 for real pieces and 0 for padding, ``segments_BS`` 0 or 1."""
+        """Encode piece ids (B, S); ``mask_BS`` is 1 for real pieces and 0 for padding, ``segments_BS`` 0 or 1.
+
+        Rows may hold several sequences, packed: ``sequence_BS`` numbers them from 1 in each row (0 is padding; attention
+        stays among equal numbers, and ``mask_BS`` is not read), ``position_ids_BS`` begins at 0 with each, and
+        ``starts_P`` are the flat positions (of B * S) of their first pieces, whose states are pooled.
+        """
         if segments_BS is None:
             segments_BS = torch.zeros_like(ids_BS)
-        x_BSH = self.embeddings(ids_BS, segments_BS)
+        x_BSH = self.embeddings(ids_BS, segments_BS, position_ids_BS)
         if self.projection is not None:
             x_BSH = self.projection(x_BSH)
-        bias_B11S = None
-        if mask_BS is not None:
-            # The lowest finite number, not -inf: a row of nothing but padding must not become NaN.
-            low = torch.finfo(x_BSH.dtype).min
-            bias_B11S = ((mask_BS == 0).to(x_BSH.dtype) * low)[:, None, None, :]
+        bias_B1SS = attention_bias(mask_BS, sequence_BS, x_BSH)
         states, probabilities = [x_BSH], []
         for layer in range(self.spec.num_hidden_layers):
             attention = self.attention[self.spec.group_of("attention", layer)]
             ffn = self.ffn[self.spec.group_of("ffn", layer)]
             for inner in range(self.spec.inner_group_num):
-                x_BSH, probs_BASS = attention[inner](x_BSH, bias_B11S, attentions)
-                x_BSH = ffn[inner](x_BSH)
+                block = (attention[inner], ffn[inner], x_BSH, bias_B1SS, attentions)
+                if self.checkpoint_activations and torch.is_grad_enabled():
+                    x_BSH, probs_BASS = checkpoint(apply_block, *block, use_reentrant=False)
+                else:
+                    x_BSH, probs_BASS = apply_block(*block)
                 states.append(x_BSH)
                 probabilities.append(probs_BASS)
-        pooled_BH = None if self.pooler is None else torch.tanh(self.pooler(x_BSH[:, 0]))
+        pooled_BH = None
+        if self.pooler is not None:
+            first_PH = x_BSH[:, 0] if starts_P is None else x_BSH.flatten(0, 1).index_select(0, starts_P)
+            pooled_BH = torch.tanh(self.pooler(first_PH))
         return EncoderOutput(
             last_BSH=x_BSH,
             pooled_BH=pooled_BH,
             hidden_states=states if hidden_states else None,
             attentions=probabilities if attentions else None,
         )
+
+
+def attention_bias(mask_BS: Tensor | None, sequence_BS: Tensor | None, x_BSH: Tensor) -> Tensor | None:
+    """What to add to the scores so that no query sees padding or, in packed rows, another sequence; None for nothing.
+
+    (B, 1, 1, S) from a mask; (B, 1, S, S) from sequence numbers, where padding sees padding, so that no row of scores is
+    empty.
+    """
+    if sequence_BS is not None:
+        hidden = sequence_BS[:, None, :, None] != sequence_BS[:, None, None, :]
+    elif mask_BS is not None:
+        hidden = (mask_BS == 0)[:, None, None, :]
+    else:
+        return None
+    # The lowest finite number of the type that the scores have, not -inf: a row of nothing but padding must not become
+    # NaN. (The lowest number of float32 is -inf in bfloat16.)
+    kind = x_BSH.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BSH.dtype
+    return hidden.to(dtype) * torch.finfo(dtype).min
+
+
+def apply_block(
+    attention: nn.Module, ffn: nn.Module, x_BSH: Tensor, bias_B1SS: Tensor | None, want_probs: bool
+) -> tuple[Tensor, Tensor | None]:
+    """One block: states (B, S, H) and, if wanted, attention probabilities (B, A, S, S)."""
+    x_BSH, probs_BASS = attention(x_BSH, bias_B1SS, want_probs)
+    return ffn(x_BSH), probs_BASS
 
 
 def initialize(module: nn.Module, std: float, generator: torch.Generator) -> None:

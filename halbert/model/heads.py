@@ -72,20 +72,35 @@ class Model(nn.Module):
         initialize(self, self.spec.initializer_range, torch.Generator().manual_seed(seed))
         return self
 
+    @property
+    def checkpoint_activations(self) -> bool:
+        """Whether the backward pass computes every block again instead of keeping what is inside it."""
+        return self.encoder.checkpoint_activations
+
+    @checkpoint_activations.setter
+    def checkpoint_activations(self, wanted: bool) -> None:
+        self.encoder.checkpoint_activations = wanted
+
     def forward(
         self,
         ids_BS: Tensor,
         mask_BS: Tensor | None = None,
         segments_BS: Tensor | None = None,
         *,
+        position_ids_BS: Tensor | None = None,
+        sequence_BS: Tensor | None = None,
+        starts_P: Tensor | None = None,
         hidden_states: bool = False,
         attentions: bool = False,
     ) -> EncoderOutput:
-        """The encoder's output; see :meth:`answer` for a head's."""
-        return self.encoder(ids_BS, mask_BS, segments_BS, hidden_states=hidden_states, attentions=attentions)
+        """The encoder's output, also of packed rows (see :meth:`Encoder.forward`); see :meth:`answer` for a head's."""
+        return self.encoder(
+            ids_BS, mask_BS, segments_BS, position_ids_BS=position_ids_BS, sequence_BS=sequence_BS, starts_P=starts_P,
+            hidden_states=hidden_states, attentions=attentions,
+        )  # fmt: skip
 
     def answer(self, name: str, output: EncoderOutput, positions_M: Tensor | None = None) -> Tensor:
-        """A head's logits: (B, C) from the pooled state; (B, S, C) from all states, (B, S, V) for masked pieces.
+        """A head's logits: (B, C) from the pooled state ((P, C) of packed rows); (B, S, C) from all states, (B, S, V) for masked pieces.
 
         ``positions_M`` picks rows of the flattened (B * S) states first, so that vocabulary logits (M, V) are computed
         at masked positions only. A ``choice`` head returns (B / C, C): the candidates of one question are C
