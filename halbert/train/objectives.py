@@ -12,7 +12,6 @@ from torch.nn import functional
 from halbert.data.batches import Rows
 from halbert.data.instances import IGNORED, PretrainBatch
 from halbert.data.pairs import NO_LABEL
-from halbert.errors import SpecError
 from halbert.model import Model
 
 
@@ -28,11 +27,10 @@ def pretraining_loss(model: Model, batch: PretrainBatch) -> Loss:
 
     Each is the mean over what there is to find: positions and rows that only fill a shape count nowhere.
     """
-    if batch.sequence is not None:
-        raise SpecError("rows of several instances need attention within each; draw batches without packed")
     device = next(model.parameters()).device
     ids, mask, segments, positions, labels, pair_labels = (torch.as_tensor(array, device=device) for array in batch[:6])
-    output = model(ids, mask, segments)
+    packed = [None if array is None else torch.as_tensor(array, device=device) for array in batch[6:]]
+    output = model(ids, mask, segments, position_ids_BS=packed[0], sequence_BS=packed[1], starts_P=packed[2])
     logits_MV = model.answer("mlm", output, positions)
     count = (labels != IGNORED).sum().clamp(min=1)
     masked = functional.cross_entropy(logits_MV.float(), labels, ignore_index=IGNORED, reduction="sum") / count

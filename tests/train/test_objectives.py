@@ -10,10 +10,12 @@ from torch.nn import functional
 from halbert.data.batches import Rows
 from halbert.data.instances import IGNORED, PretrainBatch
 from halbert.data.pairs import NO_LABEL
-from halbert.errors import SpecError
+from halbert.data.plan import Plan
 from halbert.model import Model
+from halbert.spec import PretrainSpec
 from halbert.train.objectives import LabelledBatch, label_loss, pretraining_loss
 from tests import tiny
+from tests.train import made
 
 V = 997
 MLM, PAIR = tiny.HEADS["mlm"], tiny.HEADS["pair"]
@@ -150,6 +152,44 @@ def test_a_batch_with_nothing_to_find_has_no_loss():
     assert float(loss.total.detach()) == 0.0 and float(loss.parts["masked_accuracy"]) == 0.0
 
 
-def test_packed_rows_are_refused_by_a_model_that_attends_across():
-    with pytest.raises(SpecError, match="attention within each"):
-        pretraining_loss(model(), batch()._replace(sequence=batch().mask))
+def packed_and_alone(tmp_path) -> tuple[PretrainBatch, PretrainBatch]:
+    """A packed batch of a corpus, and the same instances with a row for each."""
+    corpus = made.corpus(tmp_path / "toy")
+    plan = Plan(corpus, tiny.tokenizer(), PretrainSpec(), length=32, batch_tokens=256, seed=3, packed=True)
+    packed = next(plan.batches())[0]
+    assert packed.sequence is not None and packed.starts is not None and packed.position_ids is not None
+    width, rows = packed.ids.shape[1], []
+    labels = dict(zip(packed.positions.tolist(), packed.labels.tolist(), strict=True))
+    for row, number in [(r, n) for r in range(len(packed.ids)) for n in range(1, packed.sequence[r].max() + 1)]:
+        columns = np.flatnonzero(packed.sequence[row] == number)
+        flat = row * width + columns
+        known = packed.pair_labels[packed.starts == flat[0]]
+        rows.append((packed.ids[row, columns], packed.segments[row, columns], flat, int(known[0])))
+    shape = (len(rows), max(len(ids) for ids, *_ in rows))
+    ids, mask, segments = (np.zeros(shape, np.int64) for _ in range(3))
+    positions, found = [], []
+    for i, (row_ids, row_segments, flat, _) in enumerate(rows):
+        n = len(row_ids)
+        ids[i, :n], mask[i, :n], segments[i, :n] = row_ids, 1, row_segments
+        for column, place in enumerate(flat.tolist()):
+            if labels.get(place, IGNORED) != IGNORED and place in packed.positions[packed.labels != IGNORED]:
+                positions.append(i * shape[1] + column)
+                found.append(labels[place])
+    alone = PretrainBatch(
+        ids, mask, segments, np.array(positions), np.array(found), np.array([label for *_, label in rows])
+    )
+    assert len(rows) > len(packed.ids), "nothing was packed"
+    assert len(found) == packed.masked
+    return packed, alone
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_packed_rows_have_the_loss_of_rows_of_their_own(shape, tmp_path):
+    packed, alone = packed_and_alone(tmp_path)
+    net = model(shape, initializer_range=0.3)
+    a, b = pretraining_loss(net, packed), pretraining_loss(net, alone)
+    for name, value in a.parts.items():
+        assert float(value) == pytest.approx(float(b.parts[name]), abs=1e-5), name
+    assert float(a.total.detach()) == pytest.approx(float(b.total.detach()), abs=1e-5)
+    crossing = pretraining_loss(net, packed._replace(sequence=packed.mask))  # the twin that must differ
+    assert abs(float(crossing.total.detach()) - float(b.total.detach())) > 1e-4
