@@ -66,11 +66,13 @@ def draw_pairs(
 
     As in Google's generator, whole sentences are gathered until the target length is reached; with probability
     ``short_prob`` the target is shorter, for each chunk (``faithful``: for each document). A negative's second part
-    begins at a random sentence of another document of the same group (of any other where a group is one document), and
-    the sentences that it displaces are read again. Too long a pair loses pieces of whichever part is longer, the first
-    at its front, the second at its end (``faithful``: each piece at either end). So the first part always ends where a
-    sentence ends and the second begins where one begins, whatever the label: were swapped parts cut where they lie in
-    the text instead, the piece before [SEP] alone would give nine labels in ten away.
+    begins at a random sentence of another document of the same group (of any other where a group is one document;
+    ``faithful``: of any, once in D^10 the same), and the sentences that it displaces are read again.
+
+    Too long a pair loses pieces of whichever part is longer, the first at its front, the second at its end
+    (``faithful``: each piece at either end). So the first part always ends where a sentence ends and the second begins
+    where one begins, whatever the label: were swapped parts cut where they lie in the text instead, the piece before
+    [SEP] alone would give most labels away.
 
     ``copies`` (D,) says how many times each document is read, 1 by default; ``groups`` cuts the documents into groups,
     as offsets that begin with 0 and end with D. The draw depends on the arguments alone.
