@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import threading
@@ -204,7 +205,7 @@ class Run:
     def gradients_of(self, batch: Any, seed: int, share: int = 1, last: bool = True) -> Loss:
         """One batch forward and backward; dropout draws from ``seed``."""
         torch.manual_seed(seed)
-        with alone(self.module, last):
+        with alone(self.module, last), exact(self.device):
             with torch.autocast(self.device.type, HALVES.get(self.precision), enabled=self.precision in HALVES):
                 loss = self.module(tensors(batch, self.device))
             self.scaler.scale(loss.total / share).backward()
@@ -298,6 +299,20 @@ class Run:
             seconds=round(now.seconds, 3), tokens_per_second=round(now.tokens / max(now.seconds, 1e-9), 1),
             waiting=round(now.waited / max(now.seconds, 1e-9), 4),
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """On a CPU the same numbers every time: compiled code would add up the gradients of embeddings in any order."""
+    before, filled = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    if device.type == "cpu":
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads such memory
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def run_steps(

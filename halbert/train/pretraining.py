@@ -121,16 +121,16 @@ def pretrain(
     Raises :class:`InputError` when the corpus was made with another tokenizer or ``out`` holds something else, and
     :class:`halbert.errors.Stopped` after SIGTERM.
     """
+    spec = spec_of_recipe(recipe, tokenizer)
     if not recipe.corpus:
         raise SpecError('the recipe names no corpus; add corpus = "FOLDER" or --set corpus=FOLDER')
     corpus = Corpus(recipe.corpus)
-    reader = Reader(recipe, corpus, tokenizer, spec_of_recipe(recipe, tokenizer).pretraining)
+    reader = Reader(recipe, corpus, tokenizer, spec.pretraining)
     plans = [reader.plan(stage) for stage in recipe.stages()]  # checks tokenizer and numbers
     with joined() as world:
         say = tell if tell is not None and world.first else _silent
         place = RunFolder(out, recipe, corpus, resume, world) if out is not None else None
         try:
-            spec = spec_of_recipe(recipe, tokenizer)
             heads = pretraining_heads(spec.pretraining)
             model = Model(spec.encoder, heads).initialize(recipe.seed)
             if recipe.start == "pmi-svd" and not (place and place.checkpoints.steps()):
