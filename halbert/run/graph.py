@@ -5,6 +5,7 @@ No tracing, no export, no torch. A parameter set that several layers share is on
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,17 @@ except ImportError:
     raise missing_extra("openvino", "", "fast prediction on CPUs") from None
 
 _LOWEST = float(np.finfo(np.float32).min)
+
+
+@functools.cache
+def core() -> Any:
+    """The process's only OpenVINO core, which lives as long as the process.
+
+    Each core gives the thread a stack for signal handlers and brings back the one before when it is destroyed. Of two
+    cores that are destroyed in the order they were made, the second brings back the first one's, which is unmapped: the
+    next signal (Ctrl-C, a worker that ends) would end the process.
+    """
+    return openvino.Core()
 
 
 class Read(NamedTuple):

@@ -14,7 +14,7 @@ from halbert.data.batches import Rows
 from halbert.errors import InputError
 from halbert.run import cache
 from halbert.run.backend import STATES, Precision, check_batch
-from halbert.run.graph import GraphBuilder, openvino
+from halbert.run.graph import GraphBuilder, core, openvino
 from halbert.weights.tensors import drop_pages
 
 logging.getLogger("openvino").setLevel(logging.ERROR)
@@ -24,7 +24,7 @@ class OpenVINOBackend:
     """Compiled OpenVINO graphs, one for each set of outputs that is asked for; ``auto`` is bf16 where the CPU has it."""
 
     def __init__(self, bundle: Bundle, precision: Precision = "auto", threads: int | None = None) -> None:
-        self.core = openvino.Core()
+        self.core = core()
         self.bundle = bundle
         self.heads = bundle.heads
         self.spec = bundle.spec.encoder

@@ -18,7 +18,7 @@ import numpy as np
 
 from halbert.bundle import Bundle
 from halbert.data.batches import Rows
-from halbert.run.graph import GraphBuilder, openvino, ops
+from halbert.run.graph import GraphBuilder, core, openvino, ops
 from halbert.weights.int8 import Int8, matrices_of
 
 MIGRATIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -44,7 +44,7 @@ def observe(bundle: Bundle, batches: Iterable[Rows], progress: Callable[[int], N
     model = builder.build(["last"])
     reads = builder.reads
     watched = openvino.Model([ops.result(read.node) for read in reads], model.get_parameters(), "watched")
-    compiled = openvino.Core().compile_model(watched, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(watched, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     draw = np.random.default_rng(0)
     limits: list[tuple[np.ndarray, np.ndarray]] = []
     kept: list[list[np.ndarray]] = [[] for _ in reads]

@@ -18,9 +18,9 @@ from halbert.source import load_bundle
 from tests import tiny
 
 torch = pytest.importorskip("torch")
-openvino = pytest.importorskip("openvino")
+graph = pytest.importorskip("halbert.run.graph")
 
-HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BF16 = "BF16" in graph.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 ENGINES = [
     pytest.param(("openvino", "fp32"), id="openvino fp32"),
     pytest.param(
@@ -225,7 +225,7 @@ class TestContract:
         finally:
             torch.set_num_threads(max(before, 2))
         assert (told["engine"], told["precision"], told["threads"]) == (*kind, 1)
-        assert told["version"] == (openvino if kind[0] == "openvino" else torch).__version__
+        assert told["version"] == (graph.openvino if kind[0] == "openvino" else torch).__version__
         assert told["outputs"] == backend.offers() and told["device"]
 
 

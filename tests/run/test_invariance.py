@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from halbert.heads import HeadSpec
-from halbert.run.openvino_backend import OpenVINOBackend, openvino
+from halbert.run.graph import core
+from halbert.run.openvino_backend import OpenVINOBackend
 from halbert.run.predictor import Predictor
 from halbert.run.quantize import quantize
 from halbert.source import load_bundle
 
 pytestmark = pytest.mark.slow
-HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BF16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 CLASSES = 5
 
 
