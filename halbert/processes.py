@@ -26,9 +26,13 @@ def cores() -> int:
 _AHEAD = 2 * cores() + 2
 
 
-def _begin() -> None:
-    """In a worker: Ctrl-C is the first process's to answer, and a worker ends when that one does, however it did."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def follow(*_: object) -> None:
+    """In a worker: signals are the first process's to answer, and a worker ends when that one does, however it did.
+
+    Ctrl-C reaches every process of a terminal, and a scheduler's SIGTERM every process of a job.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
 
 
@@ -44,7 +48,7 @@ def open_pool(workers: int | None = None) -> Iterator[Executor | None]:
     if count == 1:
         yield None
         return
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin) as pool:
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), follow) as pool:
         try:
             yield pool
         except BaseException:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from halbert.data.instances import PretrainBatch
 from halbert.data.plan import Plan, Position
+from halbert.processes import follow
 
 AHEAD = 4  # batches that each worker has ready
 
@@ -48,7 +49,12 @@ def loaded(
     share = Share(plan, position, rank, size)
     if not workers:
         return iter(share)
-    return iter(DataLoader(share, batch_size=None, num_workers=workers, prefetch_factor=AHEAD, collate_fn=_as_it_is))
+    return iter(
+        DataLoader(
+            share, batch_size=None, num_workers=workers, prefetch_factor=AHEAD, collate_fn=_as_it_is,
+            worker_init_fn=follow,
+        )
+    )  # fmt: skip
 
 
 def _as_it_is(found: Any) -> Any:

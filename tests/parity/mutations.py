@@ -58,7 +58,9 @@ def norm_epsilon(patch: Patch) -> None:
 
 
 def segment_dropped(patch: Patch) -> None:
-    _around(patch, Embeddings, lambda run, self, ids, segments: run(self, ids, torch.zeros_like(segments)))
+    _around(
+        patch, Embeddings, lambda run, self, ids, segments, *rest: run(self, ids, torch.zeros_like(segments), *rest)
+    )
 
 
 def query_key_swapped(patch: Patch) -> None:
@@ -98,8 +100,8 @@ def heads_doubled(patch: Patch) -> None:
 
 
 def position_plus_one(patch: Patch) -> None:
-    def change(run: Any, self: Embeddings, ids: Tensor, segments: Tensor) -> Tensor:
-        positions = torch.arange(ids.shape[1]) + 1
+    def change(run: Any, self: Embeddings, ids: Tensor, segments: Tensor, given: Tensor | None = None) -> Tensor:
+        positions = (torch.arange(ids.shape[1]) if given is None else given) + 1
         return self.norm(self.piece(ids) + self.position(positions) + self.segment(segments))
 
     _around(patch, Embeddings, change)

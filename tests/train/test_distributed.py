@@ -64,7 +64,8 @@ def test_two_processes_have_the_curve_of_one(place, alone, strategy):
     assert [e["tokens"] for e in alone] == [e["tokens"] for e in shared]
     for name in ("masked_loss", "pair_loss"):
         assert np.abs(curve(alone, name) - curve(shared, name)).max() <= 1e-4
-    assert curve(alone)[-1] < curve(alone)[0] - 0.3  # something was learnt, so that there is something to compare
+    # Something was learnt, so that there is something to compare.
+    assert curve(alone)[-5:].mean() < curve(alone)[:5].mean() - 0.1
     told = json.loads((place / f"shared-{strategy}" / "provenance.json").read_text())["training"]
     assert told["processes"] == 2
 

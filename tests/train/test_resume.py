@@ -49,11 +49,14 @@ def command(place: Path, out: str, **changes: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "2"}
+    # Threads that sleep while they wait: beside another process, those that spin take many times as long.
+    return {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def start(place: Path, out: str, **changes: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command(place, out, **changes), env=environment(), stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command(place, out, **changes), env=environment(), stderr=subprocess.PIPE, start_new_session=True
+    )
 
 
 def finish(place: Path, out: str, **changes: object) -> bytes:
@@ -139,7 +142,7 @@ def test_sigterm_saves_and_exits_75(place):
     journal = place / "stopped/training/journal.jsonl"
     while not (journal.exists() and journal.stat().st_size) and process.poll() is None:
         time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: the workers that make batches get it too
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75 and b"--resume goes on" in said
     assert 0 < written(place, "stopped") < STEPS
@@ -161,3 +164,24 @@ def test_a_damaged_checkpoint_is_passed_over(place):
 def test_the_recipe_is_the_shipped_one():
     recipe = read_recipe("albert-mini")
     assert recipe.workers == 2 and recipe.packing == "bucket"
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are found in /proc")
+def test_nothing_of_a_killed_run_is_left(place):
+    process = start(place, "gone")
+    assert kill_when(process, lambda: written(place, "gone") > 0)
+    end = time.monotonic() + 30
+    while (
+        left := [p for p in Path("/proc").glob("[0-9]*/stat") if group_of(p) == process.pid]
+    ) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not left
+
+
+def group_of(stat: Path) -> int:
+    """A process's group, which is its session's first process; 0 when it has just ended."""
+    try:
+        state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+    except OSError:
+        return 0
+    return 0 if state == "Z" else int(group)
