@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: audit bench-convert bench-inference bench-instances bench-text fuzz test test-all wheel check format clean
+.PHONY: audit bench-ablations bench-convert bench-inference bench-instances bench-pretrain bench-text fuzz test test-all wheel check format clean
 
 audit: $(VENV)/.audit
 	$(BIN)/halbert audit --out report --overwrite
@@ -24,6 +24,9 @@ wheel: $(VENV)/.test
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.weights.fuzz --minutes 10
 
+bench-ablations: $(VENV)/.test
+	$(BIN)/python -m benchmarks.ablations
+
 bench-convert: $(VENV)/.test
 	$(BIN)/python -m benchmarks.convert
 
@@ -33,6 +36,9 @@ bench-inference: $(VENV)/.test
 
 bench-instances: $(VENV)/.test
 	$(BIN)/python -m benchmarks.instances
+
+bench-pretrain: $(VENV)/.test
+	$(BIN)/python -m benchmarks.pretrain
 
 bench-text: $(VENV)/.test
 	$(BIN)/python -m benchmarks.text

@@ -22,9 +22,11 @@ import torch
 
 from halbert.data.instances import PretrainBatch
 from halbert.spec import EncoderSpec
+from halbert.train.memory import kept_memory
 
 ENGINES = (
-    "halbert", "halbert compiled", "halbert packed", "transformers fp32", "transformers bf16", "transformers bf16 compiled"
+    "halbert", "halbert compiled", "halbert packed", "transformers fp32", "transformers bf16", "transformers bf16 kept",
+    "transformers bf16 compiled",
 )  # fmt: skip
 RATE = 1e-4
 
@@ -130,6 +132,8 @@ def main() -> None:
         precision = "bf16" if "bf16" in name else "fp32"
         take = theirs(shape, read(folder, "theirs"), precision, "compiled" in name)
     print(json.dumps({"threads": torch.get_num_threads(), "precision": precision}), file=out, flush=True)
+    if "kept" in name:
+        kept_memory().__enter__()
     for line in sys.stdin:
         began = time.perf_counter()
         tokens = take(int(line))

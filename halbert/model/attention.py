@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from halbert.model.dropout import Dropout, DroppedAttention, left_to_torch
+
 
 class SelfAttention(nn.Module):
     """Scaled dot-product attention over the keys that the bias leaves to be seen, then dense, dropout, residual, LayerNorm."""
@@ -20,7 +22,7 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(hidden_size, hidden_size)
         self.value = nn.Linear(hidden_size, hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
-        self.hidden_dropout = nn.Dropout(hidden_dropout)
+        self.hidden_dropout = Dropout(hidden_dropout)
         self.norm = nn.LayerNorm(hidden_size, eps=eps)
 
     def forward(
@@ -44,6 +46,9 @@ class SelfAttention(nn.Module):
                 scores_BASS = scores_BASS + bias_B1SS
             probs_BASS = torch.softmax(scores_BASS, dim=-1)
             mixed_BASD = functional.dropout(probs_BASS, dropout) @ v_BASD
+        elif dropout and not left_to_torch(x_BSH):
+            with torch.autocast(x_BSH.device.type, enabled=False):  # it would compute the probabilities in float32
+                mixed_BASD = DroppedAttention.apply(q_BASD, k_BASD, v_BASD, bias_B1SS, dropout)
         else:
             mixed_BASD = functional.scaled_dot_product_attention(
                 q_BASD, k_BASD, v_BASD, attn_mask=bias_B1SS, dropout_p=dropout

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from halbert.errors import InputError
+from halbert.model.dropout import Dropout
 
 
 class Embeddings(nn.Module):
@@ -17,7 +18,7 @@ class Embeddings(nn.Module):
         self.position = nn.Embedding(positions, width)
         self.segment = nn.Embedding(segments, width)
         self.norm = nn.LayerNorm(width, eps=eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, ids_BS: Tensor, segments_BS: Tensor, position_ids_BS: Tensor | None = None) -> Tensor:
         """Embedded pieces (B, S, E); positions count from 0 in each row unless given.

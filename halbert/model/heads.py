@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from halbert.errors import SpecError
 from halbert.heads import HEADS as HEADS
 from halbert.heads import HeadSpec as HeadSpec
+from halbert.model.dropout import Dropout
 from halbert.model.encoder import Encoder, initialize
 from halbert.model.layer import ACTIVATIONS
 from halbert.model.outputs import EncoderOutput
@@ -37,7 +38,7 @@ class LinearHead(nn.Module):
 
     def __init__(self, hidden_size: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.dense = nn.Linear(hidden_size, width)
 
     def forward(self, states_H: Tensor) -> Tensor:

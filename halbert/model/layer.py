@@ -8,6 +8,8 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
+from halbert.model.dropout import Dropout
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "gelu_new": partial(functional.gelu, approximate="tanh"),
@@ -23,7 +25,7 @@ class FeedForward(nn.Module):
         self.intermediate = nn.Linear(hidden_size, intermediate_size)
         self.activation = ACTIVATIONS[activation]
         self.output = nn.Linear(intermediate_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(hidden_size, eps=eps)
 
     def forward(self, x_BSH: Tensor) -> Tensor:

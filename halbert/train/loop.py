@@ -21,6 +21,7 @@ from halbert.train.checkpoints import Checkpoints, restore, taken
 from halbert.train.distributed import World, alone, mean_over, together
 from halbert.train.journal import Journal
 from halbert.train.loader import Loaded
+from halbert.train.memory import kept_memory
 from halbert.train.objectives import Loss
 from halbert.train.optimizers import clip_gradients, make_optimizer
 from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
@@ -171,7 +172,7 @@ class Run:
         """
         now, self.last_save = self.progress, time.perf_counter()
         self.model.train()
-        with Stop(self.checkpoints is not None) as stop:
+        with Stop(self.checkpoints is not None) as stop, kept_memory():
             while now.step < self.steps:
                 began = time.perf_counter()
                 found = self._gradients(batches, stop.asked)

@@ -13,6 +13,7 @@ from halbert.data.batches import Rows
 from halbert.data.instances import IGNORED, PretrainBatch
 from halbert.data.pairs import NO_LABEL
 from halbert.model import Model
+from halbert.model.dropout import left_to_torch
 
 
 class Loss(NamedTuple):
@@ -36,7 +37,7 @@ def pretraining_loss(model: Model, batch: PretrainBatch) -> Loss:
     masked = functional.cross_entropy(logits_MV.float(), labels, ignore_index=IGNORED, reduction="sum") / count
     parts = {
         "masked_loss": masked.detach(),
-        "masked_accuracy": (logits_MV.detach().argmax(-1) == labels).sum() / count,
+        "masked_accuracy": hits(logits_MV.detach(), labels) / count,
     }
     total = masked
     if "pair" in model.heads:
@@ -48,6 +49,16 @@ def pretraining_loss(model: Model, batch: PretrainBatch) -> Loss:
         parts["pair_accuracy"] = ((logits_B2.detach().argmax(-1) == pair_labels) & known).sum() / pairs
         total = total + pair
     return Loss(total, parts)
+
+
+def hits(logits_MV: Tensor, labels_M: Tensor) -> Tensor:
+    """How many rows have their largest logit at their label; the first of equal ones counts."""
+    if left_to_torch(logits_MV):
+        return (logits_MV.argmax(-1) == labels_M).sum()
+    # On a CPU argmax goes through one number at a time, amax does not: 62 and 3 ms for 614 rows of 30,522.
+    at_M = logits_MV.gather(-1, labels_M.clamp(min=0)[:, None])[:, 0]
+    likely = ((at_M == logits_MV.amax(-1)) & (labels_M >= 0)).nonzero()[:, 0]
+    return (logits_MV[likely].argmax(-1) == labels_M[likely]).sum()
 
 
 class LabelledBatch(NamedTuple):

@@ -13,7 +13,7 @@ from halbert.data.pairs import NO_LABEL
 from halbert.data.plan import Plan
 from halbert.model import Model
 from halbert.spec import PretrainSpec
-from halbert.train.objectives import LabelledBatch, label_loss, pretraining_loss
+from halbert.train.objectives import LabelledBatch, hits, label_loss, pretraining_loss
 from tests import tiny
 from tests.train import made
 
@@ -193,3 +193,14 @@ def test_packed_rows_have_the_loss_of_rows_of_their_own(shape, tmp_path):
     assert float(a.total.detach()) == pytest.approx(float(b.total.detach()), abs=1e-5)
     crossing = pretraining_loss(net, packed._replace(sequence=packed.mask))  # the twin that must differ
     assert abs(float(crossing.total.detach()) - float(b.total.detach())) > 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_hits_are_those_of_argmax_ties_included(dtype):
+    torch.manual_seed(0)
+    logits = torch.randint(-3, 4, (500, 11)).to(dtype)  # full of ties
+    labels = torch.randint(0, 11, (500,))
+    labels[::7] = IGNORED
+    expected = (logits.argmax(-1) == labels).sum()
+    assert 0 < expected < 200 and hits(logits, labels) == expected
+    assert hits(logits, torch.full_like(labels, IGNORED)) == 0

@@ -1,0 +1,165 @@
+"""Ablations of both papers at a size that trains in minutes: one knob changed at a time, three seeds each.
+
+    make bench-ablations      (or: python -m benchmarks.ablations --seeds 3 --set steps=2500)
+
+Every run is the shipped recipe ``ablation`` with one knob changed, on the same English text, and is measured on texts it
+has not seen: the masked pieces found (one draw for all), and whether its pair head tells pairs of either objective,
+NSP's (continues, or of another document) and SOP's (in order, or swapped), whichever it was trained on. Runs that are in
+the results file already are not repeated, so that it can be stopped and go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from halbert.compare.machine import describe_machine
+from halbert.data.corpus import Corpus, build_corpus, read_documents
+from halbert.data.pairs import NO_LABEL
+from halbert.data.plan import Plan
+from halbert.files import write_json
+from halbert.model.arrays import model_of
+from halbert.source import resolve_tokenizer
+from halbert.spec import PretrainSpec, TextSpec
+from halbert.text import Tokenizer
+from halbert.text.learn import count_words, learn_from_counts
+from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
+from halbert.train.recipe import read_recipe
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT.parent / "shared" / "data"
+VOCABULARY, BATCHES = 8000, 100
+NSP, SHARED = "pretraining.sentence_objective=nsp", "encoder.num_hidden_groups=1"
+KNOBS = {
+    "not shared, SOP": [],
+    "all shared, SOP": [SHARED],
+    "not shared, NSP": [NSP],
+    "all shared, NSP": [NSP, SHARED],
+    "attention shared, SOP": ["encoder.attention_groups=1"],
+    "feed-forward shared, SOP": ["encoder.ffn_groups=1"],
+    "not shared, no pairs": ["pretraining.sentence_objective=none"],
+}
+
+
+def texts(data: Path, held_out: bool) -> Iterator[list[str]]:
+    """Novels, textbooks and speeches; every 20th document (of the last volume of novels every 4th) is held out."""
+    for file in sorted((data / "english_text").glob("*.txt.gz")):
+        apart = 4 if file.name == "eltec_eng_novels.4.txt.gz" else 20
+        for number, document in enumerate(read_documents(file)):
+            if file.name.startswith("eltec") and apart == 20:
+                out = False
+            else:
+                out = number % apart == 0
+            if out == held_out:
+                yield document
+
+
+def prepare(data: Path, place: Path) -> tuple[Tokenizer, Corpus, Corpus]:
+    """The tokenizer, the corpus to learn from and the one held out; made once in a folder."""
+    if not (place / "tokenizer").exists():
+        counts = count_words((p for document in texts(data, False) for p in document), TextSpec())
+        learn_from_counts(counts, VOCABULARY, TextSpec()).save(place / "tokenizer")
+    tokenizer = resolve_tokenizer(str(place / "tokenizer"))
+    made = []
+    for name, held_out in (("train", False), ("held-out", True)):
+        if not (place / name / "manifest.json").exists():
+            build_corpus(texts(data, held_out), tokenizer, place / name)
+        made.append(Corpus(place / name))
+    return tokenizer, *made
+
+
+@torch.inference_mode()
+def pair_accuracy(bundle: Any, corpus: Corpus, length: int, objective: str) -> dict[str, float] | None:
+    """Share of held-out pairs of an objective whose label the pair head gives, with its standard error."""
+    if "pair" not in bundle.heads:
+        return None
+    spec = PretrainSpec(sentence_objective=objective, masking="piece")  # type: ignore[arg-type]
+    plan = Plan(corpus, bundle.tokenizer, spec, length=length, batch_tokens=4096, seed=1, static_shapes=False)
+    model = model_of(bundle.spec.encoder, bundle.heads, bundle.arrays).eval()
+    right, n = 0, 0
+    for batch, _ in itertools.islice(plan.batches(), BATCHES):
+        ids, mask, segments = (torch.from_numpy(a) for a in batch[:3])
+        guess = model.answer("pair", model(ids, mask, segments)).argmax(-1).numpy()
+        known = batch.pair_labels != NO_LABEL
+        right, n = right + int((guess == batch.pair_labels)[known].sum()), n + int(known.sum())
+    share = right / n
+    return {"value": share, "standard_error": float(np.sqrt(share * (1 - share) / n)), "n": n}
+
+
+def run(
+    name: str, seed: int, changes: list[str], place: Path, made: tuple[Tokenizer, Corpus, Corpus]
+) -> dict[str, Any]:
+    """Train one model and measure it."""
+    tokenizer, train, held_out = made
+    recipe = read_recipe("ablation", [*KNOBS[name], *changes, f"corpus='{train.folder}'", f"seed={seed}"])
+    out = place / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+    bundle = pretrain(recipe, tokenizer, out, resume=True)
+    told = bundle.provenance["training"]
+    scores = masked_scores(
+        model_of(bundle.spec.encoder, bundle.heads, bundle.arrays).eval(),
+        held_out_batches(held_out, tokenizer, recipe.length, 4096, seed=1)[:BATCHES],
+    )
+    counts = np.array(scores.counts)
+    return {
+        "knobs": name, "seed": seed, "parameters": bundle.spec.encoder.count_encoder(), "tokens": told["tokens"],
+        "seconds": round(told["seconds"], 1), "precision": told["precision"],
+        "masked_accuracy": float(np.average(scores.accuracies, weights=counts)),
+        "masked_loss": float(np.average(scores.losses, weights=counts)), "masked": int(counts.sum()),
+        **{f"{o}_accuracy": pair_accuracy(bundle, held_out, recipe.length, o) for o in ("nsp", "sop")},
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run what is missing, write the results after every run, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with the texts")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/ablations.json")
+    parser.add_argument("--work", type=Path, help="keep corpora and models in this folder")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", choices=KNOBS, default=list(KNOBS))
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe for all runs"
+    )
+    options = parser.parse_args()
+    result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
+    if result["runs"] and result["changes"] != options.set:
+        raise SystemExit(f"{options.out}: was made with --set {result['changes']}; use the same, or another file")
+    result |= {
+        "created": time.strftime("%Y-%m-%d", time.gmtime()), "command": "make bench-ablations", "changes": options.set,
+        "machine": describe_machine(), "recipe": "halbert/recipes/ablation.toml", "vocabulary": VOCABULARY,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        place = options.work or Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        made = prepare(options.data, place)
+        done = {(row["knobs"], row["seed"]) for row in result["runs"]}
+        for seed, name in itertools.product(range(options.seeds), options.only):
+            if (name, seed) in done:
+                continue
+            found = run(name, seed, options.set, place, made)
+            print(json.dumps(found), file=sys.stderr, flush=True)
+            result["runs"].append(found)
+            write_json(options.out, result)
+    for name in KNOBS:
+        rows = [row for row in result["runs"] if row["knobs"] == name]
+        if rows:
+            told = [f"{100 * statistics.mean(r['masked_accuracy'] for r in rows):.1f} % masked pieces"]
+            for o in ("nsp", "sop"):
+                values = [r[f"{o}_accuracy"]["value"] for r in rows if r[f"{o}_accuracy"]]
+                told += [f"{o.upper()} {100 * statistics.mean(values):.1f} %"] if values else []
+            print(f"{name:28}{len(rows)} seeds  {'  '.join(told)}")
+
+
+if __name__ == "__main__":
+    main()
