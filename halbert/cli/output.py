@@ -121,6 +121,52 @@ class Bars:
 
             yield step
 
+    @contextmanager
+    def bytes(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """A step measured in bytes: how many of how many are done, how fast it goes, how long it will take."""
+        if self.quiet:
+            yield lambda done, total: None
+            return
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            yield _byte_lines(title)
+            return
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TextColumn("left"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=console) as bars:
+            bar = bars.add_task(title, total=None)
+            yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def _byte_lines(title: str) -> Callable[[int, int], None]:
+    """Progress in bytes where there is no terminal: a line every half minute, and one at the end."""
+    began = told = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told < SECONDS_BETWEEN_LINES and done < total:
+            return
+        told = now
+        speed = done / max(now - began, 1e-3)
+        left = f", {(total - done) / max(speed, 1) / 60:.0f} min left" if done < total else ""
+        note(f"{title}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB, {speed / 1e6:.1f} MB/s{left}")
+
+    return report
+
 
 def _lines(title: str, total: int | None) -> Step:
     """Progress where there is no terminal: a line every half minute."""
