@@ -87,6 +87,13 @@ class Cutter:
 
     def blocks(self) -> Iterator[Block]:
         """All blocks; :attr:`sources` grows with every input that was read to its end."""
+        try:
+            yield from self._blocks()
+        finally:
+            if self._file:
+                self._file.close()
+
+    def _blocks(self) -> Iterator[Block]:
         for item in self.inputs:
             if item.language != self._language:
                 if self._size:

@@ -102,8 +102,13 @@ def build_corpus(
     with whole_folder(out) as folder:
         writer = ShardWriter(tokenizer)
         shards: list[Shard] = []
+        waiting = 0  # characters, of which a shard's tokens are never more
         for document in documents:
             writer.add(document)
+            waiting += sum(map(len, document))
+            if writer.tokens + waiting >= shard_tokens:
+                writer.encode()
+                waiting = 0
             if writer.tokens >= shard_tokens and (shard := writer.save(folder, len(shards), language)):
                 shards.append(shard)
         if shard := writer.save(folder, len(shards), language):

@@ -87,6 +87,8 @@ def mark_duplicates(folder: Path, numbers: Sequence[int]) -> None:
         key, place, owner = np.concatenate(found), np.concatenate(places), np.concatenate(owners)
         order = np.argsort(key, kind="stable")  # shards come in order, and their places too
         again = order[1:][key[order[1:]] == key[order[:-1]]]
+        if not len(again):
+            continue
         again = again[np.argsort(owner[again], kind="stable")]
         marked, begins = np.unique(owner[again], return_index=True)
         for number, own in zip(marked.tolist(), np.split(again, begins[1:]), strict=True):

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from halbert.data.manifest import input_names
-from halbert.errors import InputError, missing_extra
+from halbert.errors import HalbertError, InputError, missing_extra
 from halbert.files import exists, require_file
 
 Kind = Literal["text", "jsonl", "parquet"]
@@ -147,11 +147,18 @@ class InputStream:
             else:
                 opened = cast(BinaryIO, require_file(item.path, "text file").open("rb", buffering=0))
         except (OSError, ValueError, ImportError, RuntimeError) as error:
-            if isinstance(error, InputError) or not (isinstance(error, OSError) or item.remote):
+            if isinstance(error, HalbertError):
                 raise
             raise InputError(f"{item.path}: cannot be opened: {error}") from None
         self._raw = _Hashed(opened)
         self._content: Any = self._raw
+        try:
+            self._unpack(item)
+        except BaseException:
+            self.close()
+            raise
+
+    def _unpack(self, item: Input) -> None:
         if item.packing:
             buffered = io.BufferedReader(self._raw, _PORTION)
             if item.packing == ".gz":
