@@ -131,7 +131,9 @@ class Bars:
 
         console = Console(stderr=True)
         if not console.is_terminal:
-            yield _byte_lines(title)
+            lines = _ByteLines(title)
+            yield lines
+            lines.tell()
             return
         from rich.progress import (
             BarColumn,
@@ -151,21 +153,26 @@ class Bars:
             yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
-def _byte_lines(title: str) -> Callable[[int, int], None]:
+class _ByteLines:
     """Progress in bytes where there is no terminal: a line every half minute, and one at the end."""
-    began = told = time.monotonic()
 
-    def report(done: int, total: int) -> None:
-        nonlocal told
-        now = time.monotonic()
-        if now - told < SECONDS_BETWEEN_LINES and done < total:
-            return
-        told = now
-        speed = done / max(now - began, 1e-3)
-        left = f", {(total - done) / max(speed, 1) / 60:.0f} min left" if done < total else ""
-        note(f"{title}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB, {speed / 1e6:.1f} MB/s{left}")
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.done = self.total = 0
+        self.began = self.told = time.monotonic()
 
-    return report
+    def __call__(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        if time.monotonic() - self.told >= SECONDS_BETWEEN_LINES:
+            self.tell()
+
+    def tell(self) -> None:
+        """Say where it stands."""
+        self.told = time.monotonic()
+        speed = self.done / max(self.told - self.began, 1e-3)
+        left = self.total - self.done
+        rest = f", {left / max(speed, 1) / 60:.0f} min left" if left else ""
+        note(f"{self.title}: {self.done / 1e6:,.1f} of {self.total / 1e6:,.1f} MB, {speed / 1e6:.1f} MB/s{rest}")
 
 
 def _lines(title: str, total: int | None) -> Step:

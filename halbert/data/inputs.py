@@ -20,8 +20,9 @@ from halbert.files import exists, require_file
 Kind = Literal["text", "jsonl", "parquet"]
 PACKED = (".gz", ".zst", ".xz")
 _KINDS: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-_OTHERS = (".json", ".csv", ".tsv", ".zip", ".tar", ".tgz", ".bz2", ".7z", ".pdf", ".docx", ".npy")
-_LANGUAGE = re.compile(r"([a-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*)=(.+)", re.DOTALL)
+_OTHERS = (".json", ".zip", ".tar", ".tgz", ".bz2", ".7z", ".pdf", ".docx", ".npy")
+_CODE = r"[a-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*"
+_LANGUAGE = re.compile(rf"({_CODE})=(.+)", re.DOTALL)
 _PORTION = 1 << 20
 
 
@@ -50,8 +51,10 @@ def find_inputs(files: Sequence[str | os.PathLike[str]], language: str = "") -> 
 
     Each is a path, a folder (every file in it, by name, but for hidden ones), an address such as ``https://…`` or
     ``s3://…``, and may be preceded by its language: ``de=wiki.txt``; others are of ``language``. Raises
-    :class:`InputError` for an ending nothing here reads.
+    :class:`InputError` for an ending nothing here reads and for a language that is no code.
     """
+    if language and not re.fullmatch(_CODE, language):
+        raise InputError(f"the language is {language!r}; expected a code such as de or zh-Hant")
     found: list[tuple[str, str]] = []
     for file in files:
         own, path = language, os.fspath(file)

@@ -24,7 +24,9 @@ from halbert.data import blocks, duplicates
 from halbert.data.corpus import Corpus, build_corpus, merge_corpora, read_documents
 from halbert.data.encoding import encode_files
 from halbert.data.manifest import Cuts, Dropped, Share
+from halbert.data.plan import Plan
 from halbert.errors import InputError, MissingExtra
+from halbert.spec import PretrainSpec
 from tests import tiny
 from tests.data.test_corpus import read_back
 
@@ -314,7 +316,7 @@ def test_bad_files_are_named_and_can_be_skipped(tmp_path):
     assert str(tmp_path) not in (corpus.folder / "manifest.json").read_text()
     with pytest.raises(InputError, match="holds no text"):
         encode_files(given[:2], VOCABULARY, tmp_path / "e", workers=1, skip_bad=True)
-    for name in ("x.json", "x.csv", "x.tar.gz", "x.parquet.gz"):
+    for name in ("x.json", "x.pdf", "x.tar.gz", "x.parquet.gz"):
         with pytest.raises(InputError, match=rf"{name}: ends in .*expected plain text, .jsonl"):
             encode_files([tmp_path / name], VOCABULARY, tmp_path / "e")
 
@@ -421,6 +423,25 @@ def test_memory_does_not_follow_the_input(tmp_path):
         )
         peaks.append(int(done.stdout) / 1024)
     assert peaks[1] < peaks[0] + 12, peaks
+
+
+def test_languages_are_drawn_from_a_corpus_of_several(tmp_path, small_blocks):
+    """Twenty to one; a fifth power of that is 1.8."""
+    write(tmp_path / "en.txt", text(400, 1))
+    write(tmp_path / "de.txt", text(20, 2))
+    corpus = encode_files(
+        [f"en={tmp_path / 'en.txt'}", f"de={tmp_path / 'de.txt'}"], VOCABULARY, tmp_path / "c", workers=1
+    )
+    shares = corpus.manifest.languages
+    wanted = (shares["en"].tokens / shares["de"].tokens) ** 0.2
+    plan = Plan(corpus, VOCABULARY, PretrainSpec(), length=32, batch_tokens=320, seed=0, language_exponent=0.2)
+    read = dict.fromkeys(("en", "de"), 0)
+    for epoch in range(60):
+        for number in (i for window in plan.windows(epoch) for i in window):
+            read[corpus.manifest.shards[number].language] += corpus.manifest.shards[number].tokens
+    assert shares["en"].tokens > 15 * shares["de"].tokens and wanted < 2
+    assert read["en"] / read["de"] == pytest.approx(wanted, rel=0.05)
+    assert next(plan.batches())[0].masked > 0
 
 
 def test_many_small_files(tmp_path):
