@@ -221,8 +221,9 @@ _DECODER = msgspec.json.Decoder(_Row)
 
 
 class Documents:
-    """The documents of a part, as lists of paragraphs; ``lines`` counts the places where one was cut.
+    """The documents of a part: lists of paragraphs, each with whether its document ends there.
 
+    ``lines`` counts the places where a line was cut.
     Raises :class:`InputError` naming file and line when the part cannot be read.
     """
 
@@ -230,22 +231,26 @@ class Documents:
         self.part = part
         self.lines = 0
 
-    def __iter__(self) -> Iterator[list[str]]:
+    def __iter__(self) -> Iterator[tuple[list[str], bool]]:
         return self._of_text() if self.part.kind == "text" else self._of_rows()
 
-    def _of_text(self) -> Iterator[list[str]]:
+    def _of_text(self) -> Iterator[tuple[list[str], bool]]:
         paragraphs: list[str] = []
+        begun = False
         for _, text in self._portions():
             for line in (text[:-1] if text.endswith("\n") else text).split("\n"):
                 if line and not line.isspace():
                     paragraphs.append(line)
-                elif paragraphs:
-                    yield paragraphs
-                    paragraphs = []
-        if paragraphs:
-            yield paragraphs
+                elif paragraphs or begun:
+                    yield paragraphs, True
+                    paragraphs, begun = [], False
+            if paragraphs:  # a long document is not kept as a whole
+                yield paragraphs, False
+                paragraphs, begun = [], True
+        if begun:
+            yield [], True
 
-    def _of_rows(self) -> Iterator[list[str]]:
+    def _of_rows(self) -> Iterator[tuple[list[str], bool]]:
         read = msgspec.json.Decoder(str).decode if self.part.kind == "rows" else lambda row: _DECODER.decode(row).text
         for number, text in self._portions():
             for i, line in enumerate(text.split("\n")):
@@ -263,7 +268,7 @@ class Documents:
                     elif paragraph and not paragraph.isspace():
                         paragraphs.append(paragraph)
                 if paragraphs:
-                    yield paragraphs
+                    yield paragraphs, True
 
     def _cut(self, paragraph: str) -> list[str]:
         data, found = paragraph.encode(), []

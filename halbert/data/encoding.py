@@ -73,8 +73,8 @@ class Encoder:
         lines = 0
         for part in block.parts:
             documents = Documents(part)
-            for document in documents:
-                writer.add(document, [paragraph_key(p) for p in document] if self.dedupe else None)
+            for paragraphs, ends in documents:
+                writer.add(paragraphs, [paragraph_key(p) for p in paragraphs] if self.dedupe else None, ends)
             lines += documents.lines
         shard = writer.save(self.folder, block.number, block.language)
         cut = Cuts(lines=block.cut.lines + lines, documents=block.cut.documents)

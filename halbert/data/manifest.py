@@ -143,20 +143,24 @@ def _languages(shards: Iterable[Shard]) -> dict[str, Share]:
 
 def input_names(paths: Iterable[str]) -> list[str]:
     """Names under which inputs are listed: their paths from the folder they have in common, addresses without secrets."""
-    paths = list(paths)
-    local = [Path(os.path.normpath(Path(path).absolute())) for path in paths if "://" not in path]
-    try:
-        root = os.path.commonpath([path.parent for path in local]) if local else ""
-    except ValueError:  # several drives
-        root = ""
-    names, absolute = [], iter(local)
-    for path in paths:
-        if "://" in path:
-            scheme, rest = path.split("://", 1)
-            rest = rest.split("?")[0].split("#")[0]
-            host, slash, tail = rest.partition("/")
-            names.append(f"{scheme}://{host.rpartition('@')[2]}{slash}{tail}")
-        else:
-            whole = next(absolute)
-            names.append((whole.relative_to(root) if root else whole.relative_to(whole.anchor)).as_posix())
-    return names
+    here = os.getcwd()
+    whole = [
+        path if "://" in path else os.path.normpath(f"{here}{os.sep}{path}" if not _absolute(path) else path)
+        for path in paths
+    ]
+    local = [path for path in whole if "://" not in path]
+    # What all have in common the first and the last by name have in common; for many files nothing larger than a text each.
+    shared = os.path.commonprefix([min(local), max(local)]) if local else ""
+    root = shared.rfind(os.sep) + 1
+    return [_public(path) if "://" in path else path[root:].replace(os.sep, "/") for path in whole]
+
+
+def _absolute(path: str) -> bool:
+    return path.startswith(os.sep) or Path(path).is_absolute()
+
+
+def _public(address: str) -> str:
+    """An address without user, password and query."""
+    scheme, rest = address.split("://", 1)
+    host, slash, tail = rest.split("?")[0].split("#")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{tail}"

@@ -95,10 +95,11 @@ class ShardWriter:
         self._waiting: list[str] = []
         self._waiting_paragraphs: list[tuple[int, int, int, int]] = []
         self._waiting_documents: list[int] = []
+        self._open = self._carried = 0  # sentences of a document that has not ended: waiting, and encoded
         self.tokens = self.characters = self.bytes = 0
 
-    def add(self, document: Sequence[str], keys: Sequence[int] | None = None) -> None:
-        """Add a document; ``keys`` number its paragraphs, for :attr:`paragraphs`."""
+    def add(self, document: Sequence[str], keys: Sequence[int] | None = None, ends: bool = True) -> None:
+        """Add a document, or with ``ends`` false a part that others follow; ``keys`` tell its paragraphs from others."""
         before = len(self._waiting)
         for i, paragraph in enumerate(document):
             sentences = split_sentences(paragraph)
@@ -111,12 +112,16 @@ class ShardWriter:
             self.bytes += size
             if keys is not None:
                 self._waiting_paragraphs.append((len(sentences), characters, size, keys[i]))
-        self._waiting_documents.append(len(self._waiting) - before)
+        self._open += len(self._waiting) - before
+        if ends:
+            self._waiting_documents.append(self._open)
+            self._open = 0
         if len(self._waiting) >= _BATCH_SENTENCES:
             self.encode()
 
     def encode(self) -> None:
         """Encode what waits."""
+        kept = np.zeros(1, np.int64)
         if self._waiting:
             found = self.tokenizer.arrays(self._waiting)
             lengths = np.fromiter(map(len, found), np.int64, len(found))
@@ -125,17 +130,21 @@ class ShardWriter:
             # Sentences of nothing but what a tokenizer leaves out have no pieces, and are none.
             kept = offsets(lengths > 0)
             self._lengths.append(lengths[lengths > 0])
-            ends = offsets(self._waiting_documents)
-            self._documents += [n for n in np.diff(kept[ends]).tolist() if n]
             if self._waiting_paragraphs:
                 table = np.array(self._waiting_paragraphs, np.uint64).reshape(-1, 4)
                 table[:, 0] = np.diff(kept[offsets(table[:, 0].astype(np.int64))])
                 self._paragraphs.append(table[table[:, 0] > 0])
-        self._waiting, self._waiting_paragraphs, self._waiting_documents = [], [], []
+        counts = np.diff(kept[offsets([*self._waiting_documents, self._open])]).tolist()
+        counts[0] += self._carried
+        self._carried = counts.pop()
+        self._documents += [count for count in counts if count]
+        self._waiting, self._waiting_paragraphs, self._waiting_documents, self._open = [], [], [], 0
 
     def save(self, folder: Path, number: int, language: str = "") -> Shard | None:
         """Write everything added so far as one shard, unless there is nothing, and begin anew."""
         self.encode()
+        if self._carried:
+            self._documents.append(self._carried)
         shard = None
         if self._documents:
             arrays = {

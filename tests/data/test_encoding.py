@@ -23,7 +23,7 @@ import pytest
 from halbert.data import blocks, duplicates
 from halbert.data.corpus import Corpus, build_corpus, merge_corpora, read_documents
 from halbert.data.encoding import encode_files
-from halbert.data.manifest import Cuts, Dropped, Share
+from halbert.data.manifest import Cuts, Dropped, Share, input_names
 from halbert.data.plan import Plan
 from halbert.errors import InputError, MissingExtra
 from halbert.spec import PretrainSpec
@@ -423,6 +423,16 @@ def test_memory_does_not_follow_the_input(tmp_path):
         )
         peaks.append(int(done.stdout) / 1024)
     assert peaks[1] < peaks[0] + 12, peaks
+
+
+def test_names_tell_inputs_apart_and_nothing_of_the_machine(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    absolute = str(tmp_path / "b" / "x.txt")
+    assert input_names(["a/x.txt", absolute, "b/../c.txt"]) == ["a/x.txt", "b/x.txt", "c.txt"]
+    assert input_names(["in-b/x.txt", "in/x.txt"]) == ["in-b/x.txt", "in/x.txt"]
+    assert input_names([absolute]) == ["x.txt"] and input_names([]) == []
+    address = "https://me:secret@example.org/a/x.txt?token=1#y"
+    assert input_names([address, "a/x.txt"]) == ["https://example.org/a/x.txt", "x.txt"]
 
 
 def test_languages_are_drawn_from_a_corpus_of_several(tmp_path, small_blocks):
