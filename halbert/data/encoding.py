@@ -8,21 +8,16 @@ end they get their place in the corpus, which takes its name when it is whole.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from halbert.data import blocks as cutting
-from halbert.data.blocks import Block, Cutter, Documents
+from halbert.data import blocks, documents
+from halbert.data.blocks import Block, Cutter
 from halbert.data.corpus import Corpus, link_shard
+from halbert.data.documents import Documents
 from halbert.data.duplicates import (
     Thinning,
     all_doubles,
@@ -40,9 +35,10 @@ from halbert.data.manifest import (
     manifest_of,
     write_manifest,
 )
+from halbert.data.record import Piece, Record
 from halbert.data.shards import ShardWriter
 from halbert.errors import HalbertError, InputError
-from halbert.files import check_target, read_json, sha256, whole_folder, write_json
+from halbert.files import check_target, whole_folder
 from halbert.processes import cores, in_order, open_pool
 from halbert.text import Tokenizer
 from halbert.version import __version__
@@ -50,15 +46,6 @@ from halbert.version import __version__
 # Chunks that each of several processes remembers: their table, twice as long, just does not grow beyond 32 MB.
 CHUNKS = 390_000
 Progress = Callable[[int, int], None]
-
-
-class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of a finished block; no shard when it holds nothing but white space."""
-
-    number: int
-    key: str
-    shard: Shard | None
-    cut: Cuts
 
 
 class Encoder:
@@ -72,10 +59,10 @@ class Encoder:
         writer = ShardWriter(self.tokenizer)
         lines = 0
         for part in block.parts:
-            documents = Documents(part)
-            for paragraphs, ends in documents:
+            found = Documents(part)
+            for paragraphs, ends in found:
                 writer.add(paragraphs, [paragraph_key(p) for p in paragraphs] if self.dedupe else None, ends)
-            lines += documents.lines
+            lines += found.lines
         shard = writer.save(self.folder, block.number, block.language)
         cut = Cuts(lines=block.cut.lines + lines, documents=block.cut.documents)
         return Piece(number=block.number, key=block.key, shard=shard, cut=cut)
@@ -94,76 +81,6 @@ def _prepare(tokenizer: Tokenizer, folder: Path, dedupe: bool) -> None:
 def _encode(block: Block) -> Piece:
     assert _encoder is not None
     return _encoder(block)
-
-
-class Record:
-    """What is finished, in ``.NAME.part``: a line for every block. Another job's folder is begun anew."""
-
-    def __init__(self, target: Path, job: dict[str, Any]) -> None:
-        self.folder = target.with_name(f".{target.name}.part")
-        self._file = self.folder / "finished.jsonl"
-        state = self.folder / "job.json"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / "lock").open("w")
-        except OSError as error:
-            raise InputError(f"{target}: cannot be written: {error.strerror}") from None
-        self._hold(target)
-        if not state.exists() or read_json(state) != json.loads(json.dumps(job)):
-            for path in self.folder.iterdir():
-                if path.name != "lock":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            write_json(state, job)
-        self.pieces: dict[int, Piece] = {}
-        self._before: dict[int, Piece] = {}
-        if self._file.exists():
-            for line in self._file.read_bytes().split(b"\n"):
-                with contextlib.suppress(msgspec.DecodeError):  # the last line of a run that was killed
-                    piece = msgspec.json.decode(line, type=Piece)
-                    self._before[piece.number] = piece
-        self.spool = self.folder / "spool"
-        shutil.rmtree(self.spool, ignore_errors=True)
-        self.spool.mkdir()
-
-    def _hold(self, target: Path) -> None:
-        """Two runs must not write the same corpus at once."""
-        try:
-            import fcntl
-
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise InputError(
-                f"{target}: another process is building this corpus; wait for it, or choose another folder"
-            ) from None
-        except (ImportError, OSError):
-            return  # no such locks here
-
-    def known(self, block: Block) -> bool:
-        """Whether a block was finished by an earlier run, and its shard is still what was written."""
-        piece = self._before.get(block.number)
-        if piece is None or piece.key != block.key:
-            return False
-        for name, digest in (piece.shard.sha256 if piece.shard else {}).items():
-            path = self.folder / name
-            if not path.is_file() or sha256(path) != digest:
-                return False
-        self.pieces[piece.number] = piece
-        return True
-
-    def add(self, piece: Piece) -> None:
-        """Note that a block is finished."""
-        with self._file.open("ab") as stream:
-            stream.write(b"\n" + msgspec.json.encode(piece) + b"\n")
-        self.pieces[piece.number] = piece
-
-    def close(self) -> None:
-        """Let others have the folder."""
-        self._lock.close()
-
-    def remove(self) -> None:
-        """Forget everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def encode_files(
@@ -192,7 +109,7 @@ def encode_files(
     told: Progress = progress or (lambda done, total: None)
     job = {
         "halbert": __version__, "tokenizer": tokenizer.fingerprint, "dedupe": dedupe,
-        "sizes": [cutting.SHARD_BYTES, cutting.SLACK, cutting.LONGEST_LINE, cutting.LONGEST_ROW],
+        "sizes": [blocks.SHARD_BYTES, blocks.SLACK, documents.LONGEST_LINE, documents.LONGEST_ROW],
     }  # fmt: skip
     total = 0 if skip_bad else sum(map(size_of, inputs))  # what is not there is named before anything is made
     record = Record(target, job)

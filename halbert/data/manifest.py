@@ -143,14 +143,14 @@ def _languages(shards: Iterable[Shard]) -> dict[str, Share]:
 
 def input_names(paths: Iterable[str]) -> list[str]:
     """Names under which inputs are listed: their paths from the folder they have in common, addresses without secrets."""
-    here = os.getcwd()
+    here = Path.cwd()
     whole = [
         path if "://" in path else os.path.normpath(f"{here}{os.sep}{path}" if not _absolute(path) else path)
         for path in paths
     ]
     local = [path for path in whole if "://" not in path]
     # What all have in common the first and the last by name have in common; for many files nothing larger than a text each.
-    shared = os.path.commonprefix([min(local), max(local)]) if local else ""
+    shared = os.path.commonprefix([min(local), max(local)]) if local else ""  # noqa: RUF071 - cut at a folder below
     root = shared.rfind(os.sep) + 1
     return [_public(path) if "://" in path else path[root:].replace(os.sep, "/") for path in whole]
 

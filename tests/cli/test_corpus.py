@@ -22,7 +22,7 @@ def test_what_is_told(halbert, world, tmp_path, monkeypatch):
     (source / "x.txt").write_text("\n\n".join([*tiny.SPEECH, *tiny.SPEECH]) + "\n")
     (source / "y.jsonl").write_text(json.dumps({"text": "un want."}) + "\n")
     (source / "z.jsonl").write_text('{"txt": 1}\n')
-    monkeypatch.setattr("halbert.data.blocks.LONGEST_LINE", 60)
+    monkeypatch.setattr("halbert.data.documents.LONGEST_LINE", 60)
     done = ok(
         halbert("corpus", source, f"de={source / 'y.jsonl'}", "--language", "en", "--tokenizer", world / "model", "--out",
                 tmp_path / "c", "--dedupe", "--skip-bad", "--licence", "CC0", "--workers", 1)

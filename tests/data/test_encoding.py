@@ -20,7 +20,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from halbert.data import blocks, duplicates
+from halbert.data import blocks, documents, duplicates
 from halbert.data.corpus import Corpus, build_corpus, merge_corpora, read_documents
 from halbert.data.encoding import encode_files
 from halbert.data.manifest import Cuts, Dropped, Share, input_names
@@ -322,8 +322,8 @@ def test_bad_files_are_named_and_can_be_skipped(tmp_path):
 
 
 def test_long_lines_and_documents_are_cut_and_counted(tmp_path, monkeypatch, small_blocks):
-    monkeypatch.setattr(blocks, "LONGEST_LINE", 50)
-    monkeypatch.setattr(blocks, "_NEAR", 20)
+    monkeypatch.setattr(documents, "LONGEST_LINE", 50)
+    monkeypatch.setattr(documents, "_NEAR", 20)
     words = "the cat sat. A dog un want. " * 200
     one_line = encode_files([write(tmp_path / "line.txt", words)], VOCABULARY, tmp_path / "a", workers=1)
     no_seam = encode_files([write(tmp_path / "no.txt", "世" * 3000)], VOCABULARY, tmp_path / "b", workers=1)
@@ -340,7 +340,7 @@ def test_long_lines_and_documents_are_cut_and_counted(tmp_path, monkeypatch, sma
     assert one_document.manifest.sentences == 600
     rows = encode_files([write(tmp_path / "x.jsonl", jsonl([words]))], VOCABULARY, tmp_path / "f", workers=1)
     assert rows.manifest.documents == 1 and rows.manifest.cut.lines > 100 and rows.manifest.cut.documents == 0
-    monkeypatch.setattr(blocks, "LONGEST_ROW", 500)
+    monkeypatch.setattr(documents, "LONGEST_ROW", 500)
     with pytest.raises(InputError, match=r"x.jsonl: line 1 is longer than"):
         encode_files([tmp_path / "x.jsonl"], VOCABULARY, tmp_path / "g", workers=1)
 
