@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from halbert.data.manifest import input_names
-from halbert.errors import HalbertError, InputError, missing_extra
+from halbert.errors import HalbertError, InputError, MissingExtra, missing_extra
 from halbert.files import exists, require_file
 
 Kind = Literal["text", "jsonl", "parquet"]
@@ -152,6 +152,9 @@ class InputStream:
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             if isinstance(error, HalbertError):
                 raise
+            if isinstance(error, ImportError):  # of the protocol
+                known = "; run: pip install 'halbert[io]'" if item.path.startswith("http") else ""
+                raise MissingExtra(f"{item.path}: cannot be opened: {error}{known}") from None
             raise InputError(f"{item.path}: cannot be opened: {error}") from None
         self._raw = _Hashed(opened)
         self._content: Any = self._raw

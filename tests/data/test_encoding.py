@@ -270,6 +270,9 @@ def test_addresses_and_folders(tmp_path, monkeypatch):
         encode_files(["memory://in/none.txt"], VOCABULARY, tmp_path / "d")
     with pytest.raises(InputError, match=r"nonsense://x.txt: cannot be opened: Protocol not known"):
         encode_files(["nonsense://x.txt"], VOCABULARY, tmp_path / "d")
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(MissingExtra, match=r"https://example.org/x.txt: .*pip install 'halbert\[io\]'"):
+        encode_files(["https://example.org/x.txt"], VOCABULARY, tmp_path / "d")
     monkeypatch.setitem(sys.modules, "fsspec", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"pip install 'halbert\[io\]'"):
