@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: audit bench-ablations bench-convert bench-inference bench-instances bench-pretrain bench-text fuzz test test-all wheel check format clean
+.PHONY: audit bench-ablations bench-convert bench-corpus bench-inference bench-instances bench-pretrain bench-text fuzz test test-all wheel check format clean
 
 audit: $(VENV)/.audit
 	$(BIN)/halbert audit --out report --overwrite
@@ -29,6 +29,9 @@ bench-ablations: $(VENV)/.test
 
 bench-convert: $(VENV)/.test
 	$(BIN)/python -m benchmarks.convert
+
+bench-corpus: $(VENV)/.test
+	$(BIN)/python -m benchmarks.corpus
 
 bench-inference: $(VENV)/.test
 	$(PIP) --editable '.[bench]'

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,14 +26,20 @@ def cores() -> int:
 _AHEAD = 2 * cores() + 2
 
 
-def follow(*_: object) -> None:
-    """In a worker: signals are the first process's to answer, and a worker ends when that one does, however it did.
+def follow(*more: int) -> None:
+    """In a worker: Ctrl-C is the first process's to answer (and ``more`` signals), and a worker ends when that one does.
 
     Ctrl-C reaches every process of a terminal, and a scheduler's SIGTERM every process of a job.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *more):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+
+
+def _begin(prepare: Callable[..., object] | None, values: tuple[Any, ...]) -> None:
+    follow()
+    if prepare is not None:
+        prepare(*values)
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
@@ -42,13 +48,18 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
 
 
 @contextmanager
-def open_pool(workers: int | None = None) -> Iterator[Executor | None]:
-    """Processes (as many as there are cores) that are started when the first work comes; no pool for one."""
+def open_pool(
+    workers: int | None = None, prepare: Callable[..., object] | None = None, values: tuple[Any, ...] = ()
+) -> Iterator[Executor | None]:
+    """Processes (as many as there are cores) that are started when the first work comes; no pool for one.
+
+    Each calls ``prepare(*values)`` before anything else.
+    """
     count = workers or cores()
     if count == 1:
         yield None
         return
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), follow) as pool:
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (prepare, values)) as pool:
         try:
             yield pool
         except BaseException:
@@ -56,17 +67,26 @@ def open_pool(workers: int | None = None) -> Iterator[Executor | None]:
             raise
 
 
-def in_order(pool: Executor | None, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """``map(work, items)`` by the processes of a pool, a few items ahead; a single item is not worth a process."""
+def in_order(
+    pool: Executor | None,
+    work: Callable[[T], R],
+    items: Iterable[T],
+    ahead: int = _AHEAD,
+    here: Callable[[T], R] | None = None,
+) -> Iterator[R]:
+    """``map(work, items)`` by the processes of a pool, ``ahead`` items ahead; a single item is not worth a process.
+
+    ``here`` is the same work for this process, where a worker's needs what only workers have prepared.
+    """
     rest = iter(items)
     first = list(islice(rest, 2))
     if pool is None or len(first) < 2:
-        yield from map(work, chain(first, rest))
+        yield from map(here or work, chain(first, rest))
         return
     waiting: deque[Future[R]] = deque()
     for item in chain(first, rest):
         waiting.append(pool.submit(work, item))
-        if len(waiting) > _AHEAD:
+        if len(waiting) > ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

@@ -39,6 +39,27 @@ def test_one_process_or_none_is_enough():
     assert cores() >= 1
 
 
+def prepared(number: int) -> int:
+    return number + PREPARED[0]
+
+
+PREPARED: list[int] = []
+
+
+def prepare(number: int) -> None:
+    PREPARED.append(number)
+
+
+def test_what_workers_prepare_and_who_works_alone():
+    with open_pool(2, prepare, (100,)) as pool:
+        assert list(in_order(pool, prepared, range(9), 2)) == list(range(100, 109))
+        assert PREPARED == []
+        assert list(in_order(pool, prepared, [1], here=square)) == [1]  # not worth a process, and prepared in none
+        with pytest.raises(IndexError):
+            list(in_order(None, prepared, range(3)))
+    assert list(in_order(None, prepared, range(4), here=square)) == [0, 1, 4, 9]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_a_process_raises_is_raised_here(workers):
     with open_pool(workers) as pool, pytest.raises(ValueError, match="-3 is negative"):

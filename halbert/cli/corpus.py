@@ -2,44 +2,138 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halbert.cli.options import MODEL_HELP
-from halbert.cli.output import note
-from halbert.files import check_target, require_file, sha256
+from halbert.cli.options import MODEL_HELP, Quiet
+from halbert.cli.output import Bars, note
+from halbert.errors import Stopped
 
-HELP = "Turn text files into a corpus for pre-training: documents, sentences, ids. A blank line ends a document."
+if TYPE_CHECKING:
+    from halbert.data.corpus import Corpus
+    from halbert.text import Tokenizer
+
+HELP = (
+    "Turn text into a corpus for pre-training: documents, sentences, ids. Of plain text a blank line ends a document and a "
+    "line is a paragraph; of .jsonl and .parquet every field or column 'text' is a document. A run that was stopped goes "
+    "on where it was when the same command is given again. A line of more than 1 MiB is cut, and a document of more than "
+    "8 MiB where a shard is full; both are counted in the manifest."
+)
 # Share of unknown pieces. English prose with Google's uncased vocabulary has 0.0 %, not lower-cased 8.1 %, with the
 # multilingual one 1.6 %; Chinese with its own 0.05 %.
 UNFITTING = 0.02
-EXAMPLE = "Example: halbert corpus books.txt.gz --tokenizer ./tokenizer --out corpus"
+EXAMPLE = "Example: halbert corpus books.txt.gz de=wiki.jsonl.zst --language en --tokenizer ./tokenizer --out corpus"
 
 
 def run(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES…", help="UTF-8 text files, .gz too.")],
-    tokenizer: Annotated[str, typer.Option(metavar="MODEL", help=f"Whose tokenizer. {MODEL_HELP}")],
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILES…",
+            help="Text, .jsonl (both also .gz, .zst, .xz) or .parquet; paths, folders, or addresses that fsspec reads "
+            "(https://…, s3://…). xx=FILE tells a file's language.",
+        ),
+    ],
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="MODEL", help=f"Whose tokenizer. {MODEL_HELP}", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write.", show_default=False)] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; the result is the same for any number. Default: all cores.")
+    ] = None,
+    language: Annotated[str, typer.Option(metavar="XX", help="Language of the files that do not tell theirs.")] = "",
+    dedupe: Annotated[
+        bool,
+        typer.Option(
+            "--dedupe",
+            help="Drop paragraphs that came before: equal but for case, accents, digits, punctuation and white space.",
+        ),
+    ] = False,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad",
+            help="Leave files out that cannot be read to the end, and list them in the manifest. Reads twice.",
+        ),
+    ] = False,
+    licence: Annotated[str, typer.Option(help="Under which licence the text is; kept in the manifest.")] = "",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="FILES are corpora made with the same tokenizer: put them together.")
+    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="FILES are corpora: check every file's hash.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """See HELP."""
-    from halbert.data.corpus import build_corpus, read_documents
+    from halbert.data.corpus import merge_corpora
+    from halbert.data.encoding import encode_files
     from halbert.source import resolve_tokenizer
-    from halbert.text.tokenizer import upper_case
 
-    check_target(out)
-    inputs = {file.name: sha256(require_file(file, "text file")) for file in files}
+    if verify:
+        _verify(files, quiet)
+        return
+    if out is None:
+        raise typer.BadParameter("missing: name the folder to write", param_hint="--out")
+    if merge:
+        _tell(merge_corpora(files, out), out)
+        return
+    if tokenizer is None:
+        raise typer.BadParameter("missing: name the model whose tokenizer is to be used", param_hint="--tokenizer")
     chosen = resolve_tokenizer(tokenizer)
-    documents = (document for file in files for document in read_documents(file))
-    corpus = build_corpus(documents, chosen, out, inputs=inputs)
+    # As it could be given anywhere: the inputs are listed in the manifest, and no number of workers changes anything.
+    model = Path(tokenizer).name if Path(tokenizer).exists() else tokenizer
+    switches = [name for name, on in (("--dedupe", dedupe), ("--skip-bad", skip_bad)) if on]
+    told = ["--language", language] if language else []
+    command = f"halbert corpus FILES… {shlex.join(['--tokenizer', model, *told, *switches])}"
+    try:
+        with Bars(quiet).bytes("Encoding") as progress:
+            corpus = encode_files(
+                files, chosen, out, workers=workers, language=language, dedupe=dedupe, skip_bad=skip_bad,
+                licence=licence, command=command, progress=progress,
+            )  # fmt: skip
+    except SystemExit as error:
+        if error.code == 143:
+            raise Stopped("stopped; give the same command again to go on with what is finished") from None
+        raise
+    _tell(corpus, out, chosen)
+
+
+def _verify(folders: list[str], quiet: bool) -> None:
+    from halbert.data.corpus import Corpus
+
+    for folder in folders:
+        corpus = Corpus(folder)
+        with Bars(quiet).task(f"Checking {folder}", len(corpus)) as step:
+            for number in range(len(corpus)):
+                corpus.shard(number)
+                step()
+        note(f"{folder}: all {len(corpus)} shard(s) are what was written")
+
+
+def _tell(corpus: Corpus, out: Path, tokenizer: Tokenizer | None = None) -> None:
     m = corpus.manifest
     note(
         f"wrote {out}: {m.documents:,} documents, {m.sentences:,} sentences, {m.tokens:,} pieces in {len(m.shards)} shard(s)"
     )
-    if m.unknown > UNFITTING * m.tokens:
+    if m.skipped:
+        shown = "".join(f"\n  {skipped.reason}" for skipped in m.skipped[:20])
+        note(f"warning: {len(m.skipped):,} file(s) were left out; the manifest lists them:{shown}")
+    if m.cut.lines or m.cut.documents:
+        note(f"cut because of their length: lines at {m.cut.lines:,} places, documents at {m.cut.documents:,}")
+    if m.duplicates.paragraphs:
+        note(f"dropped as duplicates: {m.duplicates.paragraphs:,} paragraphs, {m.duplicates.bytes / 1e6:,.1f} MB")
+    if tokenizer is not None and m.unknown > UNFITTING * m.tokens:
         note(
-            f"warning: {m.unknown / m.tokens:.1%} of the pieces are {chosen.special['unk']}: text and vocabulary do not fit. "
-            f"Text is read with lower_case = {chosen.spec.lower_case}, strip_accents = {chosen.spec.strip_accents}; of the "
-            f"vocabulary, {len(upper_case(chosen.vocab)):,} of its {chosen.vocab_size:,} tokens hold upper-case letters"
+            f"warning: {m.unknown / m.tokens:.1%} of the pieces are {tokenizer.special['unk']}: text and vocabulary do not "
+            f"fit. Text is read with lower_case = {tokenizer.spec.lower_case}, strip_accents = "
+            f"{tokenizer.spec.strip_accents}; of the vocabulary, {_upper(tokenizer):,} of its {tokenizer.vocab_size:,} "
+            "tokens hold upper-case letters"
         )
+
+
+def _upper(tokenizer: Tokenizer) -> int:
+    from halbert.text.tokenizer import upper_case
+
+    return len(upper_case(tokenizer.vocab))

@@ -121,6 +121,59 @@ class Bars:
 
             yield step
 
+    @contextmanager
+    def bytes(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """A step measured in bytes: how many of how many are done, how fast it goes, how long it will take."""
+        if self.quiet:
+            yield lambda done, total: None
+            return
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            lines = _ByteLines(title)
+            yield lines
+            lines.tell()
+            return
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TextColumn("left"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=console) as bars:
+            bar = bars.add_task(title, total=None)
+            yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+class _ByteLines:
+    """Progress in bytes where there is no terminal: a line every half minute, and one at the end."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.done = self.total = 0
+        self.began = self.told = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        if time.monotonic() - self.told >= SECONDS_BETWEEN_LINES:
+            self.tell()
+
+    def tell(self) -> None:
+        """Say where it stands."""
+        self.told = time.monotonic()
+        speed = self.done / max(self.told - self.began, 1e-3)
+        left = self.total - self.done
+        rest = f", {left / max(speed, 1) / 60:.0f} min left" if left else ""
+        note(f"{self.title}: {self.done / 1e6:,.1f} of {self.total / 1e6:,.1f} MB, {speed / 1e6:.1f} MB/s{rest}")
+
 
 def _lines(title: str, total: int | None) -> Step:
     """Progress where there is no terminal: a line every half minute."""

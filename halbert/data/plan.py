@@ -107,7 +107,7 @@ class Plan:
         self.corpus, self.tokenizer, self.spec = corpus, tokenizer, spec
         self.length, self.batch_tokens, self.seed, self.window_shards = length, batch_tokens, seed, window_shards
         self.fixed, self.packed = static_shapes, packed
-        self.languages = [getattr(shard, "language", "") for shard in corpus.manifest.shards]
+        self.languages = [shard.language for shard in corpus.manifest.shards]
         self._rates = _rates([shard.tokens for shard in corpus.manifest.shards], self.languages, language_exponent)
         widths = (length,) if packed else bucket_lengths(length)
         self.shapes = [self.shape(width) for width in widths]

@@ -43,6 +43,10 @@ class Bulk:
         self._pool = np.zeros(256, np.uint32)
         self._used, self._count = 1, 0
 
+    def limit(self, chunks: int) -> None:
+        """Remember at most so many chunks."""
+        self._most = min(self._most, chunks)
+
     def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids (uint32) of every text."""
         found: list[np.ndarray] = []

@@ -30,6 +30,10 @@ class Remembered(dict[str, V]):
         self._make = make
         self._most, self._bytes = most_bytes, 0
 
+    def limit(self, most_bytes: int) -> None:
+        """Take at most so many bytes."""
+        self._most = min(self._most, most_bytes)
+
     def __missing__(self, chunk: str) -> V:
         found = self._make(chunk)
         if len(chunk) <= LONGEST:

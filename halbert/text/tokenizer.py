@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -78,6 +78,14 @@ class Tokenizer(abc.ABC):
         """sha256 over rules and vocabulary: equal fingerprints give equal ids."""
         text = json.dumps([msgspec.to_builtins(self.spec), self.vocab], ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @abc.abstractmethod
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For other processes: everything but what is remembered."""
+
+    @abc.abstractmethod
+    def remember_less(self, chunks: int) -> None:
+        """Remember the ids of so many chunks at most (some 150 bytes each), where many processes share the memory."""
 
     @abc.abstractmethod
     def pieces(self, text: str) -> list[Piece]:

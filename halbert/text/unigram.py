@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -104,6 +105,12 @@ class Unigram(Tokenizer):
         self._crosses = self._parts_differ()
         self._bulk = Bulk(self._lines)
         self._located: Remembered[tuple[Piece, ...]] = Remembered(self._locate)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Unigram, (self._model, self.spec)
+
+    def remember_less(self, chunks: int) -> None:
+        self._bulk.limit(chunks)
 
     def _parts_differ(self) -> bool:
         """Whether the model treats a text otherwise than its chunks one after the other."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -59,6 +60,13 @@ class WordPiece(Tokenizer):
         self._words: Remembered[str] = Remembered(self._match)
         self._bulk = Bulk(self._lines)
         self._located: Remembered[tuple[Piece, ...]] = Remembered(self._locate)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WordPiece, (self.vocab, self.spec)
+
+    def remember_less(self, chunks: int) -> None:
+        self._bulk.limit(chunks)
+        self._words.limit(128 * chunks)  # words repeat more than chunks do
 
     def _match(self, word: str) -> str:
         """Pieces of one word, longest first (``WordpieceTokenizer.tokenize``)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -52,9 +53,13 @@ def loaded(
     return iter(
         DataLoader(
             share, batch_size=None, num_workers=workers, prefetch_factor=AHEAD, collate_fn=_as_it_is,
-            worker_init_fn=follow,
+            worker_init_fn=_begin,
         )
     )  # fmt: skip
+
+
+def _begin(_: int) -> None:
+    follow(signal.SIGTERM)  # the run saves when it is asked to stop, and the step that it finishes needs its batch
 
 
 def _as_it_is(found: Any) -> Any:

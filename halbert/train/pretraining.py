@@ -178,9 +178,15 @@ def pretrain(
     return bundle
 
 
+_MOST_INPUTS = 100  # named in a model's provenance
+
+
 def summary_of(corpus: Corpus) -> dict[str, Any]:
-    """What a corpus is, without the list of its shards."""
+    """What a corpus is, without the list of its shards; of many inputs only how many they were."""
     told: dict[str, Any] = msgspec.to_builtins(corpus.manifest)
+    for name in ("inputs", "skipped"):
+        if len(told[name]) > _MOST_INPUTS:
+            told[name] = len(told[name])
     return {**told, "shards": len(corpus), "sha256": sha256(corpus.folder / "manifest.json")}
 
 

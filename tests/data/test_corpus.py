@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halbert.data.corpus import Corpus, build_corpus, read_documents
+from halbert.data.corpus import Corpus, build_corpus, merge_corpora, read_documents
 from halbert.data.sentences import split_sentences
 from halbert.errors import InputError
 from halbert.files import sha256
@@ -43,7 +43,7 @@ def read_back(corpus: Corpus) -> list[list[list[int]]]:
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
 @pytest.mark.parametrize("shard_tokens", [1, 40, 1 << 24])
 def test_the_arrays_hold_the_ids_of_the_text(tmp_path, monkeypatch, kind, shard_tokens):
-    monkeypatch.setattr("halbert.data.corpus._BATCH_SENTENCES", 3)
+    monkeypatch.setattr("halbert.data.shards._BATCH_SENTENCES", 3)
     tokenizer = learnt(kind)
     corpus = build_corpus(
         DOCUMENTS, tokenizer, tmp_path / "c", shard_tokens=shard_tokens, note="said", inputs={"a": "b"}
@@ -54,12 +54,8 @@ def test_the_arrays_hold_the_ids_of_the_text(tmp_path, monkeypatch, kind, shard_
     assert (m.documents, m.sentences) == (len(wanted), sum(map(len, wanted)))
     assert m.tokens == sum(len(s) for d in wanted for s in d)
     assert m.characters == sum(len(s) for d in DOCUMENTS for p in d for s in split_sentences(p))
-    assert (m.tokenizer, m.vocab_size, m.note, m.inputs) == (
-        tokenizer.fingerprint,
-        tokenizer.vocab_size,
-        "said",
-        {"a": "b"},
-    )
+    assert (m.tokenizer, m.vocab_size, m.note) == (tokenizer.fingerprint, tokenizer.vocab_size, "said")
+    assert [(source.name, source.sha256) for source in m.inputs] == [("a", "b")]
     assert len(corpus) == len(m.shards) and (len(corpus) > 1) == (shard_tokens < 1000)
     for shard in m.shards:
         assert shard.tokens < shard_tokens + max(sum(map(len, d)) for d in wanted) * 3 or shard_tokens > 1000
@@ -142,9 +138,11 @@ def test_another_tokenizer(corpus):
 
 
 def resave(corpus, kind, change):
+    """As somebody would who wrote the arrays wrongly, hash and all."""
     path = corpus.folder / f"{kind}-00000.npy"
     array = np.array(np.load(path))
     np.save(path, change(array))
+    corpus.manifest.shards[0].sha256[path.name] = sha256(path)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +166,68 @@ def test_damaged_shards(corpus, damage):
     damage(corpus)
     with pytest.raises(InputError, match=r"00000|shard 0 is damaged"):
         corpus.shard(0)
+
+
+@pytest.mark.parametrize("kind", ["ids", "sentences", "documents"])
+def test_a_changed_byte_is_found_when_a_shard_is_opened(corpus, kind):
+    path = corpus.folder / f"{kind}-00000.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"{kind}-00000.npy: is damaged: its sha256 is [0-9a-f]+…, the manifest says"):
+        Corpus(corpus.folder).shard(0)
+
+
+def test_a_missing_file_of_a_shard(corpus):
+    (corpus.folder / "sentences-00000.npy").unlink()
+    with pytest.raises(InputError, match=r"sentences-00000.npy: is missing; the corpus is not whole"):
+        Corpus(corpus.folder).shard(0)
+
+
+def test_a_manifest_cannot_name_files_elsewhere(corpus):
+    corpus.manifest.shards[0].sha256["../manifest.json"] = "0"
+    with pytest.raises(InputError, match="outside the folder"):
+        corpus.shard(0)
+
+
+def test_the_first_format_is_still_read(corpus):
+    path = corpus.folder / "manifest.json"
+    told = json.loads(path.read_text())
+    old = ("halbert", "tokenizer", "vocab_size", "documents", "sentences", "tokens", "characters", "note", "unknown")
+    shards = [{k: s[k] for k in ("documents", "sentences", "tokens", "sha256")} for s in told["shards"]]
+    path.write_text(json.dumps({"format": 1, **{k: told[k] for k in old}, "inputs": {"x.txt": "ab"}, "shards": shards}))
+    read = Corpus(corpus.folder)
+    assert read_back(read) == read_back(corpus)
+    assert [(source.name, source.sha256, source.bytes) for source in read.manifest.inputs] == [("x.txt", "ab", 0)]
+    assert merge_corpora([corpus.folder], corpus.folder / "again").manifest.characters == told["characters"]
+    path.write_text(json.dumps({**told, "format": 3}))
+    with pytest.raises(InputError, match="has format 3; this release reads formats 1 to 2"):
+        Corpus(corpus.folder)
+
+
+def test_corpora_put_together(tmp_path):
+    tokenizer = tiny.tokenizer()
+    parts = [
+        build_corpus(DOCUMENTS[:4], tokenizer, tmp_path / "a", shard_tokens=1, inputs={"x.txt": "1"}, language="en"),
+        build_corpus(DOCUMENTS[4:], tokenizer, tmp_path / "b", note="said", inputs={"x.txt": "2"}, language="de"),
+    ]
+    whole = merge_corpora([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+    assert read_back(whole) == read_back(parts[0]) + read_back(parts[1]) and len(whole) == sum(map(len, parts)) > 2
+    m = whole.manifest
+    for name in ("documents", "sentences", "tokens", "characters", "bytes", "unknown"):
+        assert getattr(m, name) == sum(getattr(p.manifest, name) for p in parts), name
+    assert [(s.name, s.sha256) for s in m.inputs] == [("x.txt", "1"), ("x.txt", "2")] and m.note == "said"
+    assert set(m.languages) == {"en", "de"}
+    assert m.languages["de"].tokens == parts[1].manifest.tokens
+    other = build_corpus(DOCUMENTS, tiny.tokenizer(lower_case=False), tmp_path / "d")
+    with pytest.raises(InputError, match="another tokenizer"):
+        merge_corpora([tmp_path / "a", other.folder], tmp_path / "e")
+    (tmp_path / "b" / "ids-00000.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"ids-00000.npy: is damaged"):
+        merge_corpora([tmp_path / "a", tmp_path / "b"], tmp_path / "e")
+    with pytest.raises(InputError, match="no corpus was given"):
+        merge_corpora([], tmp_path / "e")
+    assert not (tmp_path / "e").exists()
 
 
 def test_no_corpus(tmp_path, corpus):

@@ -310,6 +310,10 @@ def test_little_padding_on_real_text(shared_data, tmp_path):
     for objective, length in itertools.product(("nsp", "sop"), (128, 512)):
         for way, most in (({}, 0.03), ({"packed": True}, 0.03)):
             spec = PretrainSpec(sentence_objective=objective)
-            found = list(Plan(corpus, tokenizer, spec, length=length, batch_tokens=4096, seed=0, **way).epoch(0))
+            # A corpus this small has one window, whose last batch is as good as empty or full by chance.
+            found = [
+                batch for seed in range(4)
+                for batch in Plan(corpus, tokenizer, spec, length=length, batch_tokens=4096, seed=seed, **way).epoch(0)
+            ]  # fmt: skip
             padding = 1 - sum(b.mask.sum() for b in found) / sum(b.mask.size for b in found)
             assert padding < most, (objective, length, way)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 
 import numpy as np
@@ -52,6 +53,17 @@ def test_many_threads_give_what_one_gives(kind):
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tokenizer_for_another_process(kind):
+    tokenizer = learnt(kind)
+    there = pickle.loads(pickle.dumps(tokenizer))
+    there.remember_less(50)
+    assert there.fingerprint == tokenizer.fingerprint
+    texts = [f"{line} {i} {i * i}" for i in range(300) for line in tiny.SPEECH]
+    assert there.bulk(texts) == tokenizer.bulk(texts)
+    assert there._bulk._count < tokenizer._bulk._count  # it has forgotten
 
 
 def _parts(tokenizer):

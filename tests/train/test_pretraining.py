@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from halbert.data.corpus import Corpus, build_corpus
+from halbert.data.manifest import write_manifest
 from halbert.data.plan import START, Plan, Position
 from halbert.errors import InputError
 from halbert.files import sha256
@@ -39,7 +40,7 @@ def test_provenance_says_what_was_done_but_not_where(corpus, tmp_path):
     assert (found["kind"], found["steps"], found["precision"]) == ("pretraining", 4, "fp32")
     assert found["recipe"]["corpus"] == "toy" and found["recipe"]["encoder"]["embedding_size"] == 8
     assert found["corpus"] == summary_of(corpus) and found["corpus"]["shards"] == len(corpus)
-    assert found["corpus"]["inputs"] == {"a.txt": "0" * 64}
+    assert found["corpus"]["inputs"] == [{"name": "a.txt", "sha256": "0" * 64, "bytes": 0, "language": ""}]
     assert found["journal"][-1]["step"] == 4 and found["journal"] == bundle.provenance["training"]["journal"]
     text = b"".join(file.read_bytes() for file in (tmp_path / "deep").rglob("*") if file.is_file()).decode("latin-1")
     assert "toy" in text
@@ -142,6 +143,9 @@ def test_a_saved_model_is_the_trained_one(corpus, tmp_path):
 def test_text_of_which_nothing_can_be_masked_is_refused(tmp_path):
     """A vocabulary may hold nothing but special tokens for a text: they are never hidden, and a loop would wait for ever."""
     lonely = build_corpus([["the cat"]], tiny.tokenizer(), tmp_path / "c")
-    np.save(tmp_path / "c" / "ids-00000.npy", np.array([2, 3], np.uint16))
+    ids = tmp_path / "c" / "ids-00000.npy"
+    np.save(ids, np.array([2, 3], np.uint16))
+    lonely.manifest.shards[0].sha256[ids.name] = sha256(ids)
+    write_manifest(lonely.folder, lonely.manifest)
     with pytest.raises(InputError, match="holds nothing that could be masked"):
         pretrain(made.recipe(lonely), tiny.tokenizer())

@@ -1,0 +1,163 @@
+"""The documents of a block's parts, read a portion at a time by whoever encodes them.
+
+Lines of text are cut every 1 MiB: after a sentence, at white space, or between two characters, in this order. What has to
+be in memory as a whole (a row of JSON Lines or Parquet) may have 32 MiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from halbert.errors import InputError
+
+LONGEST_LINE = 1 << 20
+LONGEST_ROW = 32 << 20
+# Where a line is best cut, looked for in so many bytes before the limit.
+_SEAMS = (b". ", "。".encode(), "।".encode(), b" ")
+_NEAR = 1 << 16
+Kind = Literal["text", "jsonl", "rows"]
+
+
+class Part(NamedTuple):
+    """Bytes ``begin`` to ``end`` of a file that every worker can read; ``shown`` and ``line`` are for messages.
+
+    ``kind`` "rows" is one JSON string a line.
+    """
+
+    path: str
+    begin: int
+    end: int
+    kind: Kind
+    shown: str
+    line: int
+    first: bool
+
+
+def too_long(path: str, line: int, what: str = "line") -> InputError:
+    """The error for a row that does not fit into memory."""
+    return InputError(
+        f"{path}: {what} {line:,} is longer than {LONGEST_ROW >> 20} MiB; a document of this length is read from plain text only"
+    )
+
+
+def seam(data: bytes, limit: int) -> int:
+    """Where to cut a line, at most at ``limit``."""
+    for mark in _SEAMS:
+        at = data.rfind(mark, max(limit - _NEAR, 0), limit)
+        if at >= 0:
+            return at + len(mark)
+    end = limit
+    while end < len(data) and limit - end < 4 and data[end] & 0xC0 == 0x80:
+        end -= 1
+    if end == len(data):  # the last character may not be whole
+        for back in range(1, min(4, end) + 1):
+            if data[end - back] & 0xC0 != 0x80:
+                whole = 1 + (data[end - back] >= 0xC0) + (data[end - back] >= 0xE0) + (data[end - back] >= 0xF0)
+                return end - back if whole > back and end > back else end
+    return end
+
+
+class _Row(msgspec.Struct):
+    text: str
+
+
+_DECODER = msgspec.json.Decoder(_Row)
+
+
+class Documents:
+    """The documents of a part: lists of paragraphs, each with whether its document ends there.
+
+    ``lines`` counts the places where a line was cut.
+    Raises :class:`InputError` naming file and line when the part cannot be read.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.lines = 0
+
+    def __iter__(self) -> Iterator[tuple[list[str], bool]]:
+        return self._of_text() if self.part.kind == "text" else self._of_rows()
+
+    def _of_text(self) -> Iterator[tuple[list[str], bool]]:
+        paragraphs: list[str] = []
+        begun = False
+        for _, text in self._portions():
+            for line in (text[:-1] if text.endswith("\n") else text).split("\n"):
+                if line and not line.isspace():
+                    paragraphs.append(line)
+                elif paragraphs or begun:
+                    yield paragraphs, True
+                    paragraphs, begun = [], False
+            if paragraphs:  # a long document is not kept as a whole
+                yield paragraphs, False
+                paragraphs, begun = [], True
+        if begun:
+            yield [], True
+
+    def _of_rows(self) -> Iterator[tuple[list[str], bool]]:
+        read = msgspec.json.Decoder(str).decode if self.part.kind == "rows" else lambda row: _DECODER.decode(row).text
+        for number, text in self._portions():
+            for i, line in enumerate(text.split("\n")):
+                if not line or line.isspace():
+                    continue
+                try:
+                    document = read(line)
+                except (msgspec.DecodeError, RecursionError) as error:
+                    fault = "has no text" if isinstance(error, msgspec.ValidationError) else "is not valid JSON"
+                    raise InputError(f"{self.part.shown}: line {number + i:,} {fault}: {error}") from None
+                paragraphs: list[str] = []
+                for paragraph in document.split("\n"):
+                    if len(paragraph) > LONGEST_LINE // 4:
+                        paragraphs += self._cut(paragraph)
+                    elif paragraph and not paragraph.isspace():
+                        paragraphs.append(paragraph)
+                if paragraphs:
+                    yield paragraphs, True
+
+    def _cut(self, paragraph: str) -> list[str]:
+        data, found = paragraph.encode(), []
+        while len(data) > LONGEST_LINE:
+            end = seam(data, LONGEST_LINE)
+            found.append(data[:end].decode())
+            data = data[end:]
+            self.lines += 1
+        return [text for text in [*found, data.decode()] if text and not text.isspace()]
+
+    def _portions(self) -> Iterator[tuple[int, str]]:
+        """Whole lines, some at a time, with the number of the first; of text, a line without end is cut."""
+        part, number = self.part, self.part.line
+        with Path(part.path).open("rb", buffering=0) as stream:
+            stream.seek(part.begin)
+            left, rest = part.end - part.begin, b""
+            while left or rest:
+                portion = stream.read(min(left, LONGEST_LINE))
+                if left and not portion:
+                    raise InputError(f"{part.shown}: became shorter while it was read")
+                left -= len(portion)
+                data = rest + portion
+                end = data.rfind(b"\n") + 1 if left else len(data)
+                if not end and part.kind == "text":
+                    end = seam(data, len(data))
+                    self.lines += 1
+                elif not end or (part.kind == "jsonl" and not left and len(data) > LONGEST_ROW):
+                    if part.kind == "jsonl" and len(data) > LONGEST_ROW:
+                        raise too_long(part.shown, number)
+                    rest = data
+                    continue
+                text = self._decoded(data[:end], number)
+                yield number, text.removeprefix("\ufeff") if part.first and number == part.line else text
+                number += text.count("\n")
+                rest = data[end:]
+
+    def _decoded(self, data: bytes, number: int) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            line = number + data.count(b"\n", 0, error.start)
+            raise InputError(
+                f"{self.part.shown}: line {line:,} is not UTF-8; convert it, for example with: iconv -t UTF-8"
+            ) from None

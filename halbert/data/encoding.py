@@ -1,0 +1,217 @@
+"""Files to a corpus, by all cores: the same bytes for any number of them, and going on where a run was stopped.
+
+The inputs are cut into blocks (``halbert.data.blocks``), and each block becomes a shard, worked on by one process. Finished
+shards lie in ``.NAME.part`` beside the corpus, with a record that holds the hashes of block and shard; the same command
+reads the inputs again, but encodes only blocks that are not in the record or whose shards are not what was written. At the
+end they get their place in the corpus, which takes its name when it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from halbert.data import blocks, documents
+from halbert.data.blocks import Block, Cutter
+from halbert.data.corpus import Corpus, link_shard
+from halbert.data.documents import Documents
+from halbert.data.duplicates import (
+    Thinning,
+    all_doubles,
+    drop_all,
+    mark_duplicates,
+    paragraph_key,
+    thin,
+)
+from halbert.data.inputs import Input, find_inputs, size_of
+from halbert.data.manifest import (
+    Cuts,
+    Dropped,
+    Shard,
+    Skipped,
+    manifest_of,
+    write_manifest,
+)
+from halbert.data.record import Piece, Record
+from halbert.data.shards import ShardWriter
+from halbert.errors import HalbertError, InputError
+from halbert.files import check_target, whole_folder
+from halbert.processes import cores, in_order, open_pool
+from halbert.text import Tokenizer
+from halbert.version import __version__
+
+# Chunks that each of several processes remembers: their table, twice as long, just does not grow beyond 32 MB.
+CHUNKS = 390_000
+Progress = Callable[[int, int], None]
+
+
+class Encoder:
+    """Makes shards out of blocks, in one process."""
+
+    def __init__(self, tokenizer: Tokenizer, folder: Path, dedupe: bool) -> None:
+        self.tokenizer, self.folder, self.dedupe = tokenizer, folder, dedupe
+
+    def __call__(self, block: Block) -> Piece:
+        """Encode a block."""
+        writer = ShardWriter(self.tokenizer)
+        lines = 0
+        for part in block.parts:
+            found = Documents(part)
+            for paragraphs, ends in found:
+                writer.add(paragraphs, [paragraph_key(p) for p in paragraphs] if self.dedupe else None, ends)
+            lines += found.lines
+        shard = writer.save(self.folder, block.number, block.language)
+        cut = Cuts(lines=block.cut.lines + lines, documents=block.cut.documents)
+        return Piece(number=block.number, key=block.key, shard=shard, cut=cut)
+
+
+_encoder: Encoder | None = None
+
+
+def _prepare(tokenizer: Tokenizer, folder: Path, dedupe: bool) -> None:
+    """In a worker."""
+    global _encoder
+    tokenizer.remember_less(CHUNKS)
+    _encoder = Encoder(tokenizer, folder, dedupe)
+
+
+def _encode(block: Block) -> Piece:
+    assert _encoder is not None
+    return _encoder(block)
+
+
+def encode_files(
+    files: Sequence[str | os.PathLike[str]],
+    tokenizer: Tokenizer,
+    out: str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    language: str = "",
+    dedupe: bool = False,
+    skip_bad: bool = False,
+    licence: str = "",
+    note: str = "",
+    command: str = "",
+    progress: Progress | None = None,
+) -> Corpus:
+    """Write a corpus of text files, JSON Lines and Parquet, local or at an address that fsspec reads.
+
+    ``files`` as in :func:`halbert.data.inputs.find_inputs`; ``progress`` is told how many bytes of how many are done.
+    Memory does not follow the size of the input. A run that was stopped goes on when it is called again in the same way.
+    Raises :class:`InputError` naming file and line when an input cannot be read, which ``skip_bad`` turns into its being
+    left out and listed, when there is no text, and when ``out`` holds something else.
+    """
+    target = check_target(out)
+    inputs = find_inputs(files, language)
+    told: Progress = progress or (lambda done, total: None)
+    job = {
+        "halbert": __version__, "tokenizer": tokenizer.fingerprint, "dedupe": dedupe,
+        "sizes": [blocks.SHARD_BYTES, blocks.SLACK, documents.LONGEST_LINE, documents.LONGEST_ROW],
+    }  # fmt: skip
+    total = 0 if skip_bad else sum(map(size_of, inputs))  # what is not there is named before anything is made
+    record = Record(target, job)
+    try:
+        skipped: list[Skipped] = []
+        if skip_bad:
+            inputs, skipped = _readable(inputs, record.spool)
+            total = sum(map(size_of, inputs))
+        cutter = Cutter(inputs, record.spool)
+        with open_pool(workers, _prepare, (tokenizer, record.folder, dedupe)) as pool:
+            _encode_all(
+                cutter, record, pool, workers or cores(), Encoder(tokenizer, record.folder, dedupe), told, total
+            )
+            if not any(piece.shard for piece in record.pieces.values()):
+                raise InputError("the input holds no text; a corpus needs at least one sentence")
+            with whole_folder(target) as folder:
+                shards, dropped = _place(record, folder, dedupe, pool, tokenizer.special_ids["unk"])
+                manifest = manifest_of(
+                    shards, tokenizer.fingerprint, tokenizer.vocab_size, inputs=cutter.sources, skipped=skipped,
+                    duplicates=dropped, licence=licence, note=note, command=command,
+                    cut=Cuts(
+                        lines=sum(p.cut.lines for p in record.pieces.values()),
+                        documents=sum(p.cut.documents for p in record.pieces.values()),
+                    ),
+                )  # fmt: skip
+                write_manifest(folder, manifest)
+    except BaseException as error:
+        record.close()
+        if not record.pieces or (isinstance(error, InputError) and not any(p.shard for p in record.pieces.values())):
+            record.remove()
+        raise
+    record.close()
+    record.remove()
+    return Corpus(out)
+
+
+def _readable(inputs: list[Input], spool: Path) -> tuple[list[Input], list[Skipped]]:
+    """Those inputs that can be read to the end, and why the others cannot."""
+    good, bad = [], []
+    for item in inputs:
+        try:
+            size_of(item)
+            for block in Cutter([item], spool).blocks():
+                for part in block.parts:
+                    for _ in Documents(part):
+                        pass
+                if block.spool:
+                    block.spool.unlink()
+            good.append(item)
+        except InputError as error:
+            # The name instead of the path: where it lay on this machine is nobody else's business.
+            bad.append(Skipped(name=item.name, reason=str(error).replace(item.path, item.name)))
+    return good, bad
+
+
+def _encode_all(
+    cutter: Cutter, record: Record, pool: Executor | None, workers: int, here: Encoder, told: Progress, total: int
+) -> None:
+    """Encode every block that is not finished."""
+    waiting: dict[int, Block] = {}
+    done = 0
+
+    def finish(block: Block) -> None:
+        nonlocal done
+        if block.spool:
+            block.spool.unlink()
+        done += block.read
+        told(done, max(total, done))
+
+    def unfinished() -> Iterator[Block]:
+        for block in cutter.blocks():
+            if record.known(block):
+                finish(block)
+            else:
+                waiting[block.number] = block
+                yield block
+
+    try:
+        # No more ahead than keeps all busy: what waits has been unpacked to the disk.
+        for piece in in_order(pool, _encode, unfinished(), workers + 1, here):
+            record.add(piece)
+            finish(waiting.pop(piece.number))
+    except BrokenProcessPool:
+        raise HalbertError(
+            "a worker was ended by the system, perhaps for want of memory; give the same command again to go on, "
+            "with a smaller --workers"
+        ) from None
+
+
+def _place(
+    record: Record, folder: Path, dedupe: bool, pool: Executor | None, unknown: int
+) -> tuple[list[Shard], Dropped]:
+    """Number the finished shards and put them into the folder of the corpus, without duplicates if so asked."""
+    finished = [(number, piece.shard) for number, piece in sorted(record.pieces.items()) if piece.shard]
+    if not dedupe:
+        return [link_shard(record.folder, shard, folder, new) for new, (_, shard) in enumerate(finished)], Dropped()
+    mark_duplicates(record.folder, [number for number, _ in finished])
+    left = [(number, shard) for number, shard in finished if not all_doubles(record.folder, number)]
+    gone = [(number, shard) for number, shard in finished if all_doubles(record.folder, number)]
+    jobs = [Thinning(record.folder, number, shard, folder, new, unknown) for new, (number, shard) in enumerate(left)]
+    thinned = list(in_order(pool, thin, jobs))
+    dropped = [drop for _, drop in thinned] + [drop_all(record.folder, number, shard) for number, shard in gone]
+    return [shard for shard, _ in thinned], Dropped(
+        paragraphs=sum(drop.paragraphs for drop in dropped), bytes=sum(drop.bytes for drop in dropped)
+    )

@@ -1,0 +1,95 @@
+"""What is finished of a corpus that is being built: shards in ``.NAME.part`` beside it, with a record of their hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from halbert.data.blocks import Block
+from halbert.data.manifest import Cuts, Shard
+from halbert.errors import InputError
+from halbert.files import read_json, sha256, write_json
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a finished block; no shard when it holds nothing but white space."""
+
+    number: int
+    key: str
+    shard: Shard | None
+    cut: Cuts
+
+
+class Record:
+    """What is finished, in ``.NAME.part``: a line for every block. Another job's folder is begun anew."""
+
+    def __init__(self, target: Path, job: dict[str, Any]) -> None:
+        self.folder = target.with_name(f".{target.name}.part")
+        self._file = self.folder / "finished.jsonl"
+        state = self.folder / "job.json"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / "lock").open("w")
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written: {error.strerror}") from None
+        self._hold(target)
+        if not state.exists() or read_json(state) != json.loads(json.dumps(job)):
+            for path in self.folder.iterdir():
+                if path.name != "lock":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            write_json(state, job)
+        self.pieces: dict[int, Piece] = {}
+        self._before: dict[int, Piece] = {}
+        if self._file.exists():
+            for line in self._file.read_bytes().split(b"\n"):
+                with contextlib.suppress(msgspec.DecodeError):  # the last line of a run that was killed
+                    piece = msgspec.json.decode(line, type=Piece)
+                    self._before[piece.number] = piece
+        self.spool = self.folder / "spool"
+        shutil.rmtree(self.spool, ignore_errors=True)
+        self.spool.mkdir()
+
+    def _hold(self, target: Path) -> None:
+        """Two runs must not write the same corpus at once."""
+        try:
+            import fcntl
+
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise InputError(
+                f"{target}: another process is building this corpus; wait for it, or choose another folder"
+            ) from None
+        except (ImportError, OSError):
+            return  # no such locks here
+
+    def known(self, block: Block) -> bool:
+        """Whether a block was finished by an earlier run, and its shard is still what was written."""
+        piece = self._before.get(block.number)
+        if piece is None or piece.key != block.key:
+            return False
+        for name, digest in (piece.shard.sha256 if piece.shard else {}).items():
+            path = self.folder / name
+            if not path.is_file() or sha256(path) != digest:
+                return False
+        self.pieces[piece.number] = piece
+        return True
+
+    def add(self, piece: Piece) -> None:
+        """Note that a block is finished."""
+        with self._file.open("ab") as stream:
+            stream.write(b"\n" + msgspec.json.encode(piece) + b"\n")
+        self.pieces[piece.number] = piece
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        self._lock.close()
+
+    def remove(self) -> None:
+        """Forget everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
