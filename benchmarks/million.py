@@ -112,7 +112,7 @@ class Job:
         steady = [s for s in self.samples if s[1] * PART >= count / 5 and self.parts_left(s, count)]
         if len(steady) < 3:
             steady = self.samples[len(self.samples) // 5 :]
-        seconds, parts, memory = (np.array(column, float) for column in zip(*steady, strict=True))
+        _, parts, memory = (np.array(column, float) for column in zip(*steady, strict=True))
         slope = float(np.polyfit(parts * PART, memory, 1)[0]) if len(set(parts)) > 1 else 0.0
         return {
             "seconds": round(self.seconds, 1), "texts_per_second": round(count / self.seconds),

@@ -10,10 +10,9 @@ import numpy as np
 
 from halbert.data.batches import Rows, group_by_length, pad_rows
 from halbert.errors import InputError
+from halbert.run.backend import Favoured
 from halbert.text import Tokenizer
 
-# Measured: a batch whose states stay in the cache of its core is faster than a large one (docs/performance.md).
-BATCH_TOKENS = 1024
 Encoded = Sequence[tuple[Sequence[int], Sequence[int]]]
 Long = Literal["truncate", "window"]
 
@@ -21,7 +20,7 @@ Long = Literal["truncate", "window"]
 def in_batches(
     encoded: Encoded,
     pad_id: int,
-    batch_tokens: int = BATCH_TOKENS,
+    favoured: Favoured,
     most: int | None = None,
     exact: bool = False,
 ) -> Iterator[tuple[np.ndarray, Rows]]:
@@ -31,9 +30,9 @@ def in_batches(
     """
     if not encoded:
         return
-    lengths = np.array([len(ids) for ids, _ in encoded])
-    for group in group_by_length(lengths, 1 if exact else batch_tokens):
-        yield group, pad_rows([encoded[i] for i in group], pad_id, most=most)
+    padded = favoured.padded(np.array([len(ids) for ids, _ in encoded]))
+    for group in group_by_length(padded, 1 if exact else favoured.tokens, multiple=1):
+        yield group, pad_rows([encoded[i] for i in group], pad_id, favoured.multiple, most)
 
 
 class Work(NamedTuple):

@@ -14,7 +14,7 @@ from halbert.data.batches import Rows
 from halbert.errors import InputError
 from halbert.heads import HeadSpec
 from halbert.run.backend import Backend, Precision
-from halbert.run.batching import BATCH_TOKENS, Long, Work, in_batches, prepare
+from halbert.run.batching import Long, Work, in_batches, prepare
 from halbert.source import has_only_int8, resolve_bundle
 from halbert.tasks.decoding import check_finite, decode_label, decode_score, decode_span, decode_tags, softmax
 
@@ -34,17 +34,19 @@ def load(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
     backend: BackendName = "auto",
+    compile: bool = False,
 ) -> Predictor:
     """A predictor for a model folder, a released name, a hub name or a bundle.
 
-    Raises :class:`halbert.errors.InputError` when the model cannot be had or has no such head.
+    ``compile``: the torch engine compiles the model, which takes a while for every new width of a batch and pays for many
+    texts on a GPU. Raises :class:`halbert.errors.InputError` when the model cannot be had or has no such head.
     """
     if not isinstance(model, Bundle):
         model = resolve_bundle(model, int8=precision == "int8" or (precision == "auto" and has_only_int8(model)))
     bundle = model
     if head is not None:
         bundle.head(head)
-    return Predictor(bundle, open_backend(bundle, backend, precision, device, threads), head)
+    return Predictor(bundle, open_backend(bundle, backend, precision, device, threads, compile), head)
 
 
 def open_backend(
@@ -53,16 +55,20 @@ def open_backend(
     precision: Precision = "auto",
     device: str = "auto",
     threads: int | None = None,
+    compile: bool = False,
 ) -> Backend:
-    """The engine for a bundle: OpenVINO on CPUs, torch where a GPU is asked for or OpenVINO is not installed."""
+    """The engine for a bundle: OpenVINO on CPUs; torch for a GPU, to compile, or where OpenVINO is not installed."""
     if backend == "auto":
-        backend = "torch" if device == "cuda" or not importlib.util.find_spec("openvino") else "openvino"
+        wanted = device == "cuda" or compile or precision == "fp16"
+        backend = "torch" if wanted or not importlib.util.find_spec("openvino") else "openvino"
     if backend == "torch":
         from halbert.run.torch_backend import TorchBackend
 
-        return TorchBackend(bundle, precision, device, threads)
+        return TorchBackend(bundle, precision, device, threads, compile)
     if device == "cuda":
         raise InputError("the openvino backend runs on CPUs; for a GPU use --backend torch")
+    if compile:
+        raise InputError("the openvino backend compiles every model; --compile is for --backend torch")
     from halbert.run.openvino_backend import OpenVINOBackend
 
     return OpenVINOBackend(bundle, precision, threads)
@@ -103,7 +109,7 @@ class Predictor:
         self,
         work: Work,
         output: str,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         progress: Progress = _quiet,
         exact: bool = False,
     ) -> Iterator[tuple[np.ndarray, Rows, np.ndarray]]:
@@ -112,8 +118,10 @@ class Predictor:
         Raises :class:`HalbertError` naming the text for which a value is not finite.
         """
         pad = self.bundle.tokenizer.special_ids["pad"]
-        batches = list(in_batches(work.rows, pad, batch_tokens, self.longest, exact)) if len(work.rows) < FEW else None
-        many = batches or in_batches(work.rows, pad, batch_tokens, self.longest, exact)
+        favoured = self.backend.favoured
+        favoured = favoured._replace(tokens=batch_tokens or favoured.tokens)
+        batches = list(in_batches(work.rows, pad, favoured, self.longest, exact)) if len(work.rows) < FEW else None
+        many = batches or in_batches(work.rows, pad, favoured, self.longest, exact)
         seen = np.bincount(work.unique, minlength=len(work.first)) if len(work.first) else work.first
         last = np.append(work.owner[1:] != work.owner[:-1], True)  # a text is done with its last window
         ahead: collections.deque[tuple[np.ndarray, Rows]] = collections.deque()
@@ -141,7 +149,7 @@ class Predictor:
         normalize: bool | None = None,
         max_length: int | None = None,
         long: Long = "truncate",
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         exact: bool = False,
         progress: Progress = _quiet,
     ) -> np.ndarray:
@@ -174,7 +182,7 @@ class Predictor:
         *,
         max_length: int | None = None,
         long: Long = "truncate",
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         exact: bool = False,
         progress: Progress = _quiet,
     ) -> np.ndarray:
@@ -200,7 +208,7 @@ class Predictor:
         *,
         max_length: int | None = None,
         long: Long = "truncate",
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         exact: bool = False,
         progress: Progress = _quiet,
     ) -> list[dict[str, Any]]:
@@ -224,7 +232,7 @@ class Predictor:
         choices: Sequence[Sequence[str]],
         *,
         max_length: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         exact: bool = False,
         progress: Progress = _quiet,
     ) -> list[dict[str, Any]]:
@@ -252,7 +260,7 @@ class Predictor:
 
     def _places(
         self, name: str, head: HeadSpec, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int | None,
-        batch_tokens: int, exact: bool, progress: Progress,
+        batch_tokens: int | None, exact: bool, progress: Progress,
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Answers that stand in the text."""
         if (head.kind == "span") != (pairs is not None):

@@ -10,6 +10,7 @@ import pytest
 
 from halbert.data.batches import pad_rows
 from halbert.errors import HalbertError, InputError
+from halbert.run.backend import Favoured
 from halbert.run.batching import in_batches
 from halbert.run.predictor import load
 from halbert.source import load_bundle
@@ -284,7 +285,7 @@ def test_hidden_states(embedder):
 def test_batches_cover_every_text_once_within_the_budget(batch_tokens):
     encoded = [([7] * n, [0] * n) for n in (3, 17, 8, 9, 1, 30, 2, 16)]
     seen = []
-    for rows, batch in in_batches(encoded, 0, batch_tokens):
+    for rows, batch in in_batches(encoded, 0, Favoured(batch_tokens)):
         assert batch.ids.size <= batch_tokens or len(rows) == 1
         assert batch.ids.shape[1] % 8 == 0
         assert batch.mask.sum(1).tolist() == [len(encoded[i][0]) for i in rows]
