@@ -66,7 +66,10 @@ def opened(kind: tuple[str, str], found: Bundle, **how) -> Backend:
         found = found.replace(arrays=int8.plain, int8=int8)
     compiled = name.endswith("compiled")
     device = "cuda" if "cuda" in name else "cpu"
-    if (precision, device) == ("fp16", "cpu"):  # refused on CPUs, where it is slow; what a GPU will run can be tried here all the same
+    if (precision, device) == (
+        "fp16",
+        "cpu",
+    ):  # refused on CPUs, where it is slow; what a GPU will run can be tried here all the same
         with mock.patch("halbert.run.torch_backend.choose_precision", lambda asked, device: asked):
             return open_backend(found, "torch", precision, device="cpu", **how)
     return open_backend(found, name.split()[0], precision, device, compile=compiled, **how)

@@ -86,25 +86,6 @@ def test_equal_texts_are_computed_once(embedder, classifier):
         classifier.logits(["a", "b"], ["c"])
 
 
-def test_windows(embedder, classifier):
-    """As few windows as will do, of equal length; together they hold every piece once, and the text's vector is their mean."""
-    words = ["the", "cat", "sat", "on", "a", "mat", ".", "dog", "eat", "want"]
-    text = " ".join(words[i % 10] for i in range(83))
-    vector, other = embedder.embed([text, "dog"], long="window")
-    assert embedder.cut == 0
-    parts = [" ".join(words[i % 10] for i in range(a, b)) for a, b in ((0, 27), (27, 55), (55, 83))]
-    expected = np.average(embedder.embed(parts), axis=0, weights=[29, 30, 30])
-    np.testing.assert_allclose(vector, expected, atol=1e-5)
-    np.testing.assert_allclose(other, embedder.embed(["dog"])[0], atol=1e-6)
-    assert np.abs(vector - embedder.embed([text])[0]).max() > 1e-2
-    seen: list[int] = []
-    found = classifier.logits([text, text, "dog"], long="window", batch_tokens=8, progress=seen.append)
-    np.testing.assert_allclose(found[1], np.average(classifier.logits(parts), axis=0, weights=[29, 30, 30]), atol=1e-5)
-    assert sum(seen) == 3 and classifier.predict([text], long="window")[0]["label"] in tiny.LABELS
-    with pytest.raises(InputError, match="windows are for single texts"):
-        classifier.logits([text], ["dog"], long="window")
-
-
 def test_exact_answers_do_not_depend_on_the_others(embedder, classifier):
     """Alone, together, in another order: the same bits."""
     together = embedder.embed(TEXTS, exact=True)

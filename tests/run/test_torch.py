@@ -108,10 +108,10 @@ def test_many_texts_of_one_length_get_no_padding():
     predictor = load(bundle(), "label", backend="torch", precision="fp32", device="cpu")
     computed: list[int] = []
     original = predictor.backend.model.forward
-    predictor.backend.model.forward = lambda ids, *rest, **how: computed.append(ids.numel()) or original(
-        ids, *rest, **how
+    predictor.backend.model.forward = lambda ids, *rest, **how: (
+        computed.append(ids.numel()) or original(ids, *rest, **how)
     )
-    texts = [f"{'cat ' * (1 + i % 9)}{'the a on'.split()[i % 3]}{' 1' * (i // 27)}" for i in range(270)]
+    texts = [f"{'cat ' * (1 + i % 9)}{['the', 'a', 'on'][i % 3]}{' 1' * (i // 27)}" for i in range(270)]
     pieces = sum(len(ids) for ids, _ in predictor.prepare(texts).rows)
     predictor.predict(texts, batch_tokens=64)
     assert pieces <= sum(computed) <= 1.01 * pieces + 64
