@@ -4,7 +4,9 @@
 
 The texts are real and all different: sentences of English books and speeches, cut to 3 to 12 words. The model has the
 shape of the smallest released BERT and random weights, so that everything around the model weighs most. ``embed`` and
-``predict`` run as commands of their own; what they hold in memory is read from /proc ten times a second.
+``predict`` run as commands of their own; what they hold in memory is read from /proc ten times a second. The tokenizer
+remembers the words it meets (bounded, see ``docs/limits.md``), and new texts bring new words: how much that is, and that
+nothing else grows, is measured apart, by texts whose words are known.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from halbert import presets
 from halbert.bundle import random_bundle
 from halbert.files import sha256
 from halbert.heads import HeadSpec
-from halbert.run.parts import PART
+from halbert.run.parts import PART, chunks
 from halbert.source import load_bundle
 
 SHAPE = "bert-tiny"
@@ -158,6 +160,17 @@ def models(place: Path, real: Path) -> tuple[Path, Path]:
     )
 
 
+def remembered(model: Path, texts: Path, count: int) -> tuple[int, int]:
+    """Bytes that the tokenizer keeps of a fifth of the texts, and of all."""
+    tokenizer: Any = load_bundle(model).tokenizer
+    sizes = []
+    with texts.open(encoding="utf-8") as stream:
+        for chunk in chunks((line.rstrip("\n") for line in stream), -(-count // 5)):
+            tokenizer.encode_batch(chunk)
+            sizes.append(tokenizer._bulk._table.nbytes + tokenizer._bulk._pool.nbytes + tokenizer._words._bytes)
+    return sizes[0], sizes[-1]
+
+
 def million(place: Path, real: Path, data: Path, count: int, rounds: int) -> dict[str, Any]:
     """Everything about ``count`` texts."""
     texts, sample = place / "texts.txt", place / "sample.txt"
@@ -191,6 +204,19 @@ def million(place: Path, real: Path, data: Path, count: int, rounds: int) -> dic
         assert sum(1 for _ in stream) == count
     found["predict"] = predicted.told(count)
     _say("predict", found["predict"])
+
+    fifth, every = remembered(embeds, texts, count)
+    found |= {"remembered_after_a_fifth": fifth, "remembered_bytes": every}
+    again = place / "again.txt"
+    again.write_text("".join(lines) * (count // len(lines)), "utf-8")
+    found["known"] = {"added": {}}
+    for verb, model, ending in (("embed", embeds, "npy"), ("predict", classifies, "jsonl")):
+        job = Job([verb, str(model), "--input", str(again)], place / f"known.{ending}")
+        job.watch()
+        told = job.told(count)
+        found["known"]["added"][verb] = told["memory_at_the_end"] - told["memory_after_a_fifth"]
+        _say(f"{verb}, known words", told)
+        job.output.unlink()
 
     rates: dict[str, list[float]] = {"api": [], "command": []}
     for _ in range(rounds):
