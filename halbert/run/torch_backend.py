@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -35,8 +36,8 @@ class TorchBackend:
     """PyTorch on CPU or CUDA; ``auto`` is fp32 on a CPU, bf16 on a GPU that has it, else fp16.
 
     Rows of equal length, which is what many texts sorted by length are, get no mask, so that nothing is computed for
-    padding. ``compile``: widths are rounded up to a few, and batches filled up to a fixed number of rows, so that every
-    graph has one shape; on a GPU a single text runs as a recorded CUDA graph. Hidden states, attentions, choices, and
+    padding. ``compile``: widths are rounded up to a few, and batches filled up to one of a few numbers of rows, so that
+    there are few graphs, each of one shape; on a GPU a single text runs as a recorded CUDA graph. Hidden states, attentions, choices, and
     masked pieces at some places alone are computed without compilation.
     """
 
@@ -160,12 +161,13 @@ class TorchBackend:
         return self._compiled[outputs, single]
 
     def _parts(self, batch: Rows) -> Iterator[tuple[int, Rows]]:
-        """(real rows, arrays of one of the compiled shapes) of a batch: a single row, or as many as fill the budget."""
+        """(real rows, arrays of one of the compiled shapes) of a batch: as many as fill the budget, or 1, 4, 16 …"""
         count, length = batch.ids.shape
         width = int(self.favoured.padded(np.array([length]))[0])
-        rows = 1 if count == 1 else max(self.favoured.tokens // width, 2)
-        for start in range(0, count, rows):
-            real = min(rows, count - start)
+        most = max(self.favoured.tokens // width, 1)
+        for start in range(0, count, most):
+            real = min(most, count - start)
+            rows = min(most, next(4**k for k in itertools.count() if 4**k >= real))
             part = Rows(*(np.zeros((rows, width), np.int64) for _ in batch))
             for to, source in zip(part, batch, strict=True):
                 to[:real, :length] = source[start : start + real]
