@@ -101,9 +101,9 @@ def section(stem: str, result: dict[str, Any]) -> str:
 def measured(part: dict[str, Any]) -> str:
     """Where and how a part that can be run alone was measured."""
     machine = part["machine"]
-    return (
-        f"{part['created']}, `{part['command']}`, {machine['processor'].replace('(R)', '')}, {machine['cores']} cores."
-    )
+    processor = machine["processor"].replace("(R)", "")
+    told = f"{part['created']}, `{part['command']}`, {processor}, {machine['cores']} cores"
+    return f"{told}, load {machine['load_before']} before it began."
 
 
 def sharing_section(stem: str, swept: dict[str, Any]) -> str:

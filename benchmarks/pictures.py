@@ -37,31 +37,35 @@ def sharing(swept: dict[str, Any]) -> bytes:
         "precision:N", title=None, sort=present,
         scale=alt.Scale(domain=present, range=[PRECISIONS[p] for p in present]), legend=alt.Legend(orient="top"),
     )  # fmt: skip
-    marks = [
-        {"megabytes": size / 1e6 * factor, "label": f"{what} = {name}"}
+    marks = sorted(
+        (size / 1e6 * factor, f"{what} {name}")
         for name, size in swept["caches"].items()
-        for factor, what in ((1, "twelve"), (swept["layers"], "one"))
-    ]
-    top = max(r["high"] for r in rows)
+        for factor, what in ((1, "twelve blocks fill"), (swept["layers"], "one block fills"))
+    )
+    edges = [{"megabytes": at, "label": label, "row": i % 2} for i, (at, label) in enumerate(marks)]
+    top = max(r["ratio"] for r in rows) + 0.7  # room for the labels; intervals may end outside
     panels = []
     for length in sorted({r["pieces"] for r in rows}):
         here = alt.Chart(alt.Data(values=[r for r in rows if r["pieces"] == length])).encode(x=x, color=colour)
-        y = alt.Y("ratio:Q", title="times as fast", scale=alt.Scale(domain=[0.8, top], nice=True, zero=False))
+        y = alt.Y("ratio:Q", title="times as fast", scale=alt.Scale(domain=[0.5, top], nice=True, zero=False))
         level = alt.Chart(alt.Data(values=[{"ratio": 1}])).mark_rule(color="#999").encode(y="ratio:Q")
-        edges = alt.Chart(alt.Data(values=marks)).encode(x="megabytes:Q")
         panels.append(
             alt.layer(
                 level,
-                edges.mark_rule(strokeDash=[4, 4], color="#999"),
-                edges.mark_text(align="left", dx=4, dy=4, baseline="top", angle=0, fontSize=10, color="#666").encode(
-                    y=alt.value(0), text="label:N"
-                ),
-                here.mark_rule(strokeWidth=1.5, opacity=0.5).encode(y="low:Q", y2="high:Q"),
+                *(_edges([e for e in edges if e["row"] == row], 4 + 14 * row) for row in (0, 1)),
+                here.mark_rule(strokeWidth=1.5, opacity=0.5, clip=True).encode(y="low:Q", y2="high:Q"),
                 here.mark_line().encode(y=y),
                 here.mark_point(filled=True, size=60, opacity=1).encode(y=y),
             ).properties(width=640, height=260, title=f"One text of {length} pieces")
         )
     return _png(alt.vconcat(*panels))
+
+
+def _edges(marks: list[dict[str, Any]], down: int) -> Any:
+    """Dashed lines with their labels beside them, so far below the top."""
+    chart = alt.Chart(alt.Data(values=marks)).encode(x="megabytes:Q")
+    text = chart.mark_text(align="left", dx=4, dy=down, baseline="top", fontSize=10, color="#666")
+    return chart.mark_rule(strokeDash=[4, 4], color="#999") + text.encode(y=alt.value(0), text="label:N")
 
 
 def _png(chart: Any) -> bytes:

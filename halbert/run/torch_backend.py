@@ -19,8 +19,8 @@ from halbert.run.backend import STATES, Favoured, Precision, check_batch
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Pieces in a batch. On CPUs as OpenVINO (docs/performance.md); a GPU needs more to be busy. The latter is not measured.
-TOKENS = {"cpu": 1024, "cuda": 16384}
-# A compiled model has one graph for each of these widths: from 16 on at most a third of a row is padding.
+TOKENS = {"cpu": 1024, "cuda": 8192}
+# A compiled model has one graph for each of these widths; beyond 16 pieces at most a third of a row is padding.
 WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _GRAPHS = 256  # of all engines of a process; torch's own limit of 8 would be met at once
 
