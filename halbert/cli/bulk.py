@@ -21,7 +21,7 @@ class Bulk:
         self.examples: Iterator[Example] = texts_from(texts, file)
         self.texts, self.file, self.output, self.kind, self.quiet = texts, file, output, kind, quiet
         self.progress: Callable[[int], None] = lambda _: None
-        self.cut = 0
+        self.cut = self.windowed = 0
 
     def write(
         self, predictor: Predictor, answer: Callable[[list[Example], int], Any], how: dict[str, Any], width: int = 0
@@ -62,15 +62,19 @@ class Bulk:
         def counted(examples: list[Example], start: int) -> Any:
             found = answer(examples, start)
             self.cut += predictor.cut
+            self.windowed += predictor.windowed
             return found
 
         return counted
 
     def say(self, predictor: Predictor) -> None:
-        """How many texts were cut."""
+        """How many texts were cut, and how many read in windows."""
+        if self.windowed:
+            note(f"{self.windowed} texts were longer than {predictor.length} pieces and were read in windows")
         if self.cut:
             much = f"{self.cut} texts were longer than {predictor.length} pieces and were cut"
-            note(f"{much}; --long window reads all of them")
+            # What is cut among windows: a first text that takes more than half of them, or no room for any.
+            note(much if self.windowed else f"{much}; --long window reads all of them")
 
     def _input(self) -> Any:
         if self.file is None:

@@ -13,6 +13,7 @@ from halbert.cli.options import (
     Backend,
     BackendChoice,
     BatchTokens,
+    Compile,
     Device,
     DeviceChoice,
     Exact,
@@ -65,6 +66,7 @@ def run(
     precision: Precision = PrecisionChoice.auto,
     device: Device = DeviceChoice.auto,
     backend: Backend = BackendChoice.auto,
+    compile: Compile = False,
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -74,7 +76,7 @@ def run(
     if output.suffix not in ENDINGS:
         raise InputError(f"{output}: vectors are written as {', '.join(ENDINGS)}; name a file that ends so")
     bulk = Bulk(texts, input, output, output.suffix, quiet)
-    predictor = load(model, None, precision.value, device.value, threads, backend.value)
+    predictor = load(model, None, precision.value, device.value, threads, backend.value, compile)
     how = {
         "pooling": pooling.value if pooling else None, "max_length": max_length, "long": long.value, "exact": exact,
         "batch_tokens": batch_tokens,

@@ -10,6 +10,7 @@ import typer
 from halbert.cli.options import (
     Backend,
     BackendChoice,
+    Compile,
     Device,
     DeviceChoice,
     Head,
@@ -34,6 +35,7 @@ def run(
     precision: Precision = PrecisionChoice.auto,
     device: Device = DeviceChoice.auto,
     backend: Backend = BackendChoice.auto,
+    compile: Compile = False,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -41,7 +43,9 @@ def run(
     from halbert.run.evaluation import evaluate
     from halbert.run.predictor import load
 
-    result = evaluate(load(model, head, precision.value, device.value, threads, backend.value), data, max_length)
+    result = evaluate(
+        load(model, head, precision.value, device.value, threads, backend.value, compile), data, max_length
+    )
     if json:
         print_json(result)
         return

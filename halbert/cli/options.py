@@ -20,6 +20,7 @@ class PrecisionChoice(enum.StrEnum):
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
+    fp16 = "fp16"
     int8 = "int8"
 
 
@@ -46,22 +47,32 @@ class LongChoice(enum.StrEnum):
     window = "window"
 
 
-Long = Annotated[LongChoice, typer.Option(help="Texts beyond --max-length: cut there, or the mean of windows.")]
+Long = Annotated[
+    LongChoice, typer.Option(help="Texts beyond --max-length: cut there, or read in windows that overlap by a quarter.")
+]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result for programs, as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Precision = Annotated[
     PrecisionChoice,
     typer.Option(
-        help="Number format; auto is bf16 where the processor has it, int8 is for models that halbert quantize wrote."
+        help=(
+            "Number format; auto is bf16 where the processor has it, fp16 is for GPUs, int8 for models that halbert quantize "
+            "wrote."
+        )
     ),
 ]
 Device = Annotated[DeviceChoice, typer.Option(help="Where to run.")]
-Backend = Annotated[BackendChoice, typer.Option(help="Which engine; auto is openvino on CPUs.")]
+Backend = Annotated[BackendChoice, typer.Option(help="Which engine; auto is openvino on CPUs, torch on GPUs.")]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="With torch: compile the model first, for many texts on a GPU.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads the engine may use.")]
 Head = Annotated[str | None, typer.Option(help="Which head answers, where a model has several.")]
 MaxLength = Annotated[int | None, typer.Option(min=3, help="Most pieces of a text, special tokens included.")]
-BatchTokens = Annotated[int | None, typer.Option(min=8, help="Most padded pieces in a batch. [default: 1024]")]
+BatchTokens = Annotated[
+    int | None, typer.Option(min=8, help="Most padded pieces in a batch. [default: 1024, on a GPU 8192]")
+]
 Exact = Annotated[bool, typer.Option("--exact", help="Every text by itself: the same bits in whatever company.")]
 Input = Annotated[
     Path | None,

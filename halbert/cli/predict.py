@@ -12,6 +12,7 @@ from halbert.cli.options import (
     Backend,
     BackendChoice,
     BatchTokens,
+    Compile,
     Device,
     DeviceChoice,
     Exact,
@@ -49,6 +50,7 @@ def run(
     precision: Precision = PrecisionChoice.auto,
     device: Device = DeviceChoice.auto,
     backend: Backend = BackendChoice.auto,
+    compile: Compile = False,
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -57,8 +59,10 @@ def run(
 
     kind = ".parquet" if output is not None and output.suffix == ".parquet" else ".jsonl"
     bulk = Bulk(texts, input, output, kind, quiet)
-    predictor = load(model, head, precision.value, device.value, threads, backend.value)
+    predictor = load(model, head, precision.value, device.value, threads, backend.value, compile)
     _, asked = predictor.answering()  # before anything is read
+    if asked.kind == "choice" and long is LongChoice.window:
+        raise InputError("windows are not for choices, which are cut where they are too long; leave --long window out")
     how = {"max_length": max_length, "long": long.value, "exact": exact, "batch_tokens": batch_tokens}
 
     def answer(examples: list[Example], start: int) -> list[dict[str, Any]]:

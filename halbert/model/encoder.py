@@ -106,10 +106,11 @@ def attention_bias(mask_BS: Tensor | None, sequence_BS: Tensor | None, x_BSH: Te
     else:
         return None
     # The lowest finite number of the type that the scores have, not -inf: a row of nothing but padding must not become
-    # NaN. (The lowest number of float32 is -inf in bfloat16.)
+    # NaN. (The lowest number of float32 is -inf in bfloat16.) In float16 half of it, which a score of -16 cannot turn
+    # into -inf: exp(-32752) is 0 as well.
     kind = x_BSH.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BSH.dtype
-    return hidden.to(dtype) * torch.finfo(dtype).min
+    return hidden.to(dtype) * (torch.finfo(dtype).min / (2 if dtype == torch.float16 else 1))
 
 
 def apply_block(

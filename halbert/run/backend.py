@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -11,12 +11,32 @@ from halbert.data.batches import Rows
 from halbert.errors import InputError
 from halbert.spec import EncoderSpec
 
-Precision = Literal["auto", "fp32", "bf16", "int8"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 STATES = ("pooled", "first", "last", "hidden_states", "attentions")
+
+
+class Favoured(NamedTuple):
+    """The batches an engine is fastest with: so many padded pieces, rows as wide as the next of ``widths``.
+
+    Without ``widths`` a row is as wide as the next multiple of ``multiple``.
+    """
+
+    tokens: int
+    multiple: int = 8
+    widths: tuple[int, ...] = ()
+
+    def padded(self, lengths: np.ndarray) -> np.ndarray:
+        """How wide rows of these lengths become."""
+        if not self.widths:
+            return -(-lengths // self.multiple) * self.multiple
+        table = np.array(self.widths)
+        return np.maximum(table[np.minimum(np.searchsorted(table, lengths), len(table) - 1)], lengths)
 
 
 class Backend(Protocol):
     """A model that can run batches."""
+
+    favoured: Favoured
 
     def forward(self, batch: Rows, outputs: Sequence[str], places: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Run a batch and return the named outputs in float32.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -10,10 +9,10 @@ import numpy as np
 
 from halbert.data.batches import Rows, group_by_length, pad_rows
 from halbert.errors import InputError
+from halbert.run.backend import Favoured
+from halbert.run.windows import Row, Window, windows_of
 from halbert.text import Tokenizer
 
-# Measured: a batch whose states stay in the cache of its core is faster than a large one (docs/performance.md).
-BATCH_TOKENS = 1024
 Encoded = Sequence[tuple[Sequence[int], Sequence[int]]]
 Long = Literal["truncate", "window"]
 
@@ -21,7 +20,7 @@ Long = Literal["truncate", "window"]
 def in_batches(
     encoded: Encoded,
     pad_id: int,
-    batch_tokens: int = BATCH_TOKENS,
+    favoured: Favoured,
     most: int | None = None,
     exact: bool = False,
 ) -> Iterator[tuple[np.ndarray, Rows]]:
@@ -31,32 +30,43 @@ def in_batches(
     """
     if not encoded:
         return
-    lengths = np.array([len(ids) for ids, _ in encoded])
-    for group in group_by_length(lengths, 1 if exact else batch_tokens):
-        yield group, pad_rows([encoded[i] for i in group], pad_id, most=most)
+    padded = favoured.padded(np.array([len(ids) for ids, _ in encoded]))
+    for group in group_by_length(padded, 1 if exact else favoured.tokens, multiple=1):
+        yield group, pad_rows([encoded[i] for i in group], pad_id, favoured.multiple, most)
 
 
 class Work(NamedTuple):
     """What a model has to read for some texts.
 
-    ``rows`` encoded, each of text ``owner[row]`` and with ``share[row]`` of its pieces; equal texts are one, and text i
-    of the input is number ``unique[i]``. ``first`` says where a text stands in the input. ``cut`` texts were shortened.
+    ``rows`` encoded, each of text ``owner[row]`` and with ``share[row]`` of its tokens; ``windows`` tells of the rows that
+    are only part of a text. Equal texts are one, and text i of the input is number ``unique[i]``; ``first`` says where a
+    text stands in the input. ``cut`` texts were shortened, ``windowed`` were read in windows.
     """
 
-    rows: list[tuple[list[int], list[int]]]
+    rows: list[Row]
     owner: np.ndarray
     share: np.ndarray
     unique: np.ndarray
     first: np.ndarray
+    windows: dict[int, Window]
     cut: int
+    windowed: int
 
     def gather(self, values: np.ndarray) -> np.ndarray:
-        """Results of the texts (N, …) out of those of the rows: the mean of a text's windows by their pieces."""
+        """Results of the texts (N, …) out of those of the rows: the mean of a text's windows by their own tokens."""
         if len(self.owner) > len(self.first):
             weighted = values * self.share[:, None]
             values = np.zeros((len(self.first), *values.shape[1:]), values.dtype)
             np.add.at(values, self.owner, weighted)
         return values[self.unique]
+
+    def own(self, row: int, mask: np.ndarray) -> np.ndarray:
+        """A row of a batch's mask, 1 at the tokens that count for it."""
+        if row in self.windows:
+            window = self.windows[row]
+            mask = np.zeros_like(mask)
+            mask[window.low : window.high] = 1
+        return mask
 
 
 def prepare(
@@ -64,13 +74,11 @@ def prepare(
 ) -> Work:
     """Encode every different text once.
 
-    A text beyond ``length`` pieces is cut there, or (``window``) divided into as few windows as will do, of equal
-    length and without overlap. Raises :class:`InputError` for windows of pairs, and pairs that are not as many.
+    A text beyond ``length`` pieces is cut there, or (``window``) read in windows (:mod:`halbert.run.windows`), of a pair
+    the second text. Raises :class:`InputError` for pairs that are not as many.
     """
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts and {len(pairs)} second texts; expected as many of both")
-    if pairs is not None and long == "window":
-        raise InputError("windows are for single texts; pairs can only be truncated")
     numbers: dict[object, int] = {}
     unique = np.empty(len(texts), np.int64)
     first: list[int] = []
@@ -80,25 +88,30 @@ def prepare(
             first.append(i)
         unique[i] = number
     seconds = None if pairs is None else [pairs[i] for i in first]
-    rows: list[tuple[list[int], list[int]]] = []
+    rows: list[Row] = []
     owner: list[int] = []
     share: list[float] = []
-    cut = 0
+    windows: dict[int, Window] = {}
+    cut = windowed = 0
     whole = tokenizer.encode_batch([texts[i] for i in first], seconds)
     for number, (ids, segments) in enumerate(whole):
         if len(ids) <= length:
-            windows = [(ids, segments)]
-        elif long == "truncate":
-            cut += 1
+            rows.append((ids, segments))
+            owner.append(number)
+            share.append(1.0)
+            continue
+        parts, places, shortened = windows_of(ids, segments, length) if long == "window" else ([], [], True)
+        cut += shortened
+        if not parts:
             second = None if seconds is None else [seconds[number]]
-            windows = tokenizer.encode_batch([texts[first[number]]], second, max_length=length)
-        else:
-            body = ids[1:-1]
-            count = -(-len(body) // (length - 2))
-            edges = [len(body) * k // count for k in range(count + 1)]
-            windows = [([ids[0], *body[a:b], ids[-1]], [0] * (b - a + 2)) for a, b in itertools.pairwise(edges)]
-        pieces = sum(len(ids) for ids, _ in windows)
-        rows += windows
-        owner += [number] * len(windows)
-        share += [len(ids) / pieces for ids, _ in windows]
-    return Work(rows, np.array(owner, np.int64), np.array(share, np.float32), unique, np.array(first, np.int64), cut)
+            parts = tokenizer.encode_batch([texts[first[number]]], second, max_length=length)
+        windowed += len(places) > 1
+        windows |= dict(enumerate(places, len(rows)))
+        own = [place.high - place.low for place in places] or [1]
+        rows += parts
+        owner += [number] * len(parts)
+        share += [count / sum(own) for count in own]
+    return Work(
+        rows, np.array(owner, np.int64), np.array(share, np.float32), unique, np.array(first, np.int64), windows, cut,
+        windowed,
+    )  # fmt: skip

@@ -14,7 +14,8 @@ from halbert.data.features import check_labels
 from halbert.data.readers import Example, read_examples
 from halbert.errors import HalbertError, InputError
 from halbert.files import check_target, read_json, whole_folder, write_json
-from halbert.run.batching import BATCH_TOKENS, in_batches
+from halbert.run.backend import Favoured
+from halbert.run.batching import in_batches
 from halbert.run.certificate import Answers, Certificate, answers_of, certify, references
 from halbert.run.predictor import Predictor, open_backend
 from halbert.run.quantize import activation_by_token, quantize_without_text
@@ -24,6 +25,7 @@ from halbert.weights.int8 import CERTIFICATE, ENGINE, Int8, save_int8
 
 CALIBRATION, CHECK = 512, 1000  # texts at most
 LEAST = 16
+CALIBRATED = Favoured(tokens=512)  # batches in which ranges are measured
 COSINE = 0.998  # what is aimed at: below it a more exact and slower way is tried, too
 Step = Callable[..., None]
 
@@ -58,7 +60,7 @@ def quantize(
     pairs = [e.pair or "" for e in texts] if texts[0].pair is not None else None
     work = predictor.prepare([e.text for e in texts], pairs)
     pad = bundle.tokenizer.special_ids["pad"]
-    rows = (batch for _, batch in in_batches(work.rows, pad, BATCH_TOKENS // 2, predictor.longest))
+    rows = (batch for _, batch in in_batches(work.rows, pad, CALIBRATED, predictor.longest))
     full = [
         answers_of(bundle, backend, check, lambda n: progress("answers in full precision", n))
         for backend in references(bundle)

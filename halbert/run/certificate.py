@@ -115,13 +115,13 @@ def answers_of(bundle: Bundle, backend: Backend, examples: Sequence[Example], pr
         elif None not in told:
             score = accuracy(np.array([head.labels.index(t or "") for t in told]), np.asarray(labels))
         return Answers(backend, vectors, table, labels, score)
-    found: list[np.ndarray] = []
-    decided: list[np.ndarray] = []
-    for _, batch, values in predictor.run(predictor.prepare(texts, pairs), name, progress=progress):
-        values = values[batch.mask == 1] if head.kind == "tag" else values * batch.mask[:, :, None]
-        decided.append(values.argmax(1 if head.kind == "span" else -1).ravel())
-        found.append(values.ravel())
-    return Answers(backend, vectors, np.concatenate(found), np.concatenate(decided), None)
+    work = predictor.prepare(texts, pairs)
+    found = [np.empty(0)] * len(work.rows)  # engines batch and pad in their own ways: row by row, real pieces alone
+    for rows, batch, values in predictor.run(work, name, progress=progress):
+        for row, mask, value in zip(rows, batch.mask, values, strict=True):
+            found[row] = value[mask == 1]
+    decided = [value.argmax(0 if head.kind == "span" else 1) for value in found]
+    return Answers(backend, vectors, np.concatenate([v.ravel() for v in found]), np.concatenate(decided), None)
 
 
 def numbers(told: Sequence[str | None]) -> np.ndarray:

@@ -13,7 +13,7 @@ from halbert.bundle import Bundle
 from halbert.data.batches import Rows
 from halbert.errors import InputError
 from halbert.run import cache
-from halbert.run.backend import STATES, Precision, check_batch
+from halbert.run.backend import STATES, Favoured, Precision, check_batch
 from halbert.run.graph import GraphBuilder, core, openvino
 from halbert.weights.tensors import drop_pages
 
@@ -22,6 +22,9 @@ logging.getLogger("openvino").setLevel(logging.ERROR)
 
 class OpenVINOBackend:
     """Compiled OpenVINO graphs, one for each set of outputs that is asked for; ``auto`` is bf16 where the CPU has it."""
+
+    # Measured: a batch whose states stay in the cache of its core is faster than a large one (docs/performance.md).
+    favoured = Favoured(tokens=1024)
 
     def __init__(self, bundle: Bundle, precision: Precision = "auto", threads: int | None = None) -> None:
         self.core = core()
@@ -34,6 +37,8 @@ class OpenVINOBackend:
             raise InputError(
                 "precision bf16 was asked for, but this CPU cannot multiply bfloat16; use --precision fp32"
             )
+        if precision == "fp16":
+            raise InputError("precision fp16 is for GPUs; on a CPU use bf16, where it has it, or fp32")
         if precision == "int8" and bundle.int8 is None:
             raise InputError(f"{bundle.name}: precision int8 was asked for, but no int8 engine was loaded with it")
         if precision == "auto":

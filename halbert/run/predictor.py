@@ -14,7 +14,8 @@ from halbert.data.batches import Rows
 from halbert.errors import InputError
 from halbert.heads import HeadSpec
 from halbert.run.backend import Backend, Precision
-from halbert.run.batching import BATCH_TOKENS, Long, Work, in_batches, prepare
+from halbert.run.batching import Long, Work, in_batches, prepare
+from halbert.run.windows import Window, best_span, joined
 from halbert.source import has_only_int8, resolve_bundle
 from halbert.tasks.decoding import check_finite, decode_label, decode_score, decode_span, decode_tags, softmax
 
@@ -34,17 +35,19 @@ def load(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
     backend: BackendName = "auto",
+    compile: bool = False,
 ) -> Predictor:
     """A predictor for a model folder, a released name, a hub name or a bundle.
 
-    Raises :class:`halbert.errors.InputError` when the model cannot be had or has no such head.
+    ``compile``: the torch engine compiles the model, which takes a while for every new width of a batch and pays for many
+    texts on a GPU. Raises :class:`halbert.errors.InputError` when the model cannot be had or has no such head.
     """
     if not isinstance(model, Bundle):
         model = resolve_bundle(model, int8=precision == "int8" or (precision == "auto" and has_only_int8(model)))
     bundle = model
     if head is not None:
         bundle.head(head)
-    return Predictor(bundle, open_backend(bundle, backend, precision, device, threads), head)
+    return Predictor(bundle, open_backend(bundle, backend, precision, device, threads, compile), head)
 
 
 def open_backend(
@@ -53,16 +56,20 @@ def open_backend(
     precision: Precision = "auto",
     device: str = "auto",
     threads: int | None = None,
+    compile: bool = False,
 ) -> Backend:
-    """The engine for a bundle: OpenVINO on CPUs, torch where a GPU is asked for or OpenVINO is not installed."""
+    """The engine for a bundle: OpenVINO on CPUs; torch for a GPU, to compile, or where OpenVINO is not installed."""
     if backend == "auto":
-        backend = "torch" if device == "cuda" or not importlib.util.find_spec("openvino") else "openvino"
+        wanted = device == "cuda" or compile or precision == "fp16"
+        backend = "torch" if wanted or not importlib.util.find_spec("openvino") else "openvino"
     if backend == "torch":
         from halbert.run.torch_backend import TorchBackend
 
-        return TorchBackend(bundle, precision, device, threads)
+        return TorchBackend(bundle, precision, device, threads, compile)
     if device == "cuda":
         raise InputError("the openvino backend runs on CPUs; for a GPU use --backend torch")
+    if compile:
+        raise InputError("the openvino backend compiles every model; --compile is for --backend torch")
     from halbert.run.openvino_backend import OpenVINOBackend
 
     return OpenVINOBackend(bundle, precision, threads)
@@ -76,6 +83,7 @@ class Predictor:
         self.backend = backend
         self.head = head
         self.cut = 0  # texts of the last call that were cut to ``length`` pieces
+        self.windowed = 0  # those that were read in windows of ``length``
         self.length = self.longest
 
     @property
@@ -96,14 +104,14 @@ class Predictor:
             raise InputError(f"max_length {length} exceeds this model's {self.longest} positions")
         work = prepare(texts, pairs, self.bundle.tokenizer, length, long)
         self.length = length
-        self.cut = work.cut
+        self.cut, self.windowed = work.cut, work.windowed
         return work
 
     def run(
         self,
         work: Work,
         output: str,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         progress: Progress = _quiet,
         exact: bool = False,
     ) -> Iterator[tuple[np.ndarray, Rows, np.ndarray]]:
@@ -112,8 +120,10 @@ class Predictor:
         Raises :class:`HalbertError` naming the text for which a value is not finite.
         """
         pad = self.bundle.tokenizer.special_ids["pad"]
-        batches = list(in_batches(work.rows, pad, batch_tokens, self.longest, exact)) if len(work.rows) < FEW else None
-        many = batches or in_batches(work.rows, pad, batch_tokens, self.longest, exact)
+        favoured = self.backend.favoured
+        favoured = favoured._replace(tokens=batch_tokens or favoured.tokens)
+        batches = list(in_batches(work.rows, pad, favoured, self.longest, exact)) if len(work.rows) < FEW else None
+        many = batches or in_batches(work.rows, pad, favoured, self.longest, exact)
         seen = np.bincount(work.unique, minlength=len(work.first)) if len(work.first) else work.first
         last = np.append(work.owner[1:] != work.owner[:-1], True)  # a text is done with its last window
         ahead: collections.deque[tuple[np.ndarray, Rows]] = collections.deque()
@@ -141,15 +151,17 @@ class Predictor:
         normalize: bool | None = None,
         max_length: int | None = None,
         long: Long = "truncate",
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         exact: bool = False,
         progress: Progress = _quiet,
     ) -> np.ndarray:
         """One vector a text (N, H): the mean of all pieces ([CLS] and [SEP] too), the first state, or the pooler's.
 
         ``pooling`` and ``normalize`` default to what the model's folder says. A text longer than ``max_length`` (default:
-        the model's positions) is cut, or with ``long="window"`` the mean of its windows by their pieces. Equal texts are
-        computed once. ``exact``: every text by itself, so that its vector never differs in a bit (slower).
+        the model's positions) is cut, or with ``long="window"`` read in windows that overlap by a quarter: the mean is
+        over every piece once, as the window with most context around it has it; first states and pooler's are averaged by
+        the windows' own pieces. Equal texts are computed once. ``exact``: every text by itself, so that its vector never
+        differs in a bit (slower).
         """
         pooling = pooling or self.bundle.pooling
         normalize = self.bundle.normalize if normalize is None else normalize
@@ -158,7 +170,10 @@ class Predictor:
         vectors = np.zeros((len(work.rows), self.bundle.spec.encoder.hidden_size), np.float32)
         for rows, batch, values in self.run(work, output, batch_tokens, progress, exact):
             if pooling == "mean":
-                weights = batch.mask[:, None, :].astype(np.float32)
+                mask = batch.mask
+                if work.windows:
+                    mask = np.stack([work.own(int(row), some) for row, some in zip(rows, mask, strict=True)])
+                weights = mask[:, None, :].astype(np.float32)
                 vectors[rows] = (weights @ values)[:, 0] / weights.sum(2)
             else:
                 vectors[rows] = values
@@ -174,11 +189,14 @@ class Predictor:
         *,
         max_length: int | None = None,
         long: Long = "truncate",
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         exact: bool = False,
         progress: Progress = _quiet,
     ) -> np.ndarray:
-        """The chosen head's raw outputs (N, C), for heads that give one row a text; long texts as in :meth:`embed`."""
+        """The chosen head's raw outputs (N, C), for heads that give one row a text.
+
+        With ``long="window"`` a long text (of a pair the second) has the mean of its windows, each by its own pieces.
+        """
         name, head = self.answering("label", "score")
         work = self.prepare(texts, pairs, max_length, long)
         table = np.zeros((len(work.rows), head.width), np.float32)
@@ -200,19 +218,21 @@ class Predictor:
         *,
         max_length: int | None = None,
         long: Long = "truncate",
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         exact: bool = False,
         progress: Progress = _quiet,
     ) -> list[dict[str, Any]]:
         """One answer a text, in input order: ``label`` and ``probabilities``, ``score``, ``entities`` or ``answer``.
 
-        A span head answers ``texts``, the questions, out of ``pairs``.
+        A span head answers ``texts``, the questions, out of ``pairs``. With ``long="window"`` classes and scores are those
+        of :meth:`logits`, every word has the label of the window with most context around it, and an answer is the best
+        of all windows (none where no window has one).
         """
         name, head = self.answering("label", "score", "tag", "span", "choice")
         if head.kind == "choice":
             raise InputError(f"head {name!r} chooses among candidates; give them to choose(texts, choices)")
         if head.kind in ("tag", "span"):
-            return self._places(name, head, texts, pairs, max_length, batch_tokens, exact, progress)
+            return self._places(name, head, texts, pairs, max_length, long, batch_tokens, exact, progress)
         table = self.logits(
             texts, pairs, max_length=max_length, long=long, batch_tokens=batch_tokens, exact=exact, progress=progress
         )
@@ -224,7 +244,7 @@ class Predictor:
         choices: Sequence[Sequence[str]],
         *,
         max_length: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         exact: bool = False,
         progress: Progress = _quiet,
     ) -> list[dict[str, Any]]:
@@ -252,25 +272,38 @@ class Predictor:
 
     def _places(
         self, name: str, head: HeadSpec, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int | None,
-        batch_tokens: int, exact: bool, progress: Progress,
+        long: Long, batch_tokens: int | None, exact: bool, progress: Progress,
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Answers that stand in the text."""
         if (head.kind == "span") != (pairs is not None):
             needed = "a question and a text (text_a, text_b)" if head.kind == "span" else "single texts"
             raise InputError(f"head {name!r} is of kind {head.kind}, which needs {needed}")
-        work = self.prepare(texts, pairs, max_length)
-        answers: list[dict[str, Any]] = [{} for _ in work.rows]
+        work = self.prepare(texts, pairs, max_length, long)
+        tokenizer = self.bundle.tokenizer
+        answers: list[dict[str, Any]] = [{} for _ in work.first]
+        windows: dict[int, list[tuple[Window, np.ndarray]]] = {}
         for rows, _, values in self.run(work, name, batch_tokens, progress, exact):
             for row, logits in zip(rows, values, strict=True):
-                i = work.first[row]
-                text = texts[i] if pairs is None else pairs[i]
-                second = None if pairs is None else text
-                told = self.bundle.tokenizer.encode(texts[i], second, max_length=self.length)
-                n = len(told.ids)
-                if head.kind == "tag":
-                    answers[row] = decode_tags(logits[:n], told.spans, told.words, head, text)
+                number = int(work.owner[row])
+                i = work.first[number]
+                logits = logits[: len(work.rows[row][0])]
+                if row in work.windows:
+                    windows.setdefault(number, []).append((work.windows[row], logits))
+                    continue
+                second = None if pairs is None else pairs[i]
+                told = tokenizer.encode(texts[i], second, max_length=self.length)
+                if second is None:
+                    answers[number] = decode_tags(logits, told.spans, told.words, head, texts[i])
                 else:
-                    answers[row] = decode_span(logits[:n], told.spans, told.segments, text)
+                    answers[number] = decode_span(logits, told.spans, told.segments, second)
+        for number, parts in windows.items():
+            i = work.first[number]
+            if pairs is None:
+                told = tokenizer.encode(texts[i])
+                answers[number] = decode_tags(joined(parts), told.spans, told.words, head, texts[i])
+            else:
+                spans = [(piece.start, piece.end) for piece in tokenizer.pieces(pairs[i])]
+                answers[number] = best_span(parts, spans, pairs[i])
         return [answers[i] for i in work.unique]
 
     def fill(self, text: str, *, top: int = 5) -> list[list[dict[str, Any]]]:

@@ -300,6 +300,7 @@ def test_the_output_folder_is_a_file(halbert, world, tmp_path, command):
         (["tokenize", "model", "a", "b", "c", "--pair"], ["even number", "3"]),
         (["vocab", "docs.txt", "--size", "9", "--out", "OUT"], ["9", "at least 32"]),
         (["audit", "model", "--out", "OUT"], ["at least two"]),
+        (["audit", "model", "albert", "--precision", "fp16", "--out", "OUT"], ["fp16 is for GPUs"]),
         (["audit", "model", "albert", "--only", "sice", "--out", "OUT"], ["did you mean 'size'?"]),
         (["audit", "model", "albert", "--task", "classify", "--out", "OUT"], ["1 --task, 0 --data"]),
         (["audit", "--task", "classify", "--data", "rows.csv", "--out", "OUT"], ["name at least two"]),

@@ -143,6 +143,27 @@ def test_embed_says_what_it_cut(halbert, world, tmp_path):
     assert np.load(file).shape == (1, 12)  # the old file was replaced
 
 
+def test_embed_says_what_it_read_in_windows(halbert, world, tmp_path):
+    file = tmp_path / "v.npy"
+    texts = ["the cat sat on a mat", "the cat sat", "a"]
+    done = ok(halbert("embed", world / "model", *texts, "--output", file, "--max-length", "5", "--long", "window"))
+    assert "1 texts were longer than 5 pieces and were read in windows" in done.err and "cut" not in done.err
+    expected = load(str(world / "model")).embed(texts, max_length=5, long="window")
+    np.testing.assert_allclose(np.load(file), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--precision", "fp16"], "precision fp16 is for GPUs"),
+        (["--backend", "openvino", "--compile"], "--compile is for --backend torch"),
+    ],
+)
+def test_engines_refuse(halbert, world, tmp_path, options, message):
+    done = halbert("embed", world / "model", "a", "--output", tmp_path / "v.npy", "--device", "cpu", *options)
+    assert done.status == 1 and message in done.err and not (tmp_path / "v.npy").exists()
+
+
 def test_embed_standard_input(halbert, world, tmp_path):
     ok(halbert("embed", world / "model", "--input", "-", "--output", tmp_path / "v.npy", stdin=b"cat\n\n"))
     assert np.load(tmp_path / "v.npy").shape == (2, 12)

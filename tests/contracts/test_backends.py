@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -30,6 +31,18 @@ ENGINES = [
     pytest.param(("openvino", "int8"), id="openvino int8"),
     pytest.param(("torch", "fp32"), id="torch fp32"),
     pytest.param(("torch", "bf16"), id="torch bf16"),
+    pytest.param(("torch", "fp16"), id="torch fp16"),
+    pytest.param(("torch compiled", "fp32"), id="torch compiled fp32", marks=pytest.mark.slow),
+    pytest.param(("torch compiled", "bf16"), id="torch compiled bf16", marks=pytest.mark.slow),
+    *(
+        pytest.param(
+            (name, precision), id=f"{name} {precision}",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA"),
+        )
+        for name, precision in [
+            ("torch cuda", "fp32"), ("torch cuda", "bf16"), ("torch cuda", "fp16"), ("torch cuda compiled", "bf16"),
+        ]
+    ),
 ]  # fmt: skip
 SPECS = {
     "bert": {"num_hidden_layers": 2},
@@ -37,7 +50,7 @@ SPECS = {
     "partly shared": {"num_hidden_layers": 4, "attention_groups": 1, "ffn_groups": 2, "hidden_act": "relu"},
 }
 # fp32: another order of summation. bf16: 8 bits of mantissa, values up to 5; the largest gap seen is 0.049 (int8: 0.086).
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "int8": 0.15}
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.01, "int8": 0.15}
 ROWS, LENGTH = 6, 13
 
 
@@ -47,10 +60,19 @@ def bundle(name: str, heads: tuple[str, ...] = tuple(tiny.HEADS), **changes) -> 
 
 
 def opened(kind: tuple[str, str], found: Bundle, **how) -> Backend:
-    if kind[1] == "int8":
+    name, precision = kind
+    if precision == "int8":
         int8 = quantize_without_text(found)
         found = found.replace(arrays=int8.plain, int8=int8)
-    return open_backend(found, *kind, device="cpu", **how)
+    compiled = name.endswith("compiled")
+    device = "cuda" if "cuda" in name else "cpu"
+    if (precision, device) == (
+        "fp16",
+        "cpu",
+    ):  # refused on CPUs, where it is slow; what a GPU will run can be tried here all the same
+        with mock.patch("halbert.run.torch_backend.choose_precision", lambda asked, device: asked):
+            return open_backend(found, "torch", precision, device="cpu", **how)
+    return open_backend(found, name.split()[0], precision, device, compile=compiled, **how)
 
 
 @functools.cache
@@ -89,6 +111,7 @@ SHAPES = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("kind", ENGINES)
 class TestContract:
     @pytest.mark.parametrize("name", SPECS)
@@ -117,7 +140,7 @@ class TestContract:
 
     def test_attention_rows_sum_to_one_and_skip_the_padding(self, kind):
         probabilities = engine(kind, "albert").forward(batch(), ["attentions"])["attentions"]
-        np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-2 if kind[1] == "bf16" else 1e-5)
+        np.testing.assert_allclose(probabilities.sum(-1), 1, atol={"bf16": 1e-2, "fp16": 1e-3}.get(kind[1], 1e-5))
         padding = ~batch().mask.astype(bool)
         assert np.abs(probabilities.transpose(1, 4, 0, 2, 3)[padding]).max() == 0
 
@@ -224,7 +247,8 @@ class TestContract:
             told = backend.describe()
         finally:
             torch.set_num_threads(max(before, 2))
-        assert (told["engine"], told["precision"], told["threads"]) == (*kind, 1)
+        assert (told["engine"], told["precision"], told["threads"]) == (kind[0].split()[0], kind[1], 1)
+        assert told.get("compiled", False) == kind[0].endswith("compiled")
         assert told["version"] == (graph.openvino if kind[0] == "openvino" else torch).__version__
         assert told["outputs"] == backend.offers() and told["device"]
 

@@ -159,10 +159,11 @@ def test_a_real_checkpoint(text):
     sentences = [line for file in sorted(Path("docs").glob("*.md")) for line in file.read_text().splitlines() if line]
     exact = Predictor(bundle, OpenVINOBackend(bundle, "fp32"))
     if text:
+        from halbert.run.backend import Favoured
         from halbert.run.batching import in_batches
 
         encoded = exact.prepare(sentences[1::2], max_length=64).rows
-        int8 = quantize(bundle, (rows for _, rows in in_batches(encoded, 0, 512)))
+        int8 = quantize(bundle, (rows for _, rows in in_batches(encoded, 0, Favoured(512))))
     else:
         int8 = quantize_without_text(bundle)
     found = Predictor(bundle, OpenVINOBackend(bundle.replace(int8=int8), "fp32"))

@@ -44,9 +44,10 @@ def predictor(bundle, precision: str, texts: list[str]) -> Predictor:
     if precision == "int8":
         whole = Predictor(bundle, OpenVINOBackend(bundle, "fp32"))
         work = whole.prepare(texts[:200])
+        from halbert.run.backend import Favoured
         from halbert.run.batching import in_batches
 
-        found = quantize(bundle, (rows for _, rows in in_batches(work.rows, 0, 512)))
+        found = quantize(bundle, (rows for _, rows in in_batches(work.rows, 0, Favoured(512))))
         bundle = bundle.replace(arrays=found.plain, int8=found)
     return Predictor(bundle, OpenVINOBackend(bundle, precision))  # type: ignore[arg-type]
 

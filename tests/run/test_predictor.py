@@ -10,6 +10,7 @@ import pytest
 
 from halbert.data.batches import pad_rows
 from halbert.errors import HalbertError, InputError
+from halbert.run.backend import Favoured
 from halbert.run.batching import in_batches
 from halbert.run.predictor import load
 from halbert.source import load_bundle
@@ -83,25 +84,6 @@ def test_equal_texts_are_computed_once(embedder, classifier):
     assert len(classifier.prepare(["a", "a", "a"], ["b", "c", "b"]).rows) == 2
     with pytest.raises(InputError, match="2 texts and 1 second texts"):
         classifier.logits(["a", "b"], ["c"])
-
-
-def test_windows(embedder, classifier):
-    """As few windows as will do, of equal length; together they hold every piece once, and the text's vector is their mean."""
-    words = ["the", "cat", "sat", "on", "a", "mat", ".", "dog", "eat", "want"]
-    text = " ".join(words[i % 10] for i in range(83))
-    vector, other = embedder.embed([text, "dog"], long="window")
-    assert embedder.cut == 0
-    parts = [" ".join(words[i % 10] for i in range(a, b)) for a, b in ((0, 27), (27, 55), (55, 83))]
-    expected = np.average(embedder.embed(parts), axis=0, weights=[29, 30, 30])
-    np.testing.assert_allclose(vector, expected, atol=1e-5)
-    np.testing.assert_allclose(other, embedder.embed(["dog"])[0], atol=1e-6)
-    assert np.abs(vector - embedder.embed([text])[0]).max() > 1e-2
-    seen: list[int] = []
-    found = classifier.logits([text, text, "dog"], long="window", batch_tokens=8, progress=seen.append)
-    np.testing.assert_allclose(found[1], np.average(classifier.logits(parts), axis=0, weights=[29, 30, 30]), atol=1e-5)
-    assert sum(seen) == 3 and classifier.predict([text], long="window")[0]["label"] in tiny.LABELS
-    with pytest.raises(InputError, match="windows are for single texts"):
-        classifier.logits([text], ["dog"], long="window")
 
 
 def test_exact_answers_do_not_depend_on_the_others(embedder, classifier):
@@ -284,7 +266,7 @@ def test_hidden_states(embedder):
 def test_batches_cover_every_text_once_within_the_budget(batch_tokens):
     encoded = [([7] * n, [0] * n) for n in (3, 17, 8, 9, 1, 30, 2, 16)]
     seen = []
-    for rows, batch in in_batches(encoded, 0, batch_tokens):
+    for rows, batch in in_batches(encoded, 0, Favoured(batch_tokens)):
         assert batch.ids.size <= batch_tokens or len(rows) == 1
         assert batch.ids.shape[1] % 8 == 0
         assert batch.mask.sum(1).tolist() == [len(encoded[i][0]) for i in rows]
