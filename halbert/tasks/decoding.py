@@ -18,6 +18,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exp / exp.sum(-1, keepdims=True)
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """A probability for each logit by itself, in double precision."""
+    exp = np.exp(-np.abs(logits.astype(np.float64)))
+    return np.where(logits >= 0, 1 / (1 + exp), exp / (1 + exp))
+
+
 def check_finite(values: np.ndarray, rows: np.ndarray, what: str) -> None:
     """Raise naming the text (``rows`` has their numbers) when a value of it is not finite: no such result is given out."""
     bad = ~np.isfinite(values.reshape(len(values), -1)).all(1)
@@ -26,7 +32,14 @@ def check_finite(values: np.ndarray, rows: np.ndarray, what: str) -> None:
 
 
 def decode_label(logits: np.ndarray, head: HeadSpec) -> dict[str, Any]:
-    """The most probable class and all probabilities, out of one row of logits (C,)."""
+    """The most probable class and all probabilities, out of one row of logits (C,).
+
+    With classes that do not exclude each other: ``labels``, those more likely than not, each with its own probability.
+    """
+    if head.several:
+        probabilities = sigmoid(logits)
+        told = {label: float(p) for label, p in zip(head.labels, probabilities, strict=True)}
+        return {"labels": [label for label, p in told.items() if p > 0.5], "probabilities": told}
     probabilities = softmax(logits)
     return {
         "label": head.labels[int(probabilities.argmax())],

@@ -81,6 +81,7 @@ def finetune_once(
         raise SpecError(
             f"length {recipe.length} exceeds this model's {bundle.spec.encoder.max_position_embeddings} positions"
         )
+    assert task.head is not None
     head = HeadSpec(kind=task.head, labels=labels)
     tokenizer = bundle.tokenizer
     features = encode_examples(train, tokenizer, recipe.length, labels)
