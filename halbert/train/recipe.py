@@ -211,9 +211,7 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise SpecError(
                 f"epochs {self.epochs}, batch_size {self.batch_size}, length {self.length}: expected at least 1, 1 and 4"
             )
-        if not 0 <= self.stride < self.length:
-            raise SpecError(f"stride is {self.stride}; expected at least 0 and less than the length, {self.length}")
-        for name in ("steps", "evaluate_every", "patience", "checkpoint_every", "log_every"):
+        for name in ("steps", "stride", "evaluate_every", "patience", "checkpoint_every", "log_every"):
             if getattr(self, name) < (name == "log_every"):
                 raise SpecError(f"{name} is {getattr(self, name)}; expected at least {int(name == 'log_every')}")
         for name, low, high in _TUNED_BETWEEN:
