@@ -87,6 +87,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     checkpoint_every: int = 0
     keep_checkpoints: int = 3
     log_every: int = 10
+    layer_decay: ClassVar[float] = 1.0  # a fine-tuning can choose it
 
     def __post_init__(self) -> None:
         check_common(self)
