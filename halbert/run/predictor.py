@@ -270,7 +270,7 @@ class Predictor:
                 if head.kind == "tag":
                     answers[row] = decode_tags(logits[:n], told.spans, told.words, head, text)
                 else:
-                    answers[row] = decode_span(logits[:n], told.spans, told.segments, text)
+                    answers[row] = decode_span(logits[:n], told.spans, told.segments, text, none_above=head.none_above)
         return [answers[i] for i in work.unique]
 
     def fill(self, text: str, *, top: int = 5) -> list[list[dict[str, Any]]]:

@@ -11,9 +11,7 @@ import torch
 
 from halbert.data.batches import group_by_count, group_by_length, pad_rows
 from halbert.data.features import NONE, Features
-from halbert.data.instances import PretrainBatch
-from halbert.data.masking import mask_batch
-from halbert.data.pairs import NO_LABEL
+from halbert.data.hidden import hide
 from halbert.model import Model
 from halbert.spec import PretrainSpec
 from halbert.text import Tokenizer
@@ -57,7 +55,7 @@ class Portions:
         numbers = [r for begin, end in zip(begins, ends, strict=True) for r in range(begin, end)]
         rows = pad_rows([features.row(r) for r in numbers], self.tokenizer.special_ids["pad"], most=self.most)
         if self.form == "texts":
-            return masked(rows.ids, rows.mask, self.tokenizer, self.spec, np.random.default_rng(list(seed)))
+            return hide(rows.ids, rows.mask, self.tokenizer, self.spec, np.random.default_rng(list(seed)))
         target = features.target[group] if self.form != "tagged" else np.full(rows.ids.shape, NONE, np.int64)
         if self.form == "tagged":
             for row, r in zip(target, numbers, strict=True):
@@ -68,17 +66,6 @@ class Portions:
             seconds = [features.row(r + 1)[0].tobytes() for r in begins]
             same = np.unique(np.array(seconds, object), return_inverse=True)[1]
         return TaskBatch(rows, np.array(target), ends - begins, same)
-
-
-def masked(
-    ids: np.ndarray, mask: np.ndarray, tokenizer: Tokenizer, spec: PretrainSpec, rng: np.random.Generator
-) -> PretrainBatch:
-    """Rows with pieces hidden."""
-    special = tokenizer.special_ids
-    plain = (mask == 1) & ~np.isin(ids, [special["cls"], special["sep"]])
-    hidden = mask_batch(ids, plain, tokenizer.starts_word, spec, special["mask"], tokenizer.vocab_size, rng)
-    no_pair = np.full(len(ids), NO_LABEL, np.int64)
-    return PretrainBatch(hidden.ids, mask, np.zeros_like(ids), hidden.positions, hidden.labels, no_pair)
 
 
 @torch.inference_mode()
