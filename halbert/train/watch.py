@@ -100,7 +100,7 @@ class Watch:
     def _judge(self, run: Run, state: dict[str, Any]) -> bool:
         assert self.evaluate is not None
         found = self.evaluate()
-        state["uniform"] = found.uniform
+        state["uniform"] = run.progress.step if found.uniform else 0
         state.setdefault("evaluations", []).append([run.progress.step, found.value])
         value = -math.inf if found.value is None else found.value
         if "best" not in state or value > (-math.inf if state["best"][1] is None else state["best"][1]):
@@ -122,7 +122,7 @@ class Watch:
                 f"the loss is {mean:.3f} (mean of {len(losses)} steps), not below the {self.trivial:.3f} of a predictor "
                 "that reads nothing"
             )
-        if state.get("uniform") and (last or run.progress.step > run.steps / 2) and mean > 0.9 * (self.trivial or mean):
+        if state.get("uniform", 0) > run.steps / 2 and mean > 0.9 * (self.trivial or mean):
             return "every text of the evaluation gets the same answer"
         return ""
 

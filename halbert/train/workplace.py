@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from halbert.errors import HalbertError, InputError
+from halbert.errors import Diverged, HalbertError, InputError
 from halbert.files import check_target, read_json, write_json
 from halbert.train.checkpoints import Checkpoints
 from halbert.train.journal import Journal, Report
@@ -73,7 +73,7 @@ class Workplace:
     def leave(self, error: BaseException) -> None:
         """After a failure: what could be gone on from stays, anything else goes."""
         kept = any(self.place.glob("seed-*/checkpoints/step-*")) or any(self.place.glob("seed-*/run.json"))
-        if not (kept and isinstance(error, HalbertError | OSError | KeyboardInterrupt)):
+        if not kept or isinstance(error, Diverged) or not isinstance(error, HalbertError | OSError | KeyboardInterrupt):
             self.remove()
 
     def remove(self) -> None:
