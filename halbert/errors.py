@@ -38,6 +38,10 @@ class Regression(HalbertError):
     exit_status = 3
 
 
+class Diverged(HalbertError):
+    """A training's weights went wrong: what they say is worth nothing."""
+
+
 class Stopped(HalbertError):
     """A long run was asked to stop; what it saved can be resumed."""
 

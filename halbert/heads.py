@@ -41,17 +41,25 @@ HEADS: dict[str, HeadRow] = {
 
 
 class HeadSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One head: its kind, its labels in id order (``label``, ``tag``), its candidates a question (``choice``)."""
+    """One head: its kind, its labels in id order (``label``, ``tag``), its candidates a question (``choice``).
+
+    ``several``: a text may have any number of the labels, each with a probability of its own. ``none_above``: how much
+    more likely than the best answer "no answer" has to be held for none to be given (``span``); None: one always is.
+    """
 
     kind: HeadKind
     labels: tuple[str, ...] = ()
     choices: int = 2
+    several: bool = False
+    none_above: float | None = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in HEADS:
             raise SpecError(f"unknown kind of head {self.kind!r}{nearest(self.kind, HEADS)}; known: {', '.join(HEADS)}")
         if self.kind in ("label", "tag") and len(self.labels) < 2:
             raise SpecError(f"a {self.kind} head needs at least two labels, found {len(self.labels)}")
+        if self.several and self.kind != "label":
+            raise SpecError(f"a {self.kind} head gives one answer; only a label head can give several")
         if len(set(self.labels)) != len(self.labels):
             raise SpecError("a head's labels must differ from each other")
 

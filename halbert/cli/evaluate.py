@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from halbert.cli.options import (
     Backend,
     BackendChoice,
+    Column,
     Compile,
     Device,
     DeviceChoice,
@@ -19,17 +20,28 @@ from halbert.cli.options import (
     Model,
     Precision,
     PrecisionChoice,
+    Quiet,
     Threads,
+    column_names,
 )
-from halbert.cli.output import print_json, table
+from halbert.cli.output import Bars, note, print_json, printable, table
 
-HELP = "Score a fine-tuned model on a labelled file, with 95 % intervals."
-EXAMPLE = "Example: halbert evaluate ./tuned --data test.csv --json"
+HELP = (
+    "Score a fine-tuned model on a labelled file, with 95 % intervals: what it was tuned for, or --task. With --out also "
+    "the predictions, and a page with pictures."
+)
+EXAMPLE = "Example: halbert evaluate ./tuned --data test.csv --out scored"
+FEW = 10
 
 
 def run(
     model: Model,
-    data: Annotated[Path, typer.Option(help="Labelled rows: .csv, .tsv, .jsonl, .parquet.")],
+    data: Annotated[
+        Path, typer.Option(help="Labelled rows: .csv, .tsv, .jsonl, .parquet, .conll, .conllu, SQuAD's .json.")
+    ],
+    task: Annotated[str | None, typer.Option(metavar="KIND", help="Another kind of task, or a data set.")] = None,
+    column: Column = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for predictions, scores and the page.")] = None,
     head: Head = None,
     max_length: MaxLength = None,
     precision: Precision = PrecisionChoice.auto,
@@ -38,17 +50,55 @@ def run(
     compile: Compile = False,
     threads: Threads = None,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """See HELP."""
+    from halbert.files import check_target
     from halbert.run.evaluation import evaluate
     from halbert.run.predictor import load
 
-    result = evaluate(
-        load(model, head, precision.value, device.value, threads, backend.value, compile), data, max_length
-    )
+    if out is not None:
+        check_target(out)
+    predictor = load(model, head, precision.value, device.value, threads, backend.value, compile)
+    with Bars(quiet or json).task(f"Evaluating on {data.name}", None) as step:
+        result = evaluate(
+            predictor, data, max_length, task=task, columns=column_names(column), out=out,
+            progress=lambda n: step("", n),
+        )  # fmt: skip
+    if out is not None:
+        from halbert.compare.scorecard import write_scorecard
+
+        write_scorecard(result, out, predictor.bundle.name, data.name)
     if json:
         print_json(result)
         return
-    rows = [[k, f"{m['value']:.4f}", f"{m['low']:.4f} to {m['high']:.4f}"] for k, m in result["metrics"].items()]
+    show(result, data)
+    if out is not None:
+        note(f"wrote {out}; open {out / 'index.html'}")
+
+
+def show(result: dict[str, Any], data: Path) -> None:
+    """The same for people."""
+    rows = []
+    for name, m in result["metrics"].items():
+        value = f"undefined: {m['reason']}" if m["value"] is None else f"{m['value']:.4f}"
+        rows.append([name, value, "" if m["low"] is None else f"{m['low']:.4f} to {m['high']:.4f}"])
+    if "calibration" in result and result["calibration"]["ece"]["value"] is not None:
+        ece = result["calibration"]["ece"]
+        rows.append(["calibration error", f"{ece['value']:.4f}", f"{ece['low']:.4f} to {ece['high']:.4f}"])
     table(["metric", "value", "95 % interval"], rows)
-    print(f"\n{result['n']:,} rows of {data}")
+    print(f"\n{result['n']:,} rows of {data}, {result['examples_per_second']:,.0f} a second")
+    if result["cut"]["rows"]:
+        print(f"{result['cut']['rows']:,} were longer than the model reads and lost {result['cut']['pieces']:,} pieces")
+    for language, scores in result.get("by_language", {}).items():
+        told = ", ".join(f"{k} {v['value']:.4f}" for k, v in scores.items() if k != "n" and v["value"] is not None)
+        print(f"{language}: {told} ({scores['n']:,})")
+    if result.get("confusions"):
+        print("\nmost confused")
+        most = [[printable(c["truth"]), printable(c["guess"]), str(c["n"])] for c in result["confusions"][:FEW]]
+        table(["truth", "guess", "n"], most, (2,))
+    if result["worst"]:
+        print("\nworst")
+        for bad in result["worst"][:FEW]:
+            told = printable(str(bad.get("text", f"text {bad['index']}")))[:70]
+            print(f"  {told}: {printable(str(bad['guess']))[:40]}, not {printable(str(bad['truth']))[:40]}")

@@ -82,3 +82,26 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of every random draw.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
 ]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="ROLE=NAME",
+        help="What the files call a column: text=sentence, label=4 (without header: by number); repeatable.",
+    ),
+]  # fmt: skip
+
+
+def column_names(given: list[str] | None) -> dict[str, str]:
+    """``ROLE=NAME`` as a table. Raises :class:`InputError` for anything else."""
+    from halbert.errors import InputError, nearest
+
+    roles = ("text", "text_a", "text_b", "text_c", "label", "labels", "score", "choices", "prefix", "id", "language")
+    found = {}
+    for one in given or ():
+        role, equals, name = one.partition("=")
+        if not equals or not name or role not in roles:
+            raise InputError(
+                f"--column {one!r}{nearest(role, roles)}: expected ROLE=NAME, with one of the roles {', '.join(roles)}"
+            )
+        found[role] = name
+    return found

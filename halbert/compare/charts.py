@@ -24,7 +24,8 @@ def _colour(names: list[str]) -> alt.Scale:
     return alt.Scale(domain=names, range=(COLOURS * 9)[: len(names)])
 
 
-def _svg(chart: alt.TopLevelMixin) -> str:
+def svg(chart: alt.TopLevelMixin) -> str:
+    """A chart as inline SVG, in ink that reads on light and on dark."""
     styled = (
         chart.configure(background="transparent", font="Helvetica, Arial, sans-serif")
         .configure_view(stroke=None)
@@ -57,7 +58,7 @@ def parameters(results: dict[str, Any]) -> str:
             order="order:Q",
         )
     )
-    return _svg(chart)
+    return svg(chart)
 
 
 def latency(results: dict[str, Any]) -> str | None:
@@ -78,7 +79,7 @@ def latency(results: dict[str, Any]) -> str | None:
     )
     bars = base.mark_bar().encode(y=alt.Y("value:Q", title="milliseconds, median"))
     rules = base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q", color=alt.value(_INK))
-    return _svg(alt.layer(bars, rules).properties(width=420, height=240))
+    return svg(alt.layer(bars, rules).properties(width=420, height=240))
 
 
 def quality(results: dict[str, Any]) -> str | None:
@@ -111,7 +112,7 @@ def quality(results: dict[str, Any]) -> str | None:
         .mark_tick(orient="horizontal", thickness=2, size=16, opacity=0.8)
         .encode(x=x, y=y, color=colour),
     )
-    return _svg(layers.properties(width=420, height=240))
+    return svg(layers.properties(width=420, height=240))
 
 
 def curves(results: dict[str, Any]) -> str | None:
@@ -133,7 +134,7 @@ def curves(results: dict[str, Any]) -> str | None:
             strokeDash=alt.StrokeDash("model:N", title=None, scale=alt.Scale(domain=names)),
         )
     )
-    return _svg(chart)
+    return svg(chart)
 
 
 def _thinned(entries: list[dict[str, Any]], most: int = 120) -> Iterable[dict[str, Any]]:

@@ -17,7 +17,10 @@ class Rows(NamedTuple):
 
 
 def pad_rows(
-    encoded: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id: int, multiple: int = 8, most: int | None = None
+    encoded: Sequence[tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray]],
+    pad_id: int,
+    multiple: int = 8,
+    most: int | None = None,
 ) -> Rows:
     """(ids, segments) of several texts as one rectangle, as wide as the longest, rounded up to ``multiple``.
 

@@ -86,9 +86,7 @@ class DroppedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor, bias_B1SS: Tensor | None, p: float
-    ) -> Tensor:
+    def forward(ctx: Any, q_BASD: Tensor, k_BASD: Tensor, v_BASD: Tensor, bias_B1SS: Tensor | None, p: float) -> Tensor:
         """Mixed values (B, A, S, D); ``bias_B1SS`` (or (B, 1, 1, S)) is added to the scores."""
         ctx.scale, ctx.growth = q_BASD.shape[-1] ** -0.5, growth(p)
         scores_BASS = (q_BASD @ k_BASD.transpose(-1, -2)).mul_(ctx.scale)

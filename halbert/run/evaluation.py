@@ -1,19 +1,31 @@
-"""Score a fine-tuned model on a labelled file."""
+"""Score a fine-tuned model on a labelled file, and say where it errs."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from halbert.data.features import check_labels
-from halbert.data.readers import Example, read_examples
+from halbert.bundle import Bundle
+from halbert.data.features import Features, check_labels, check_tags
+from halbert.data.forms import encode
+from halbert.data.labelled import DataFile, survey
+from halbert.data.readers import Example
 from halbert.errors import InputError
+from halbert.files import write_bytes, write_json
+from halbert.heads import HeadSpec
+from halbert.run import scoring
 from halbert.run.predictor import Predictor
+from halbert.tasks import findings
+from halbert.tasks.answers import write_leads, write_predictions
+from halbert.tasks.judging import Judged, judged, metrics_of
 from halbert.tasks.metrics import score
-from halbert.tasks.table import TASKS
+from halbert.tasks.table import TASKS, Task, get_task
 
 
 def guess_classes(predictor: Predictor, examples: list[Example], max_length: int | None = None) -> list[int]:
@@ -23,19 +35,148 @@ def guess_classes(predictor: Predictor, examples: list[Example], max_length: int
     return [int(i) for i in np.argmax(table, axis=1)]
 
 
-def evaluate(predictor: Predictor, data: str | os.PathLike[str], max_length: int | None = None) -> dict[str, Any]:
-    """``{"task", "n", "metrics": {NAME: {"value", "low", "high"}}}`` of a classifier on a labelled file.
+def task_of(bundle: Bundle, head: HeadSpec | None, asked: str | None) -> Task:
+    """The task a model is scored by: the one asked for, the one it was tuned for, or the one its head answers.
 
-    Raises :class:`InputError` when the model has no class labels, or the file holds one it does not know.
+    Raises :class:`InputError` when the head does not answer the task.
     """
-    name, head = predictor.bundle.head(predictor.head)
-    task = next((t for t in TASKS.values() if t.head == head.kind), None)
-    if task is None:
-        raise InputError(f"head {name!r} is of kind {head.kind}, which has no task to be scored by yet")
-    examples = read_examples(data)
-    check_labels(examples, head.labels, str(data))
-    numbers = {label: i for i, label in enumerate(head.labels)}
-    truth = [numbers[e.label or ""] for e in examples]
-    guesses = guess_classes(predictor, examples, max_length)
-    scores = {metric: score(metric, truth, guesses) for metric in task.metrics}
-    return {"task": task.kind, "n": len(examples), "metrics": {k: msgspec.to_builtins(v) for k, v in scores.items()}}
+    training = bundle.provenance.get("training", {})
+    told = (training.get("data_set") or training.get("task")) if training.get("kind") == "finetuning" else None
+    kind = None if head is None else head.kind
+    if asked is None and told is not None and get_task(told).head == kind:
+        return get_task(told)
+    if asked is None:
+        return next(task for task in TASKS.values() if task.head == kind)
+    task = get_task(asked)
+    if task.head != kind:
+        raise InputError(f"{task.title} needs a head of kind {task.head}; this model answers with one of kind {kind}")
+    return task
+
+
+def _head(predictor: Predictor, asked: str | None) -> tuple[str, HeadSpec | None]:
+    """The head that answers, its name; none for vectors."""
+    bundle = predictor.bundle
+    if asked is not None and get_task(asked).head is None:
+        return "", None
+    kinds = {head.kind: name for name, head in bundle.heads.items()}
+    if asked is not None and get_task(asked).head == "mlm" and "mlm" in kinds:
+        return kinds["mlm"], bundle.heads[kinds["mlm"]]
+    training = bundle.provenance.get("training", {})
+    if predictor.head is None and training.get("task") in ("embed", "fill"):
+        return _head(predictor, training["task"]) if asked is None else bundle.head(None)
+    name, head = bundle.head(predictor.head)
+    if head.kind == "pair":
+        raise InputError(f"head {name!r} is of kind pair, which has no task to be scored by")
+    return name, head
+
+
+def evaluate(
+    predictor: Predictor,
+    data: str | os.PathLike[str],
+    max_length: int | None = None,
+    *,
+    task: str | None = None,
+    columns: dict[str, Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    batch_tokens: int = scoring.BATCH_TOKENS,
+    progress: Any = lambda _: None,
+) -> dict[str, Any]:
+    """``{"task", "n", "metrics": {NAME: {"value", "low", "high", …}}, …}`` of a model on a labelled file.
+
+    Beside the metrics: how many texts were cut or read in windows, calibration, what was confused or missed, the worst
+    and the slowest texts. Answers are decoded as ``predict`` does. ``task`` is the one the model was tuned for unless
+    given. With ``out`` the predictions are written there too (``predictions.jsonl``; for questions
+    ``predictions.json`` and ``no_answer.json`` as SQuAD's programs read them).
+
+    Raises :class:`InputError` when the model does not answer the task, or the file holds a label it does not know.
+    """
+    bundle = predictor.bundle
+    name, head = _head(predictor, task)
+    row = task_of(bundle, head, task)
+    file = DataFile(data, row.form, columns={**row.columns, **(columns or {})}, header=row.header)
+    examples = list(file)
+    survey(examples, str(data))
+    if head is not None and head.labels:
+        (check_tags if head.kind == "tag" else check_labels)(examples, head.labels, str(data))
+    length, stride = _lengths(predictor, row, max_length)
+    features = encode(row.form, examples, bundle.tokenizer, length, head, stride)
+    began = time.perf_counter()
+    result = _judge(predictor, name, head, row, features, examples, length, batch_tokens, progress)
+    seconds = time.perf_counter() - began
+    metrics = metrics_of(row.judges(head), row.form, features)
+    found: dict[str, Any] = {
+        "task": row.kind, "data_set": row.name or None, "n": len(examples),
+        "metrics": {key: msgspec.to_builtins(score(key, result.truth, result.guess)) for key in metrics},
+        "seconds": round(seconds, 4), "examples_per_second": round(len(examples) / max(seconds, 1e-9), 2),
+        "engine": predictor.backend.describe(),
+        "cut": {**features.cut._asdict(), "windows": int(features.rows - len(features)) if row.form in _WINDOWED else 0},
+        **findings.tell(row.form, head, result, examples),
+    }  # fmt: skip
+    languages = sorted({e.language for e in examples if e.language is not None})
+    if languages:
+        found["by_language"] = {
+            language: _of_language(metrics, result, [i for i, e in enumerate(examples) if e.language == language])
+            for language in languages
+        }
+    output = (
+        name
+        if row.form in ("labelled", "scored", "tagged", "questions")
+        else "pooled"
+        if head and head.kind == "choice"
+        else "last"
+    )
+    found["slowest"] = [
+        {"index": e, "text": findings.shortened(examples[e].text), "pieces": pieces, "seconds": taken}
+        for e, pieces, taken in scoring.slowest(predictor, output, features)
+    ]
+    if out is not None:
+        write_answers(Path(out), found, row, head, result, examples)
+    return found
+
+
+_WINDOWED = ("tagged", "questions", "texts")
+
+
+def _lengths(predictor: Predictor, task: Task, asked: int | None) -> tuple[int, int]:
+    """Pieces of a row and of the overlap of windows: as in training, for texts that are read in windows."""
+    if asked is not None and asked > predictor.longest:
+        raise InputError(f"max_length {asked} exceeds this model's {predictor.longest} positions")
+    recipe = predictor.bundle.provenance.get("training", {}).get("recipe", {})
+    usual = {"length": 384, "stride": 128} if task.form == "questions" else {"length": predictor.longest, "stride": 32}
+    told = recipe if task.form == "questions" and "stride" in recipe else usual
+    length = asked or (told["length"] if task.form == "questions" else predictor.longest)
+    return min(length, predictor.longest), told["stride"]
+
+
+def _judge(
+    predictor: Predictor, name: str, head: HeadSpec | None, task: Task, features: Features, examples: list[Example],
+    length: int, batch_tokens: int, progress: Any,
+) -> Judged:  # fmt: skip
+    if task.form == "pairs":
+        values = scoring.vectors_of(predictor, examples, length, batch_tokens, progress)
+        return judged(task.form, None, values, features, examples)
+    assert head is not None
+    if task.form == "texts":
+        return Judged(*scoring.hits_of(predictor, name, features))
+    values = scoring.values_of(predictor, name, head, features, batch_tokens, progress)
+    return judged(task.form, head, values, features, examples)
+
+
+def _of_language(metrics: Sequence[str], found: Judged, rows: list[int]) -> dict[str, Any]:
+    truth, guess = ([side[i] for i in rows] for side in (found.truth, found.guess))
+    return {"n": len(rows), **{key: msgspec.to_builtins(score(key, truth, guess)) for key in metrics}}
+
+
+def write_answers(
+    folder: Path, told: dict[str, Any], task: Task, head: HeadSpec | None, found: Judged, examples: list[Example]
+) -> None:
+    """The predictions and the scores as files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if task.form == "questions":
+        ids = [e.id or str(i) for i, e in enumerate(examples)]
+        write_predictions(folder / "predictions.json", dict(zip(ids, found.guess, strict=True)))
+        leads = [] if found.leads is None else found.leads.tolist()
+        write_leads(folder / "no_answer.json", dict(zip(ids, leads, strict=True)))
+    rows = findings.rows(task.form, head, found, examples)
+    write_bytes(folder / "predictions.jsonl", b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    write_json(folder / "scores.json", told)

@@ -295,7 +295,7 @@ class Predictor:
                 if second is None:
                     answers[number] = decode_tags(logits, told.spans, told.words, head, texts[i])
                 else:
-                    answers[number] = decode_span(logits, told.spans, told.segments, second)
+                    answers[number] = decode_span(logits, told.spans, told.segments, second, none_above=head.none_above)
         for number, parts in windows.items():
             i = work.first[number]
             if pairs is None:
@@ -303,7 +303,7 @@ class Predictor:
                 answers[number] = decode_tags(joined(parts), told.spans, told.words, head, texts[i])
             else:
                 spans = [(piece.start, piece.end) for piece in tokenizer.pieces(pairs[i])]
-                answers[number] = best_span(parts, spans, pairs[i])
+                answers[number] = best_span(parts, spans, pairs[i], none_above=head.none_above)
         return [answers[i] for i in work.unique]
 
     def fill(self, text: str, *, top: int = 5) -> list[list[dict[str, Any]]]:

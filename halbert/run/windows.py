@@ -82,7 +82,11 @@ def joined(parts: Sequence[tuple[Window, np.ndarray]]) -> np.ndarray:
 
 
 def best_span(
-    parts: Sequence[tuple[Window, np.ndarray]], spans: Sequence[tuple[int, int]], text: str, most: int = 30
+    parts: Sequence[tuple[Window, np.ndarray]],
+    spans: Sequence[tuple[int, int]],
+    text: str,
+    most: int = 30,
+    none_above: float | None = 0.0,
 ) -> dict[str, Any]:
     """The best answer of all windows' rows of start and end logits, for ``spans``, the pieces of the second text.
 
@@ -101,7 +105,7 @@ def best_span(
             np.maximum(here, start[: size - ahead] + end[ahead:], out=here)
     first, ahead = divmod(int(scores.argmax()), most)
     best = scores[first, ahead]
-    if none > best:
+    if none_above is not None and none - best > none_above:
         return {"answer": None}
     every = np.append(scores[np.isfinite(scores)], none)
     begin, stop = spans[first][0], spans[first + ahead][1]

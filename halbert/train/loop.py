@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from halbert.errors import HalbertError, InputError, Stopped
+from halbert.errors import Diverged, InputError, Stopped
 from halbert.model import Model
 from halbert.train.checkpoints import Checkpoints, restore, taken
 from halbert.train.distributed import World, alone, mean_over, together
@@ -53,7 +53,8 @@ class Progress(msgspec.Struct, kw_only=True):
     """How far a run is: with the weights and the optimiser's moments, all that the next step depends on.
 
     ``tokens`` are real pieces and ``places`` those of the batches, padding included; ``sums`` belong to the journal's
-    next entry; ``usual`` is the moving mean of the loss, ``backoff`` what the rate is multiplied by after a skipped step.
+    next entry; ``usual`` is the moving mean of the loss, ``backoff`` what the rate is multiplied by after a skipped step;
+    ``watched`` is what whoever watches the run has to remember.
     """
 
     step: int = 0
@@ -69,6 +70,7 @@ class Progress(msgspec.Struct, kw_only=True):
     backoff: float = 1.0
     skipped: int = 0
     scale: dict[str, float] = {}
+    watched: dict[str, Any] = {}
 
 
 class Objective(nn.Module):
@@ -141,6 +143,8 @@ class Run:
             objective.compile(dynamic=False)
         self.module = together(objective, self.world, recipe.strategy)
         self.progress = Progress()
+        self.watch: Callable[[Run, Outcome], bool] | None = None  # told of every step; True ends the run
+        self.save_last = True
         self.own = recipe.accumulate // self.world.size
         if self.own * self.world.size != recipe.accumulate:
             raise InputError(
@@ -167,7 +171,7 @@ class Run:
     def take(self, batches: Iterator[Any]) -> dict[str, Any]:
         """All steps that are left. Returns a summary: steps, tokens, seconds, precision, shares of padding and waiting.
 
-        Raises :class:`Stopped` after SIGTERM and :class:`HalbertError` when the loss is not finite or leaps, before the
+        Raises :class:`Stopped` after SIGTERM and :class:`Diverged` when the loss is not finite or leaps, before the
         weights have seen it; the checkpoints are kept.
         """
         now, self.last_save = self.progress, time.perf_counter()
@@ -180,13 +184,16 @@ class Run:
                 now.step += 1
                 now.seconds += time.perf_counter() - began
                 self._record(found, reason)
-                last = now.step == self.steps
-                if self.checkpoints is not None and (last or found.stop or self._due(found.due)):
+                ended = self.watch is not None and self.watch(self, found)
+                last = ended or now.step == self.steps
+                if self.checkpoints is not None and ((last and self.save_last) or found.stop or self._due(found.due)):
                     self.save()
                 if found.stop and not last:
                     raise Stopped(
                         f"stopped after step {now.step:,} of {self.steps:,}; the same command with --resume goes on"
                     )
+                if ended:
+                    break
         self.model.eval()
         return {
             "steps": now.step, "tokens": now.tokens, "seconds": now.seconds, "precision": self.precision,
@@ -244,7 +251,7 @@ class Run:
         now, recipe = self.progress, self.recipe
         rate = rate_at(recipe.schedule, now.step, recipe.learning_rate, self.warmup, self.steps, recipe.power)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * now.backoff
+            group["lr"] = rate * now.backoff * group.get("scale", 1.0)
         self.rate = rate * now.backoff
         self.scaler.unscale_(self.optimizer)
         self.norm = float(clip_gradients(self.model.parameters(), recipe.clip))
@@ -255,7 +262,7 @@ class Run:
         elif now.step >= SPIKE_AFTER and found.loss > recipe.spike_factor * now.usual:
             reason = f"the loss leapt to {found.loss:.3f}, {recipe.spike_factor:g} times its usual {now.usual:.3f}"
         if reason and (recipe.on_spike == "stop" or now.skipped >= SKIPS):
-            raise HalbertError(self._what_now(reason, found.where))
+            raise Diverged(self._what_now(reason, found.where))
         if reason:
             now.backoff, now.skipped = now.backoff / 2, now.skipped + 1
         else:

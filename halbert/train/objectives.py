@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 from halbert.data.batches import Rows
 from halbert.data.instances import IGNORED, PretrainBatch
 from halbert.data.pairs import NO_LABEL
-from halbert.model import Model
+from halbert.model import EncoderOutput, Model
 from halbert.model.dropout import left_to_torch
 
 
@@ -61,24 +62,142 @@ def hits(logits_MV: Tensor, labels_M: Tensor) -> Tensor:
     return (logits_MV[likely].argmax(-1) == labels_M[likely]).sum()
 
 
-class LabelledBatch(NamedTuple):
-    """Rows and their class numbers (B,)."""
+class TaskBatch(NamedTuple):
+    """Rows of some examples, what is to be learnt of them, and how many rows each example has (E,).
+
+    ``target`` (E, …), or (R, 2) places, or (R, S) tags. ``same`` (E,) numbers second texts, equal ones alike.
+    """
 
     rows: Rows
-    classes: Tensor
+    target: np.ndarray
+    sizes: np.ndarray
+    same: np.ndarray
 
     @property
     def mask(self) -> np.ndarray:
-        """1 where there is a real piece (B, S)."""
+        """1 where there is a real piece (R, S)."""
         return self.rows.mask
 
 
-def label_loss(model: Model, batch: LabelledBatch) -> Loss:
-    """Cross entropy of the ``label`` head."""
+class Wanted(NamedTuple):
+    """What a recipe asks of a task's loss; ``weights`` (C,) of the classes."""
+
+    weights: Tensor | None = None
+    smoothing: float = 0.0
+    temperature: float = 0.05
+
+
+def task_loss(form: str, wanted: Wanted, model: Model, batch: TaskBatch) -> Loss:
+    """The loss of a batch of one form of data. ``parts`` has it without smoothing, as ``loss``."""
+    return _LOSSES[form](wanted, model, batch)
+
+
+def _encoded(model: Model, batch: TaskBatch) -> EncoderOutput:
     device = next(model.parameters()).device
-    ids, mask, segments = (torch.as_tensor(array, device=device) for array in batch.rows)
-    classes = batch.classes.to(device)
-    logits_BC = model.answer("label", model(ids, mask, segments))
-    loss = functional.cross_entropy(logits_BC.float(), classes)
-    accuracy = (logits_BC.detach().argmax(-1) == classes).float().mean()
-    return Loss(loss, {"loss": loss.detach(), "accuracy": accuracy})
+    output: EncoderOutput = model(*(torch.as_tensor(array, device=device) for array in batch.rows))
+    return output
+
+
+def _target(batch: TaskBatch, like: Tensor) -> Tensor:
+    return torch.as_tensor(batch.target, device=like.device)
+
+
+def _classes(wanted: Wanted, logits: Tensor, target: Tensor) -> Loss:
+    """Cross entropy over the last axis; targets below 0 count nowhere."""
+    logits, weights = logits.float(), None if wanted.weights is None else wanted.weights.to(logits.device)
+    plain = functional.cross_entropy(logits, target, weights, ignore_index=IGNORED)
+    total = plain
+    if wanted.smoothing:
+        total = functional.cross_entropy(
+            logits, target, weights, ignore_index=IGNORED, label_smoothing=wanted.smoothing
+        )
+    known = target != IGNORED
+    right = ((logits.detach().argmax(-1) == target) & known).sum() / known.sum().clamp(min=1)
+    return Loss(total, {"loss": plain.detach(), "accuracy": right})
+
+
+def _labelled(wanted: Wanted, model: Model, batch: TaskBatch) -> Loss:
+    logits_BC = model.answer("label", _encoded(model, batch))
+    target = _target(batch, logits_BC)
+    if target.ndim == 1:
+        return _classes(wanted, logits_BC, target)
+    loss = functional.binary_cross_entropy_with_logits(logits_BC.float(), target.float(), pos_weight=wanted.weights)
+    return Loss(loss, {"loss": loss.detach()})
+
+
+def _scored(wanted: Wanted, model: Model, batch: TaskBatch) -> Loss:
+    scores_B = model.answer("score", _encoded(model, batch))[:, 0].float()
+    loss = functional.mse_loss(scores_B, _target(batch, scores_B).float())
+    return Loss(loss, {"loss": loss.detach()})
+
+
+def _choices(wanted: Wanted, model: Model, batch: TaskBatch) -> Loss:
+    """Candidates of one text against each other; texts may have different numbers of them."""
+    scores_R = model.answer("choice", _encoded(model, batch))[:, 0].float()
+    sizes = torch.as_tensor(batch.sizes, device=scores_R.device)
+    most = int(batch.sizes.max())
+    there = torch.arange(most, device=scores_R.device) < sizes[:, None]
+    table = scores_R.new_full((len(sizes), most), torch.finfo(torch.float32).min).masked_scatter(there, scores_R)
+    # Smoothing would reach for the candidates that only fill the table.
+    return _classes(wanted._replace(smoothing=0.0, weights=None), table, _target(batch, scores_R))
+
+
+def _tagged(wanted: Wanted, model: Model, batch: TaskBatch) -> Loss:
+    logits_BSC = model.answer("tag", _encoded(model, batch))
+    return _classes(wanted, logits_BSC.flatten(0, 1), _target(batch, logits_BSC).flatten())
+
+
+def _questions(wanted: Wanted, model: Model, batch: TaskBatch) -> Loss:
+    """The mean of the cross entropies of the first and of the last piece; padding is no place."""
+    logits_BS2 = model.answer("span", _encoded(model, batch)).float()
+    mask = torch.as_tensor(batch.rows.mask, device=logits_BS2.device)
+    logits_BS2 = logits_BS2.masked_fill((mask == 0)[:, :, None], torch.finfo(torch.float32).min)
+    target, plain = _target(batch, logits_BS2), wanted._replace(smoothing=0.0, weights=None)
+    first, last = (_classes(plain, logits_BS2[:, :, side], target[:, side]) for side in (0, 1))
+    found = (logits_BS2.detach().argmax(1) == target).all(1).float().mean()
+    loss = (first.total + last.total) / 2
+    return Loss(loss, {"loss": loss.detach(), "accuracy": found})
+
+
+def pooled_mean(output: EncoderOutput, mask_BS: Tensor) -> Tensor:
+    """The mean of a row's real pieces (B, H)."""
+    weights = mask_BS[:, :, None].to(output.last_BSH.dtype)
+    return (output.last_BSH * weights).sum(1) / weights.sum(1)
+
+
+def _pairs(wanted: Wanted, model: Model, batch: TaskBatch) -> Loss:
+    """Pairs near each other. With scores: CoSENT, every pair with a higher score should be nearer than one with a lower.
+
+    Without: each first text should be nearer to its second than to the others' second and third texts (in-batch negatives;
+    Henderson et al. 2017), over cosines divided by the temperature. Second texts that are equal are no negatives.
+    """
+    output = _encoded(model, batch)
+    mask = torch.as_tensor(batch.rows.mask, device=output.last_BSH.device)
+    vectors = functional.normalize(pooled_mean(output, mask).float(), dim=-1)
+    sizes, same = (torch.as_tensor(array, device=vectors.device) for array in (batch.sizes, batch.same))
+    begins = sizes.cumsum(0) - sizes
+    first, second, target = vectors[begins], vectors[begins + 1], _target(batch, vectors)
+    if not bool(torch.isnan(target).any()):
+        near = (first * second).sum(1) / wanted.temperature
+        gaps = (near[None, :] - near[:, None])[target[:, None] > target[None, :]]  # [higher, lower]
+        loss = torch.logsumexp(torch.cat([gaps.new_zeros(1), gaps]), 0)
+        return Loss(loss, {"loss": loss.detach()})
+    third = vectors[begins[sizes == 3] + 2]
+    scores = first @ torch.cat([second, third]).T / wanted.temperature
+    equal = (same[:, None] == same[None, :]) & ~torch.eye(len(same), dtype=torch.bool, device=vectors.device)
+    hidden = functional.pad(equal, (0, len(third)))
+    scores = scores.masked_fill(hidden, torch.finfo(torch.float32).min)
+    return _classes(
+        wanted._replace(smoothing=0.0, weights=None), scores, torch.arange(len(first), device=scores.device)
+    )
+
+
+def _texts(wanted: Wanted, model: Model, batch: PretrainBatch) -> Loss:
+    loss = pretraining_loss(model, batch)
+    return Loss(loss.total, {"loss": loss.parts["masked_loss"], "accuracy": loss.parts["masked_accuracy"]})
+
+
+_LOSSES: dict[str, Callable[[Wanted, Model, Any], Loss]] = {
+    "labelled": _labelled, "scored": _scored, "choices": _choices, "tagged": _tagged, "questions": _questions,
+    "pairs": _pairs, "texts": _texts,
+}  # fmt: skip

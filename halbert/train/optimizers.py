@@ -11,7 +11,7 @@ the square root of the second moment and the decay is decoupled from the moments
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor, Shard
 
 if TYPE_CHECKING:
+    from halbert.spec import EncoderSpec
     from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
 
 Groups = list[dict[str, Any]]
@@ -42,6 +43,34 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> Groups:
         (decayed if decays(name) else plain).append((name, parameter))
     groups: Groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def depth(name: str, layers: int, last: Mapping[str, int]) -> int:
+    """How many layers lie between a parameter and the heads; ``last`` has the last layer of each shared part."""
+    if name.startswith("heads.") or "pooler" in name:
+        return 0
+    part = ".".join(name.split(".")[1:3])  # encoder.attention.GROUP.…
+    return layers - 1 - last[part] if part in last else layers
+
+
+def by_layer(groups: Groups, decay: float, spec: EncoderSpec) -> Groups:
+    """The groups divided by depth, each with the ``scale`` of its rate: ``decay`` to the power of the depth.
+
+    Layers that share their parameters have the scale of the last one that uses them; embeddings and projection count as
+    one layer below all others. (Howard and Ruder 2018, 3.2; ELECTRA, appendix.)
+    """
+    last = {
+        f"{part}.{spec.group_of(part, layer)}": layer
+        for part in ("attention", "ffn")
+        for layer in range(spec.num_hidden_layers)
+    }
+    found: Groups = []
+    for group in groups:
+        parts: dict[int, list[Any]] = {}
+        for name, parameter in group["params"]:
+            parts.setdefault(depth(name, spec.num_hidden_layers, last), []).append((name, parameter))
+        found += [{**group, "params": params, "scale": decay**d} for d, params in sorted(parts.items())]
+    return found
 
 
 class TimelessAdamW(torch.optim.AdamW):
@@ -204,6 +233,8 @@ def make_optimizer(model: nn.Module, recipe: PretrainRecipe | FinetuneRecipe) ->
     Call it after the model was moved, wrapped or sharded.
     """
     groups = parameter_groups(model, recipe.weight_decay)
+    if recipe.layer_decay < 1:
+        groups = by_layer(groups, recipe.layer_decay, model.spec)
     rate, betas, eps = recipe.learning_rate, recipe.betas, recipe.epsilon
     match recipe.optimizer:
         case "adamw":

@@ -87,6 +87,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     checkpoint_every: int = 0
     keep_checkpoints: int = 3
     log_every: int = 10
+    layer_decay: ClassVar[float] = 1.0  # a fine-tuning can choose it
 
     def __post_init__(self) -> None:
         check_common(self)
@@ -155,31 +156,55 @@ _BETWEEN = (
 
 
 class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A fine-tuning run; the defaults lie inside the BERT paper's grid (appendix A.3) but for the length."""
+    """A fine-tuning run; the defaults lie inside the BERT paper's grid (appendix A.3) but for the length.
 
+    ``steps`` 0 means ``epochs``. ``evaluate_every`` 0 means after each epoch; ``patience`` is how many of these
+    evaluations may pass without a better one before the run ends (0: it never ends early). ``dropout`` and
+    ``classifier_dropout`` default to the model's own. ``layer_decay`` multiplies the rate once for each layer between a
+    parameter and the head. ``docs/tasks.md`` explains every field.
+    """
+
+    # How long, and in which portions.
     epochs: int = 3
-    learning_rate: float = 5e-5
+    steps: int = 0
     batch_size: int = 32
-    length: int = 128
-    warmup_share: float = 0.1
-    weight_decay: float = 0.01
-    precision: TrainPrecision = "auto"
+    length: int = _LENGTH
+    stride: int = 32
     seed: int = 0
+    # What a step does.
+    learning_rate: float = 5e-5
+    warmup_share: float = 0.1
+    schedule: Schedule = "linear"
+    optimizer: Optimizer = "adamw"
+    weight_decay: float = 0.01
+    layer_decay: float = 1.0
+    clip: float = 1.0
+    dropout: float | None = None
+    classifier_dropout: float | None = None
+    # What is asked for.
+    class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: float = 0.0
+    temperature: float = 0.05
+    # Which weights are kept, and what happens when they go wrong.
+    evaluate_every: int = 0
+    patience: int = 0
+    keep: Literal["best", "last"] = "best"
+    on_divergence: Literal["restart", "stop", "ignore"] = "restart"
+    # How the machine does it.
+    precision: TrainPrecision = "auto"
+    checkpoint_every: int = 0
+    log_every: int = 10
 
     # What a pre-training can choose and a fine-tuning cannot.
-    optimizer: ClassVar[Optimizer] = "adamw"
-    schedule: ClassVar[Schedule] = "linear"
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     epsilon: ClassVar[float] = 1e-6
-    clip: ClassVar[float] = 1.0
     power: ClassVar[float] = 1.0
     accumulate: ClassVar[int] = 1
     on_spike: ClassVar[Literal["stop", "skip"]] = "stop"
     spike_factor: ClassVar[float] = float("inf")
     compile: ClassVar[bool] = False
     strategy: ClassVar[Literal["ddp", "fsdp"]] = "ddp"
-    checkpoint_every: ClassVar[int] = 0
-    log_every: ClassVar[int] = 10
+    keep_checkpoints: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_common(self)
@@ -187,8 +212,19 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise SpecError(
                 f"epochs {self.epochs}, batch_size {self.batch_size}, length {self.length}: expected at least 1, 1 and 4"
             )
-        if not 0 <= self.warmup_share < 1:
-            raise SpecError(f"warmup_share is {self.warmup_share}; expected at least 0 and less than 1")
+        for name in ("steps", "stride", "evaluate_every", "patience", "checkpoint_every", "log_every"):
+            if getattr(self, name) < (name == "log_every"):
+                raise SpecError(f"{name} is {getattr(self, name)}; expected at least {int(name == 'log_every')}")
+        for name, low, high in _TUNED_BETWEEN:
+            value = getattr(self, name)
+            if value is not None and not low <= value < high:
+                raise SpecError(f"{name} is {value}; expected at least {low} and less than {high}")
+        if not 0 < self.layer_decay <= 1:
+            raise SpecError(f"layer_decay is {self.layer_decay}; expected more than 0 and at most 1")
+        if not 0 < self.temperature <= 1 or self.clip <= 0:
+            raise SpecError(
+                f"temperature {self.temperature}, clip {self.clip}: expected more than 0, and at most 1 of the first"
+            )
 
     def total_steps(self, steps: int | None = None) -> int:
         """Steps in all, which have to be given: they depend on how many examples there are."""
@@ -197,8 +233,13 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return steps
 
     def warmup_of(self, steps: int) -> int:
-        """Warm-up steps out of ``steps``."""
-        return int(self.warmup_share * steps)
+        """Warm-up steps out of ``steps``, a fraction of a step left out."""
+        return int(self.warmup_share * steps + 0.01)
+
+
+_TUNED_BETWEEN = (
+    ("warmup_share", 0, 1), ("dropout", 0, 1), ("classifier_dropout", 0, 1), ("label_smoothing", 0, 1),
+)  # fmt: skip
 
 
 def check_batch(length: int, batch_tokens: int) -> None:

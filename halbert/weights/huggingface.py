@@ -92,6 +92,8 @@ def config_of(spec: EncoderSpec, heads: Mapping[str, HeadSpec], tokens: Mapping[
         if head.labels:
             config["id2label"] = {str(i): label for i, label in enumerate(head.labels)}
             config["label2id"] = {label: i for i, label in enumerate(head.labels)}
+            if head.several:
+                config["problem_type"] = "multi_label_classification"
         elif head.kind == "score":
             config |= {"id2label": {"0": "score"}, "label2id": {"score": 0}, "problem_type": "regression"}
     return config
@@ -128,11 +130,7 @@ def losses(config: Mapping[str, Any]) -> list[str]:
     """What a configuration says of its head that Halbert does not keep."""
     labels = config.get("id2label")
     found = []
-    if config.get("problem_type") == "multi_label_classification":
-        found.append(
-            "problem_type is multi_label_classification, which is not kept: probabilities are those of one label a text"
-        )
-    elif isinstance(labels, Mapping) and len(labels) == 1 and config.get("problem_type") != "regression":
+    if isinstance(labels, Mapping) and len(labels) == 1 and config.get("problem_type") != "regression":
         found.append(
             f"a classifier with the one label {next(iter(labels.values()))!r} is read as a score without bounds"
         )
@@ -215,7 +213,8 @@ def _heads_of(config: Mapping[str, Any], where: str) -> dict[str, HeadSpec]:
     if suffix == "ForSequenceClassification":
         if count == 1 or config.get("problem_type") == "regression":
             return {"score": HeadSpec(kind="score")}
-        return {"label": HeadSpec(kind="label", labels=ordered)}
+        several = config.get("problem_type") == "multi_label_classification"
+        return {"label": HeadSpec(kind="label", labels=ordered, several=several)}
     for kind, row in HEADS.items():
         if row.hf_class == suffix:
             return {kind: HeadSpec(kind=kind, labels=ordered if kind == "tag" else ())}  # type: ignore[arg-type]

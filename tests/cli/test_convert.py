@@ -290,10 +290,6 @@ def test_failure_removes_the_folders_it_made(halbert, tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (
-            {"problem_type": "multi_label_classification"},
-            "problem_type is multi_label_classification, which is not kept",
-        ),
         ({"num_attention_heads": float("inf")}, "Infinity is no number of JSON"),
         ({"layer_norm_eps": float("nan")}, "NaN is no number of JSON"),
         ({"id2label": {"0": "\ud800", "1": "b", "2": "c"}}, "is not valid JSON"),
@@ -303,6 +299,14 @@ def test_values_that_are_lost_or_none(halbert, tmp_path, change, told):
     model = hugging(lambda folder: change_config(folder, lambda config: config.update(change)))(tmp_path)
     done = halbert("convert", model, tmp_path / "out")
     assert told in done.err and "Traceback" not in done.err
+
+
+def test_labels_that_do_not_exclude_each_other_stay_so(halbert, tmp_path):
+    several = {"problem_type": "multi_label_classification"}
+    model = hugging(lambda folder: change_config(folder, lambda config: config.update(several)))(tmp_path)
+    assert halbert("convert", model, tmp_path / "out").status == 0
+    assert load_bundle(tmp_path / "out").heads["label"].several
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["problem_type"] == several["problem_type"]
 
 
 def test_a_number_of_5000_digits(halbert, tmp_path):

@@ -272,8 +272,9 @@ def test_finetune(halbert, world, tmp_path):
                 "--out", out, "--seeds", "2", "--set", "epochs=1", "--set", "length=16", "--json")
     )  # fmt: skip
     told = json.loads(done.out)
-    assert [run["seed"] for run in told] == [0, 1]
-    for run in told:
+    assert (told["metric"], told["seeds"], told["failed"]) == ("accuracy", 2, 0)
+    assert [run["seed"] for run in told["runs"]] == [0, 1]
+    for run in told["runs"]:
         assert set(run["scores"]) == {"accuracy", "macro_f1"} and run["steps"] == 1
     bundle = load_bundle(out)
     assert bundle.heads["label"].labels == ("red", "green", "blue")

@@ -47,12 +47,13 @@ def test_unknown_labels_are_refused():
 
 def test_class_numbers():
     rows = examples("b", "a", None, "b")
-    assert encode_examples(rows, tiny.tokenizer(), 9, ("a", "b")).classes == [1, 0, -1, 1]
-    assert encode_examples(rows, tiny.tokenizer(), 9).classes == [-1] * 4
+    assert encode_examples(rows, tiny.tokenizer(), 9, ("a", "b")).target.tolist() == [1, 0, -100, 1]
+    assert encode_examples(rows, tiny.tokenizer(), 9).target.tolist() == [-100] * 4
 
 
 def test_nothing_is_nothing():
-    assert encode_examples([], tiny.tokenizer(), 9, ("a", "b")) == ([], [], 0)
+    found = encode_examples([], tiny.tokenizer(), 9, ("a", "b"))
+    assert (found.encoded, len(found), found.rows, found.target.tolist(), found.cut) == ([], 0, 0, [], (0, 0, 0))
 
 
 def test_pairs_and_singles_do_not_mix():
@@ -69,6 +70,7 @@ def test_features_are_the_tokenizers_and_cuts_are_counted(rows, length):
     pairs = [r if isinstance(r, tuple) else (r, None) for r in rows]
     features = encode_examples([Example(text=a, pair=b) for a, b in pairs], tokenizer, length)
     whole = [tokenizer.encode(a, b) for a, b in pairs]
-    assert features.cut == sum(len(e.ids) > length for e in whole)  # one that just fits is not cut
+    over = [len(e.ids) for e in whole if len(e.ids) > length]  # one that just fits is not cut
+    assert features.cut == (len(over), sum(over) - length * len(over), max(over, default=0))
     cut = [tokenizer.encode(a, b, max_length=length) for a, b in pairs]
     assert features.encoded == [(e.ids, e.segments) for e in cut]

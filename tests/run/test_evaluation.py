@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sklearn import metrics
 
 from halbert.errors import InputError
-from halbert.run.evaluation import evaluate, guess_classes
+from halbert.run.evaluation import evaluate, guess_classes, task_of
 from halbert.run.predictor import load
 from tests import small, tiny
 
@@ -49,6 +51,105 @@ def test_refusals(predictor, tmp_path):
     file = small.write_csv(tmp_path / "rows.csv", [("a", "purple")])
     with pytest.raises(InputError, match="'purple' is not among the 3 labels"):
         evaluate(predictor, file)
-    tagger = load(tiny.bundle(heads={"tag": tiny.HEADS["tag"]}))
-    with pytest.raises(InputError, match="kind tag, which has no task"):
-        evaluate(tagger, file)
+    with pytest.raises(
+        InputError, match="regress needs a head of kind score; this model answers with one of kind label"
+    ):
+        evaluate(predictor, file, task="regress")
+    with pytest.raises(InputError, match="max_length 999 exceeds"):
+        evaluate(predictor, small.write_csv(tmp_path / "r.csv", small.rows(3)), 999)
+    (tmp_path / "tags.conll").write_text("the\tblue\ncat\tpink\n")
+    with pytest.raises(InputError, match=r"tags\.conll: the tag 'pink' of the word 'cat' is not among the 5 tags"):
+        evaluate(load(tiny.bundle(heads={"tag": tiny.HEADS["tag"]})), tmp_path / "tags.conll")
+    with pytest.raises(InputError, match="kind pair, which has no task"):
+        evaluate(load(tiny.bundle(heads={"pair": tiny.HEADS["pair"]}), head="pair"), file)
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_everything_told_of_classes_is_counted_from_the_predictions(predictor, tmp_path):
+    rows = [(f"{text} {'dog' if i % 2 else 'é ! ?'}", label) for i, (text, label) in enumerate(small.rows(40))]
+    told = evaluate(predictor, small.write_csv(tmp_path / "rows.csv", rows), out=tmp_path / "out")
+    found = rows_of(tmp_path / "out")
+    assert [row["truth"] for row in found] == [label for _, label in rows]
+    answers = predictor.predict([text for text, _ in rows])
+    assert [row["guess"] for row in found] == [answer["label"] for answer in answers]
+    for row, answer in zip(found, answers, strict=True):
+        assert row["confidence"] == pytest.approx(max(answer["probabilities"].values()), abs=1e-6)
+    labels = told["matrix"]["labels"]
+    wanted = metrics.confusion_matrix([r["truth"] for r in found], [r["guess"] for r in found], labels=labels)
+    assert told["matrix"]["counts"] == wanted.tolist()
+    assert sum(c["n"] for c in told["confusions"]) == sum(r["truth"] != r["guess"] for r in found)
+    for label, shares in told["by_label"].items():
+        assert shares["n"] == sum(r["truth"] == label for r in found)
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["metrics"] == told["metrics"]
+    wrong = [row["index"] for row in sorted(found, key=lambda r: -r["confidence"]) if row["truth"] != row["guess"]]
+    assert [row["index"] for row in told["worst"]] == wrong[:20]
+    assert sum(row["n"] for row in told["calibration"]["bins"]) == 40
+    assert len(told["slowest"]) == 5 and all(row["seconds"] > 0 for row in told["slowest"])
+    most = max(len(predictor.bundle.tokenizer.encode(text).ids) for text, _ in rows)
+    assert told["slowest"][0]["pieces"] == most
+
+
+KINDS = {
+    "tag": ("a.conll", "the\tblue\ncat\tred\n\n" + "dog\tred\n" * 60, {"tag_accuracy", "macro_tag_f1"}),
+    "score": ("a.csv", "text,score\nthe cat,1\na mat,2\ndog,0\n", {"pearson", "spearman"}),
+    "choice": ("a.jsonl", '{"text": "the", "choices": ["cat", "a mat"], "label": 1}\n'
+               '{"text": "on", "choices": ["1", "2", "dog"], "label": "C"}\n', {"accuracy"}),
+    "span": ("a.json", json.dumps({"data": [{"paragraphs": [{"context": "the cat sat on a mat " * 12, "qas": [
+        {"id": "x", "question": "cat ?", "answers": [{"answer_start": 4, "text": "cat"}]},
+        {"id": "y", "question": "dog", "answers": []}]}]}]}), {"exact_match", "answer_f1"}),
+    "mlm": ("a.txt", "the cat sat on a mat\nwanted dog eat\n", {"masked_accuracy"}),
+    "embed": ("a.csv", "text_a,text_b\nthe cat,a cat\ndog,the dog\n", {"mrr", "recall_at_1", "recall_at_10", "ndcg_at_10"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_every_kind_and_both_engines(tmp_path, kind, backend):
+    name, content, wanted = KINDS[kind]
+    (tmp_path / name).write_text(content)
+    heads = {} if kind == "embed" else {kind: tiny.HEADS[kind]}
+    bundle = tiny.bundle(small.encoder(), heads, seed=4)
+    predictor = load(bundle, precision="fp32", backend=backend)
+    task = {"mlm": "fill", "embed": "embed"}.get(kind)
+    told = evaluate(predictor, tmp_path / name, task=task, out=tmp_path / "out", batch_tokens=64)
+    assert set(told["metrics"]) == wanted - ({"macro_tag_f1"} if kind == "tag" else set())
+    assert told["n"] == len(rows_of(tmp_path / "out")) == {"score": 3}.get(kind, 2)
+    again = evaluate(load(bundle, precision="fp32", backend="torch"), tmp_path / name, task=task)
+    for key, score in told["metrics"].items():
+        assert score["value"] == pytest.approx(again["metrics"][key]["value"], abs=1e-4), key
+    if kind == "span":
+        given = json.loads((tmp_path / "out" / "predictions.json").read_text())
+        answers = predictor.predict(["cat ?"], ["the cat sat on a mat " * 12])
+        assert set(given) == {"x", "y"} and given["x"] == (answers[0]["answer"]["text"] if answers[0]["answer"] else "")
+        assert json.loads((tmp_path / "out" / "no_answer.json").read_text()).keys() == given.keys()
+    if kind == "tag":
+        assert sum(row["n"] for row in told["by_label"].values()) == 62
+
+
+def test_texts_longer_than_the_model_are_windows_and_lose_nothing(tmp_path):
+    """37 positions: a sentence of 90 words is tagged throughout, an answer is found behind the first window."""
+    tagger = load(tiny.bundle(heads={"tag": tiny.HEADS["tag"]}, seed=5), precision="fp32")
+    (tmp_path / "a.conll").write_text("".join(f"{w}\tred\n" for w in ["the", "cat", "dog"] * 30))
+    told = evaluate(tagger, tmp_path / "a.conll", out=tmp_path / "out")
+    assert told["cut"] == {"rows": 0, "pieces": 0, "longest": 0, "windows": told["cut"]["windows"]}
+    assert told["cut"]["windows"] >= 2 and len(rows_of(tmp_path / "out")[0]["guess"]) == 90
+
+
+def test_languages_are_scored_one_by_one(predictor, tmp_path):
+    table = [(text, label, "de" if i % 3 else "en") for i, (text, label) in enumerate(small.rows(30))]
+    told = evaluate(predictor, small.write_csv(tmp_path / "rows.csv", table, ("text", "label", "language")))
+    assert {k: v["n"] for k, v in told["by_language"].items()} == {"de": 20, "en": 10}
+    mean = sum(v["n"] * v["accuracy"]["value"] for v in told["by_language"].values()) / 30
+    assert mean == pytest.approx(told["metrics"]["accuracy"]["value"])
+
+
+def test_the_task_is_the_one_the_model_was_tuned_for(predictor):
+    head = tiny.HEADS["label"]
+    told = {"training": {"kind": "finetuning", "task": "classify", "data_set": "cola"}}
+    bundle = tiny.bundle(heads={"label": head}, provenance=told)
+    assert task_of(bundle, head, None).name == "cola" and task_of(bundle, head, "sst2").name == "sst2"
+    assert task_of(bundle, tiny.HEADS["tag"], None).kind == "tag"
+    assert task_of(predictor.bundle, head, None).kind == "classify"

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from halbert.errors import HalbertError
 from halbert.heads import HeadSpec
-from halbert.tasks.decoding import check_finite, decode_label, decode_score, softmax
+from halbert.tasks.decoding import check_finite, decode_label, decode_score, sigmoid, softmax
 
 HEAD = HeadSpec(kind="label", labels=("x", "y", "z"))
 FINITE = st.floats(-(2.0**99), 2.0**99, width=32)
@@ -52,3 +52,15 @@ def test_what_is_not_finite_names_its_text(bad):
     values[1, 1, 0] = bad
     with pytest.raises(HalbertError, match=r"^text 3: the model's last is not finite"):
         check_finite(values, rows, "last")
+
+
+@given(arrays.arrays(np.float32, (3,), elements=FINITE))
+def test_several_labels(logits):
+    head = HeadSpec(kind="label", labels=("x", "y", "z"), several=True)
+    found = decode_label(logits, head)
+    assert found["labels"] == [
+        label for label, x in zip(head.labels, logits, strict=True) if found["probabilities"][label] > 0.5
+    ]
+    wanted = [1 / (1 + math.exp(min(-float(x), 700))) for x in logits]
+    np.testing.assert_allclose(sigmoid(logits), wanted, atol=1e-12)
+    assert decode_label(np.array([9.0, -9.0, 9.0], np.float32), head)["labels"] == ["x", "z"]

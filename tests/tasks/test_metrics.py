@@ -6,7 +6,11 @@ from sklearn import metrics as reference
 
 from halbert.errors import InputError
 from halbert.tasks.metrics import METRICS, _macro_f1_of_samples, macro_f1, score
+from halbert.tasks.named import NAMED
 from halbert.tasks.table import TASKS, get_task
+from halbert.train.recipe import FinetuneRecipe
+
+CLASSES = ("accuracy", "macro_f1")
 
 
 def cases():
@@ -34,7 +38,7 @@ def cases():
 def test_equal_to_scikit_learn():
     for truth, guess in cases():
         f1 = reference.f1_score(truth, guess, average="macro", zero_division=0.0)
-        found = {name: score(name, truth, guess, resamples=2) for name in METRICS}
+        found = {name: score(name, truth, guess, resamples=2) for name in CLASSES}
         assert found["accuracy"].value == pytest.approx(reference.accuracy_score(truth, guess), abs=1e-12)
         assert found["macro_f1"].value == pytest.approx(f1, abs=1e-12)
         everyone = np.arange(len(truth))[None]
@@ -54,8 +58,8 @@ def test_the_interval_is_the_percentile_bootstrap():
     rng = np.random.default_rng(1)
     truth, guess = rng.integers(0, 3, 60), rng.integers(0, 3, 60)
     rows = np.random.default_rng(7).integers(0, 60, (300, 60))
-    for name, metric in METRICS.items():
-        drawn = [metric(truth[chosen], guess[chosen]) for chosen in rows]
+    for name in CLASSES:
+        drawn = [METRICS[name].value(truth[chosen], guess[chosen]) for chosen in rows]
         found = score(name, truth, guess, resamples=300, seed=7)
         assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
         assert found == score(name, truth, guess, resamples=300, seed=7)
@@ -93,6 +97,48 @@ def test_refusals():
 
 def test_tasks():
     for kind, task in TASKS.items():
-        assert get_task(kind) is task and task.kind == kind and set(task.metrics) <= set(METRICS)
+        assert get_task(kind) is task and task.kind == kind == task.title and set(task.metrics) <= set(METRICS)
     with pytest.raises(InputError, match="did you mean 'classify'"):
         get_task("clasify")
+
+
+def test_named_tasks():
+    assert {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"} <= set(NAMED)  # GLUE's nine
+    assert {"squad1", "squad2", "swag", "race", "xnli", "paws-x", "conll2003"} <= set(NAMED)
+    for name, task in NAMED.items():
+        kind = TASKS[task.kind]
+        assert get_task(name.upper()) is task and task.title == name and not set(NAMED) & set(TASKS)
+        assert (task.form, task.head) == (kind.form, kind.head) and set(task.metrics) <= set(METRICS)
+        for row in task.published:
+            assert 0 < row.value < 100 and row.source and row.metric in task.metrics
+        for settings in (task.usual, task.shared):  # are fields of a recipe, with values it takes
+            FinetuneRecipe(**settings)
+
+
+def test_published_scores():
+    """Some of them again, typed from the papers: BERT's table 1 and ALBERT's tables 2 and 9."""
+
+    def of(task, model, split, metric):
+        (found,) = [p.value for p in NAMED[task].published if (p.model, p.split, p.metric) == (model, split, metric)]
+        return found
+
+    assert of("cola", "bert-large", "test", "mcc") == 60.5
+    assert of("rte", "bert-base", "test", "accuracy") == 66.4
+    assert of("stsb", "albert-xxlarge", "dev", "spearman") == 93.0
+    assert of("squad1", "albert-base", "dev", "answer_f1") == 89.3
+    assert of("squad2", "bert-large", "test", "exact_match") == 80.0
+    assert of("conll2003", "bert-large", "test", "entity_f1") == 92.8
+
+
+def test_table_14():
+    """ALBERT's settings: steps and warm-up come out as printed."""
+    printed = {
+        "cola": (5336, 320),
+        "sst2": (20935, 1256),
+        "mnli": (10000, 1000),
+        "squad1": (3649, 365),
+        "race": (12000, 1000),
+    }
+    for name, (steps, warmup) in printed.items():
+        recipe = FinetuneRecipe(**NAMED[name].shared)
+        assert (recipe.steps, recipe.warmup_of(steps)) == (steps, warmup), name

@@ -18,7 +18,9 @@ from halbert.source import load_bundle
 from halbert.tasks.metrics import Score
 from halbert.tasks.table import get_task
 from halbert.train import finetuning
-from halbert.train.finetuning import FinetuneRun, classify, finetune, finetune_once, start_model
+from halbert.train.finetuning import FinetuneRun, finetune, finetune_once
+from halbert.train.portions import outputs
+from halbert.train.prepared import start_model
 from tests import small, tiny
 from tests.train import made
 
@@ -46,7 +48,7 @@ def test_the_run_in_the_middle_is_kept(files, tmp_path, monkeypatch, values, kep
             "macro_f1": Score(value=1 - value, low=0.0, high=1.0),
         }
         tuned = tiny.bundle(heads=heads, seed=recipe.seed, provenance={"seed": recipe.seed})
-        return FinetuneRun(bundle=tuned, scores=scores, summary={}, cut=0)
+        return FinetuneRun(bundle=tuned, scores=scores, summary={})
 
     monkeypatch.setattr(finetuning, "finetune_once", once)
     runs = finetune(
@@ -94,28 +96,26 @@ def test_the_score_is_that_of_the_saved_model(files, tmp_path):
             p.copy_(torch.from_numpy(saved.arrays[name].copy()))
     dev = read_examples(files / "dev.csv")
     features = encode_examples(dev, saved.tokenizer, 16, head.labels)
-    guesses = classify(model.eval(), features, 0)
+    guesses = [row.argmax() for row in outputs(model, "label", features, 0)]
     right = np.mean([head.labels[g] == e.label for g, e in zip(guesses, dev, strict=True)])
     assert run.scores["accuracy"].value == pytest.approx(right)
 
 
-@pytest.mark.parametrize("rows", [1, 4, 64])
-def test_classify_answers_in_order_whatever_the_batches(rows):
+@pytest.mark.parametrize("tokens", [8, 60, 4096])
+def test_outputs_are_in_order_whatever_the_batches(tokens):
     texts = [text + " dog" * (i % 5) for i, (text, _) in enumerate(small.rows(40))]
     bundle = small.bundle(("label",), seed=3)
     head = tiny.HEADS["label"]
     model = start_model(bundle, head, 0).eval()
     features = encode_examples([Example(text=t) for t in texts], bundle.tokenizer, 16)
-    logits = []
-    for encoded in features.encoded:
+    model.train()
+    found = outputs(model, "label", features, 0, tokens)
+    assert model.training
+    model.eval()
+    for encoded, row in zip(features.encoded, found, strict=True):
         ids, mask, segments = (torch.from_numpy(array) for array in pad_rows([encoded], 0, 1))
-        logits.append(model.answer("label", model(ids, mask, segments)).detach())
-    even = torch.cat(logits).mean(0)  # taken off, so that every class is answered
-    alone = [int((row - even).argmax()) for row in logits]
-    assert set(alone) == {0, 1, 2}
-    with torch.no_grad():
-        model.heads["label"].dense.bias.sub_(even)
-    assert classify(model, features, 0, rows) == alone
+        alone = model.answer("label", model(ids, mask, segments)).detach().numpy()[0]
+        np.testing.assert_allclose(row, alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -157,7 +157,7 @@ def test_files_that_cannot_be_used_are_refused_before_anything_is_trained(tmp_pa
     train, dev, said = BAD[case]
     small.write_csv(tmp_path / "train.csv", train)
     small.write_csv(tmp_path / "dev.csv", dev)
-    monkeypatch.setattr(finetuning, "run_steps", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(finetuning, "Run", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(InputError, match=said):
         finetune(small.bundle(), train=tmp_path / "train.csv", dev=tmp_path / "dev.csv", out=tmp_path / "deep" / "out")
     assert small.left_in(tmp_path) == ["dev.csv", "train.csv"]

@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from halbert.data.batches import Rows
 from halbert.data.instances import IGNORED, PretrainBatch
 from halbert.data.pairs import NO_LABEL
 from halbert.data.plan import Plan
 from halbert.model import Model
 from halbert.spec import PretrainSpec
-from halbert.train.objectives import LabelledBatch, hits, label_loss, pretraining_loss
+from halbert.train.objectives import hits, pretraining_loss
 from tests import tiny
 from tests.train import made
 
@@ -102,20 +101,6 @@ def test_loss_at_initialisation(shape, std):
     assert np.mean([float(loss.total) for loss in losses]) == pytest.approx(
         math.log(V) + spread + math.log(2), abs=0.05
     )
-
-
-def test_labels():
-    net = model(heads={"label": tiny.HEADS["label"]}, initializer_range=0.2)
-    made = batch()
-    rows, classes = Rows(made.ids, made.mask, made.segments), torch.tensor([0, 2, 1, 1, 0, 2])
-    loss = label_loss(net, LabelledBatch(rows, classes))
-    logits = net.answer("label", net(*(torch.from_numpy(array) for array in rows)))
-    expected = -logits.log_softmax(-1)[torch.arange(6), classes].mean()
-    torch.testing.assert_close(loss.total, expected)
-    assert float(loss.parts["loss"]) == float(loss.total.detach())
-    assert float(loss.parts["accuracy"]) == pytest.approx(float((logits.argmax(-1) == classes).float().mean()))
-    loss.total.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.heads.parameters())
 
 
 def test_what_only_fills_a_shape_counts_nowhere():

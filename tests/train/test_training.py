@@ -18,10 +18,11 @@ from halbert.model.arrays import model_of
 from halbert.run.evaluation import evaluate
 from halbert.run.predictor import load
 from halbert.source import load_bundle
-from halbert.train.finetuning import finetune, start_model
+from halbert.train.finetuning import finetune
 from halbert.train.journal import Journal
 from halbert.train.loop import choose_precision, run_steps
 from halbert.train.objectives import Loss
+from halbert.train.prepared import start_model
 from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
 from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
 from tests import small, tiny
@@ -190,7 +191,7 @@ def test_a_classifier_learns(files, tmp_path, design):
     start = small.bundle(("mlm",) if design == "without a pooler" else ("mlm", "pair"), **changes)
     (run,) = finetune(start, train=files / "train.csv", dev=files / "dev.csv", out=tmp_path / "out", recipe=TUNING)
     assert run.scores["accuracy"].value > 0.9 and run.scores["macro_f1"].value > 0.9
-    assert run.cut == 0 and run.summary["steps"] == 12 * 21
+    assert run.cut.rows == 0 and run.summary["steps"] == 12 * 21
     saved = load_bundle(tmp_path / "out")
     assert (saved.heads["label"].labels, set(saved.heads)) == (("red", "green", "blue"), {"label"})
     # The saved model scores the same through the other engine.
@@ -237,7 +238,7 @@ def test_long_rows_are_cut_and_counted(files, tmp_path):
     (run,) = finetune(
         small.bundle(), train=file, dev=file, out=tmp_path / "out", recipe=msgspec.structs.replace(TUNING, epochs=1)
     )
-    assert run.cut == 10
+    assert run.cut.rows == 10
 
 
 def test_as_long_as_an_odd_number_of_positions(files, tmp_path):
@@ -248,7 +249,7 @@ def test_as_long_as_an_odd_number_of_positions(files, tmp_path):
     (run,) = finetune(
         bundle, train=file, dev=file, out=tmp_path / "out", recipe=msgspec.structs.replace(TUNING, epochs=1, length=9)
     )
-    assert run.cut == 10
+    assert run.cut.rows == 10
 
 
 @pytest.mark.parametrize(
