@@ -120,6 +120,51 @@ def run(
     }  # fmt: skip
 
 
+def share(values: list[float]) -> str:
+    """The mean of some runs and their extremes, in percent."""
+    low, high = min(values), max(values)
+    return f"{100 * statistics.mean(values):.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def draw(result: dict[str, Any]) -> None:
+    """``docs/ablations.md``'s table, between its marks, and ``docs/ablations.png``, from the results."""
+    import altair as alt
+    import vl_convert
+
+    kinds = {"masked_accuracy": "masked pieces", "nsp_accuracy": "pairs of NSP", "sop_accuracy": "pairs of SOP"}
+    lines = [
+        "| knobs | seeds | parameters | masked pieces found | pairs of NSP | pairs of SOP |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    points = []
+    for name in dict.fromkeys(row["knobs"] for row in result["runs"]):
+        rows = [row for row in result["runs"] if row["knobs"] == name]
+        cells = []
+        for key, label in kinds.items():
+            values = [row[key]["value"] if isinstance(row[key], dict) else row[key] for row in rows if row[key]]
+            cells.append(share(values) if values else "no pair head")
+            points += [{"knobs": name, "of": label, "percent": 100 * value} for value in values]
+        lines.append(f"| {name} | {len(rows)} | {rows[0]['parameters']:,} | {' | '.join(cells)} |")
+    page = ROOT / "docs/ablations.md"
+    before, mark, rest = page.read_text("utf-8").partition("<!-- drawn -->\n")
+    _, end, after = rest.partition("<!-- /drawn -->\n")
+    page.write_text(before + mark + "\n".join(lines) + "\n" + end + after, "utf-8")
+    names = list(dict.fromkeys(point["knobs"] for point in points))
+    chart = (
+        alt.Chart(alt.Data(values=points), width=210, height=34 * len(names))
+        .mark_circle(size=90, opacity=0.7)
+        .encode(
+            x=alt.X("percent:Q", title="percent", scale=alt.Scale(zero=False, nice=True)),
+            y=alt.Y("knobs:N", title=None, sort=names, axis=alt.Axis(labelLimit=240)),
+            color=alt.Color("knobs:N", sort=names, legend=None),
+        )
+        .facet(column=alt.Column("of:N", title=None, sort=list(kinds.values())))
+        .resolve_scale(x="independent")
+        .configure(font="sans-serif", background="white")
+    )
+    (ROOT / "docs/ablations.png").write_bytes(vl_convert.vegalite_to_png(chart.to_dict(), scale=2))
+
+
 def main() -> None:
     """Run what is missing, write the results after every run, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -151,6 +196,7 @@ def main() -> None:
             print(json.dumps(found), file=sys.stderr, flush=True)
             result["runs"].append(found)
             write_json(options.out, result)
+    draw(result)
     for name in KNOBS:
         rows = [row for row in result["runs"] if row["knobs"] == name]
         if rows:
