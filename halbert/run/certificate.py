@@ -97,21 +97,21 @@ def answers_of(bundle: Bundle, backend: Backend, examples: Sequence[Example], pr
     texts = [e.text for e in examples]
     pairs = [e.pair or "" for e in examples] if examples[0].pair is not None else None
     answering = [(n, h) for n, h in bundle.heads.items() if h.kind not in ("mlm", "pair")]
-    told = [e.label for e in examples]
+    told, scores = [e.label for e in examples], [e.score for e in examples]
     if not answering:
         a = predictor.embed(texts, progress=progress)
         vectors = a if pairs is None else np.concatenate([a, predictor.embed(pairs, progress=progress)])
         score = None
-        if pairs is not None and None not in told:
-            score = spearman(numbers(told), cosines(a, vectors[len(a) :]))
+        if pairs is not None and None not in scores:
+            score = spearman(np.array(scores, float), cosines(a, vectors[len(a) :]))
         return Answers(backend, vectors, vectors, None, score)
     vectors = predictor.embed(texts, progress=progress)
     name, head = answering[0]
     if head.kind in ("label", "score"):
         table = Predictor(bundle, backend, name).logits(texts, pairs, progress=progress)
         labels, score = (None if head.kind == "score" else table.argmax(1)), None
-        if None not in told and labels is None:
-            score = spearman(numbers(told), table[:, 0])
+        if labels is None:
+            score = spearman(np.array(scores, float), table[:, 0]) if None not in scores else None
         elif None not in told:
             score = accuracy(np.array([head.labels.index(t or "") for t in told]), np.asarray(labels))
         return Answers(backend, vectors, table, labels, score)
@@ -122,14 +122,6 @@ def answers_of(bundle: Bundle, backend: Backend, examples: Sequence[Example], pr
             found[row] = value[mask == 1]
     decided = [value.argmax(0 if head.kind == "span" else 1) for value in found]
     return Answers(backend, vectors, np.concatenate([v.ravel() for v in found]), np.concatenate(decided), None)
-
-
-def numbers(told: Sequence[str | None]) -> np.ndarray:
-    """Scores written in a file. Raises :class:`InputError` for one that is no number."""
-    try:
-        return np.array([float(text or "") for text in told])
-    except ValueError as error:
-        raise InputError(f"the data is to be scored by rank correlation, but a score is no number: {error}") from None
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -126,7 +126,7 @@ def test_the_gate(score, values, passed):
         ("plain", "few.txt", None, "holds 3 texts; at least 16"),
         ("plain", "lost.txt", None, "lost.txt"),
         ("plain", "texts.txt", "labelled.csv", "has no column 'score'"),
-        ("plain", "texts.txt", "bad.csv", "a score is no number"),
+        ("plain", "texts.txt", "bad.csv", "no number in column 'score'"),
         ("tags", "texts.txt", "labelled.csv", "models with a tag head"),
         ("bert", "texts.txt", "other.csv", "not among the 3 labels"),
     ],
