@@ -15,7 +15,7 @@ def kept_memory() -> Iterator[None]:
     """While this is open, memory that was freed stays with the process.
 
     By default glibc gives every large block back to the system, which zeroes it page by page when the next step asks for
-    it again: a quarter of the time of a small model's step on two cores. Without glibc nothing
+    it again: a quarter of a small model's step (decision 42). Without glibc nothing
     happens.
     """
     try:
