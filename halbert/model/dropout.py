@@ -27,8 +27,8 @@ class Dropout(nn.Module):
             return x
         if left_to_torch(x):
             return functional.dropout(x, self.p)
-        dropped: Tensor = _Drop.apply(x, kept(x.shape, self.p), growth(self.p))
-        return dropped
+        found: Tensor = _Drop.apply(x, kept(x.shape, self.p), growth(self.p))
+        return found
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
