@@ -47,7 +47,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A pre-training run. ``preset`` or ``encoder`` says which encoder; ``corpus`` is a corpus folder.
 
     A step is one update of the weights by the gradients of ``accumulate`` batches (counted over all processes) of at
-    most ``batch_tokens`` pieces each, padding included. ``docs/recipes.md`` explains every field.
+    most ``batch_tokens`` pieces each, padding included. The shipped ones (``halbert/recipes``) say why they have their values.
     """
 
     corpus: str = ""
@@ -161,7 +161,7 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ``steps`` 0 means ``epochs``. ``evaluate_every`` 0 means after each epoch; ``patience`` is how many of these
     evaluations may pass without a better one before the run ends (0: it never ends early). ``dropout`` and
     ``classifier_dropout`` default to the model's own. ``layer_decay`` multiplies the rate once for each layer between a
-    parameter and the head. ``docs/tasks.md`` explains every field.
+    parameter and the head. ``halbert/tasks/named.py`` has the papers' values.
     """
 
     # How long, and in which portions.

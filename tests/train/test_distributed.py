@@ -22,7 +22,7 @@ SETS = {
     "steps": 50, "warmup_steps": 5, "length": 16, "batch_tokens": 128, "accumulate": 2, "log_every": 1, "workers": 0,
     "precision": "fp32", "encoder.num_hidden_layers": 2, "encoder.num_hidden_groups": 1, "encoder.hidden_size": 32,
     "encoder.embedding_size": 16, "encoder.num_attention_heads": 2, "encoder.hidden_dropout_prob": 0.1,
-    "encoder.max_position_embeddings": 32, "checkpoint_every": 20,
+    "encoder.max_position_embeddings": 32, "checkpoint_every": 20, "learning_rate": 3e-3,
 }  # fmt: skip
 
 
@@ -64,8 +64,7 @@ def test_two_processes_have_the_curve_of_one(place, alone, strategy):
     assert [e["tokens"] for e in alone] == [e["tokens"] for e in shared]
     for name in ("masked_loss", "pair_loss"):
         assert np.abs(curve(alone, name) - curve(shared, name)).max() <= 1e-4
-    # Something was learnt, so that there is something to compare.
-    assert curve(alone)[-5:].mean() < curve(alone)[:5].mean() - 0.1
+    assert curve(alone)[-1] < curve(alone)[0] - 0.3  # something was learnt, so that there is something to compare
     told = json.loads((place / f"shared-{strategy}" / "provenance.json").read_text())["training"]
     assert told["processes"] == 2
 
