@@ -13,16 +13,29 @@ PRECISIONS = {"int8": "#1b6ca8", "bf16": "#d17a22", "fp32": "#5f6b73"}
 
 def engines(rows: list[dict[str, Any]]) -> bytes:
     """Bars: texts a second by engine."""
+    return _png(_bars(rows, "texts a second, median").properties(width=560, height=26 * len(rows)))
+
+
+def _bars(rows: list[dict[str, Any]], title: str) -> Any:
+    """One bar an engine, the fastest first."""
     values = [{"engine": r["engine"], "rate": r["median"], "ours": r["engine"].startswith("halbert")} for r in rows]
     order = [r["engine"] for r in sorted(rows, key=lambda r: -r["median"])]
     bars = alt.Chart(alt.Data(values=values)).encode(
         y=alt.Y("engine:N", sort=order, title=None, axis=alt.Axis(labelLimit=400))
     )
-    chart = bars.mark_bar().encode(
-        x=alt.X("rate:Q", title="texts a second, median"),
+    return bars.mark_bar().encode(
+        x=alt.X("rate:Q", title=title),
         color=alt.Color("ours:N", scale=alt.Scale(domain=[True, False], range=[OURS, OTHERS]), legend=None),
-    ) + bars.mark_text(align="left", dx=4).encode(x="rate:Q", text=alt.Text("rate:Q", format=".0f"))
-    return _png(chart.properties(width=560, height=26 * len(values)))
+    ) + bars.mark_text(align="left", dx=4).encode(x="rate:Q", text=alt.Text("rate:Q", format=",.0f"))
+
+
+def trainers(models: dict[str, list[dict[str, Any]]]) -> bytes:
+    """Bars: real pieces a second by engine, a panel a model."""
+    panels = [
+        _bars(rows, "real pieces a second, median").properties(width=560, height=24 * len(rows), title=name)
+        for name, rows in models.items()
+    ]
+    return _png(alt.vconcat(*panels))
 
 
 def sharing(swept: dict[str, Any]) -> bytes:

@@ -24,14 +24,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.written import put
 from halbert.compare.machine import describe_machine
-from halbert.files import write_bytes, write_json
+from halbert.files import write_json
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
 OUT = ROOT / "benchmarks" / "results" / "tasks.json"
-TABLE = ROOT / "docs" / "results.md"
-MARKS = ("<!-- tasks: made by benchmarks/tasks.py -->", "<!-- end of tasks -->")
 
 
 class Row(NamedTuple):
@@ -58,7 +57,7 @@ def _questions(articles: list[dict[str, Any]]) -> int:
     return sum(len(p["qas"]) for a in articles for p in a["paragraphs"])
 
 
-def _divide(source: str, train: int, dev: int) -> Callable[[Path, Path], tuple[Path, Path, Path]]:
+def divide(source: str, train: int, dev: int) -> Callable[[Path, Path], tuple[Path, Path, Path]]:
     """Whole articles: some to train on until there are ``train`` questions, some to choose by, the rest to be scored on."""
 
     def part(data: Path, place: Path) -> tuple[Path, Path, Path]:
@@ -104,7 +103,7 @@ ROWS = (
     Row("SQuAD 1.1 format", "squad1", ("squadshifts/new_wiki_v1.0.json.gz",) * 3,
         _set(epochs=2, learning_rate=2e-4, batch_size=16),
         "the new Wikipedia part of SQuADShifts, divided by article: 3,000 questions or a little more to train on",
-        _divide("squadshifts/new_wiki_v1.0.json.gz", 3000, 500)),
+        divide("squadshifts/new_wiki_v1.0.json.gz", 3000, 500)),
     Row("RTE", "rte", ("glue/RTE/train.tsv", "glue/RTE/dev.tsv", "glue/RTE/dev.tsv"),
         _set(epochs=4, learning_rate=5e-5, batch_size=16, keep='"last"'), "all 2,490 pairs; dev set, the last weights"),
     Row("UD English EWT (POS)", "ud-pos", ("ud_english_ewt/train.conllu.gz", "ud_english_ewt/dev.conllu.gz",
@@ -115,7 +114,7 @@ ROWS = (
         _first("glue/SST-2/train.tsv.gz", ("glue/SST-2/dev.tsv", "glue/SST-2/test.tsv"), 24001)),
     Row("SQuAD 2.0", "squad2", ("squad2/dev-part-v2.0.json.gz",) * 3, _set(epochs=3, learning_rate=2e-4, batch_size=16),
         "the part of the dev set that is here, divided by article: about 3,200 questions to train on",
-        _divide("squad2/dev-part-v2.0.json.gz", 3200, 400)),
+        divide("squad2/dev-part-v2.0.json.gz", 3200, 400)),
     Row("CommonsenseQA", "commonsenseqa", ("commonsenseqa/train.jsonl.gz", "commonsenseqa/dev.jsonl", "commonsenseqa/dev.jsonl"),
         _set(epochs=2, learning_rate=1e-4, batch_size=16, keep='"last"'),
         "the first 4,000 questions of five candidates; dev set, the last weights",
@@ -186,7 +185,7 @@ def measure(row: Row, data: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def table(results: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> list[str]:
     """The rows for people."""
     lines = [
         "| data | task | n | scores (95 % interval over examples) | fine-tuning | scoring | what |",
@@ -202,15 +201,7 @@ def table(results: dict[str, Any]) -> str:
             f"{r['examples_per_second']:,.0f} a second | {r['about']} |"
         )
     commands = [f"    {r['command']}" for r in results["rows"]]
-    return "\n".join([*lines, "", "The commands, in the same order:", "", *commands])
-
-
-def write_table(results: dict[str, Any]) -> None:
-    """Put the table into ``docs/results.md``, between its marks."""
-    text = TABLE.read_text("utf-8")
-    before, _, rest = text.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    write_bytes(TABLE, f"{before}{MARKS[0]}\n\n{table(results)}\n\n{MARKS[1]}{after}".encode())
+    return [*lines, "", "The commands, in the same order:", "", *commands]
 
 
 def main() -> None:
@@ -229,7 +220,7 @@ def main() -> None:
         results = {"how": (__doc__ or "").split("\n\n", 1)[1].strip(), "rows": rows}
         write_json(given.out, results)
         if given.out == OUT:
-            write_table(results)
+            put("results.md", "tasks", table(results))
         scores = {name: m["value"] for name, m in found["metrics"].items()}
         print(f"{row.name}: {scores}, {found['train_seconds']:.0f} s", flush=True)
 

@@ -15,7 +15,7 @@ from halbert.errors import InputError
 from halbert.heads import HeadSpec
 from halbert.run.backend import Backend, Precision
 from halbert.run.batching import Long, Work, in_batches, prepare
-from halbert.run.windows import Window, best_span, joined
+from halbert.run.windows import Window, answer_of, joined
 from halbert.source import has_only_int8, resolve_bundle
 from halbert.tasks.decoding import check_finite, decode_label, decode_score, decode_span, decode_tags, softmax
 
@@ -303,7 +303,7 @@ class Predictor:
                 answers[number] = decode_tags(joined(parts), told.spans, told.words, head, texts[i])
             else:
                 spans = [(piece.start, piece.end) for piece in tokenizer.pieces(pairs[i])]
-                answers[number] = best_span(parts, spans, pairs[i], none_above=head.none_above)
+                answers[number] = answer_of(parts, spans, pairs[i], head.none_above)
         return [answers[i] for i in work.unique]
 
     def fill(self, text: str, *, top: int = 5) -> list[list[dict[str, Any]]]:

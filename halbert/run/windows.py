@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from halbert.tasks import decoding
+
 OVERLAP = 4  # neighbours share at least this part of a window: a quarter
 
 
@@ -81,33 +83,22 @@ def joined(parts: Sequence[tuple[Window, np.ndarray]]) -> np.ndarray:
     return np.concatenate([values[window.low : window.high] for window, values in ordered])
 
 
-def best_span(
+def answer_of(
     parts: Sequence[tuple[Window, np.ndarray]],
     spans: Sequence[tuple[int, int]],
     text: str,
-    most: int = 30,
     none_above: float | None = 0.0,
 ) -> dict[str, Any]:
     """The best answer of all windows' rows of start and end logits, for ``spans``, the pieces of the second text.
 
-    As :func:`halbert.tasks.decoding.decode_span` has it for one window: a span that several windows hold has its best
-    score of them, and there is none where even the window that says so least is surer of that.
+    An answer begins in the window that its first piece belongs to, in prediction and evaluation alike
+    (:func:`halbert.tasks.decoding.decode_answer`).
     """
-    scores = np.full((len(spans), most), -np.inf)  # by first piece and by how many follow
-    none = np.inf
-    for window, values in parts:
-        start, end = values.astype(np.float64).T
-        none = min(none, start[0] + end[0])
-        size = window.size
-        start, end = start[-size - 1 : -1], end[-size - 1 : -1]  # its pieces stand before its [SEP]
-        for ahead in range(min(most, size)):
-            here = scores[window.start : window.start + size - ahead, ahead]
-            np.maximum(here, start[: size - ahead] + end[ahead:], out=here)
-    first, ahead = divmod(int(scores.argmax()), most)
-    best = scores[first, ahead]
-    if none_above is not None and none - best > none_above:
-        return {"answer": None}
-    every = np.append(scores[np.isfinite(scores)], none)
-    begin, stop = spans[first][0], spans[first + ahead][1]
-    probability = float(1 / np.exp(every - best).sum())
-    return {"answer": {"start": begin, "end": stop, "text": text[begin:stop], "probability": probability}}
+    seen = []
+    for window, logits in parts:
+        places = np.full((len(logits), 2), -1)
+        places[-1 - window.size : -1] = spans[window.start : window.start + window.size]  # before its [SEP]
+        begins = np.zeros(len(logits), bool)
+        begins[window.low : window.high] = True
+        seen.append(decoding.Window(logits, places, begins))
+    return {"answer": decoding.decode_answer(seen, text, none_above)["answer"]}

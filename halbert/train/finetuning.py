@@ -30,7 +30,7 @@ from halbert.train.journal import Journal, Report
 from halbert.train.loop import Run
 from halbert.train.objectives import task_loss
 from halbert.train.portions import Portions
-from halbert.train.prepared import Prepared, judge, prepare, start_model, value_of, wanted_of, with_threshold
+from halbert.train.prepared import Prepared, judge, prepare, silent, start_model, value_of, wanted_of, with_threshold
 from halbert.train.recipe import FinetuneRecipe
 from halbert.train.watch import Best, Found, Watch
 from halbert.train.workplace import Workplace
@@ -167,12 +167,18 @@ class _Attempt:
         self.best_step = self.watch.finish(self.run)
 
     def result(self, restarts: Sequence[dict[str, Any]], failure: str = "") -> FinetuneRun:
-        """The tuned bundle and its scores; of a run that has diverged, as they were then."""
+        """The tuned bundle and its scores; of a run that has diverged, as they were then.
+
+        Raises :class:`Diverged` where the scores show that nothing was learnt, unless a ``failure`` is known already.
+        """
         run, prepared, recipe, now = self.run, self.prepared, self.recipe, self.run.progress
         scores: dict[str, Score] = {}
         if len(prepared.dev):
             found = judge(run.model, prepared, self.dev, self.head, run.precision)
             self.head, found = with_threshold(self.head, found)
+            reason = silent(self.head, found)
+            if reason and not failure and recipe.on_divergence != "ignore":
+                raise Diverged(f"step {now.step:,} of {run.steps:,}: {reason}")
             scores = {name: score(name, found.truth, found.guess) for name in prepared.metrics}
         else:
             scores = {name: score(name, [], []) for name in prepared.metrics}

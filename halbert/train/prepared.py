@@ -176,6 +176,22 @@ def with_threshold(head: HeadSpec | None, found: Judged) -> tuple[HeadSpec | Non
     return msgspec.structs.replace(head, none_above=at), found.above(at)
 
 
+def silent(head: HeadSpec | None, found: Judged) -> str:
+    """What is wrong with a model that may give no answer and gains nothing by the answers it gives; "" if nothing is.
+
+    The mean gain in F1 over answering nothing has to be more than two of its standard errors. Not asked of fewer than 100
+    questions, nor where all or none have an answer.
+    """
+    has = np.array([bool(some) for some in found.truth], bool)
+    if head is None or head.none_above is None or len(has) < 100 or has.all() or not has.any():
+        return ""
+    scores = answers.f1(found.truth, found.guess)
+    gains = scores - ~has
+    if gains.mean() > 2 * gains.std() / np.sqrt(len(gains)):
+        return ""
+    return f"its answers have an F1 of {scores.mean():.3f}, no better than giving none, which has {(~has).mean():.3f}"
+
+
 def value_of(name: str, found: Judged) -> float | None:
     """A metric without its interval."""
     try:

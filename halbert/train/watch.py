@@ -1,7 +1,8 @@
 """What is noticed while a model is fine-tuned: whether it learns at all, and when it was best.
 
 A run has diverged when, after its warm-up, its loss is not below that of a predictor that reads nothing, when it gives
-every text the same answer, when its gradient is a thousand times what it was, or when a number is not finite.
+every text the same answer, when its gradient is a thousand times what it was, or when a number is not finite. (Of questions that
+may have no answer: also when it answers no better than by silence, see :func:`halbert.train.prepared.silent`.)
 """
 
 from __future__ import annotations

