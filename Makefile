@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: audit bench-ablations bench-convert bench-corpus bench-inference bench-instances bench-pretrain bench-text fuzz test test-all wheel check format clean
+.PHONY: audit bench-ablations bench-convert bench-corpus bench-finetune bench-inference bench-instances bench-pretrain bench-text fuzz test test-all wheel check format clean
 
 audit: $(VENV)/.audit
 	$(BIN)/halbert audit --out report --overwrite
@@ -32,6 +32,10 @@ bench-convert: $(VENV)/.test
 
 bench-corpus: $(VENV)/.test
 	$(BIN)/python -m benchmarks.corpus
+
+bench-finetune: $(VENV)/.test
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python -m benchmarks.finetune
 
 bench-inference: $(VENV)/.test
 	$(PIP) --editable '.[bench]'

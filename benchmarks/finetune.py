@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import os
+import random
 import statistics
 import subprocess
 import sys
@@ -21,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tasks import DATA, ROOT, divide
+from benchmarks.tasks import DATA, ROOT, checkpoint, divide
 from benchmarks.tuners import ENGINES, JOBS
 from benchmarks.written import put, told
 from halbert.compare.machine import describe_machine
@@ -62,6 +64,54 @@ def measure(name: str, data: Path, seeds: int, engines: list[str]) -> list[dict[
     return [{"engine": engine, "runs": rows} for engine, rows in runs.items()]
 
 
+def memory_by_rows(counts: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Peak memory and seconds of ``halbert finetune`` (five steps of the checkpoint) over CSV files of so many rows."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="halbert-rows-") as folder:
+        place = Path(folder)
+        for count in (200, *counts):
+            write_rows(place / f"{count}.csv", count)
+        for count in counts:
+            words = [
+                "finetune", checkpoint(), "--train", place / f"{count}.csv", "--dev", place / "200.csv", "--out",
+                place / f"out{count}", "--quiet", *(w for s in ("steps=5", "batch_size=16") for w in ("--set", s)),
+            ]  # fmt: skip
+            began = time.perf_counter()
+            process = subprocess.Popen([sys.executable, "-m", "halbert", *map(str, words)], cwd=ROOT)
+            _, status, used = os.wait4(process.pid, 0)
+            if status:
+                raise SystemExit(f"halbert finetune on {count} rows: status {status}")
+            seconds = round(time.perf_counter() - began, 1)
+            found.append({"rows": count, "peak_memory": used.ru_maxrss * 1024, "seconds": seconds})
+            print(f"  {count:,} rows: {used.ru_maxrss / 1024:.0f} MiB, {seconds} s", file=sys.stderr, flush=True)
+    return found
+
+
+def write_rows(path: Path, count: int) -> None:
+    """A labelled CSV of so many different texts of 3 to 14 words."""
+    rng = random.Random(0)
+    vocabulary = (
+        "the",
+        "a",
+        "flight",
+        "ticket",
+        "was",
+        "late",
+        "cheap",
+        "crew",
+        "kind",
+        "seat",
+        "never",
+        "again",
+        "fly",
+    )
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        stream.write("text,label\n")
+        for i in range(count):
+            words = " ".join(rng.choices(vocabulary, k=rng.randint(3, 14)))
+            stream.write(f"{words} {i},{'good' if i % 2 else 'bad'}\n")
+
+
 def times(ours: dict[str, Any], base: dict[str, Any], key: str = "examples_per_second") -> float:
     """How many times as many a second: the median of the rounds' ratios."""
     return statistics.median(a[key] / b[key] for a, b in zip(ours["runs"], base["runs"], strict=True))
@@ -98,7 +148,7 @@ def table(results: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Run the jobs that were asked for, write the results, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=[*JOBS])
+    parser.add_argument("--only", nargs="*", choices=[*JOBS, "rows"])
     parser.add_argument("--engines", nargs="*", default=list(ENGINES), help="some of the engines")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", type=Path, default=DATA)
@@ -122,11 +172,25 @@ def main() -> None:
             "machine": describe_machine(),
         }  # fmt: skip
         write_json(given.out, results)
-        if given.out == OUT:
-            made = told(describe_machine(), time.strftime("%Y-%m-%d", time.gmtime()), "make bench-finetune", OUT.name)
-            peers = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "accelerate"))
-            put("results.md", "finetune", [f"Beside {peers}. {made}", "", *table(results)])
-    print("\n".join(table(results)))
+    if not given.only or "rows" in given.only:
+        results["rows"] = {"measured": memory_by_rows((10_000, 100_000, 1_000_000)), "machine": describe_machine()}
+        results["rows"]["created"] = time.strftime("%Y-%m-%d", time.gmtime())
+        write_json(given.out, results)
+    if given.out == OUT:
+        made = told(describe_machine(), time.strftime("%Y-%m-%d", time.gmtime()), "make bench-finetune", OUT.name)
+        peers = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "accelerate"))
+        put("results.md", "finetune", [f"Beside {peers}. {made}", "", *table(results), "", *rows(results)])
+    print("\n".join([*table(results), *rows(results)]))
+
+
+def rows(results: dict[str, Any]) -> list[str]:
+    """Memory by the number of rows, for people."""
+    if "rows" not in results:
+        return []
+    head = ["| rows of the CSV | MB at the peak | seconds, five steps included |", "|--:|--:|--:|"]
+    return head + [
+        f"| {row['rows']:,} | {row['peak_memory'] / 1e6:,.0f} | {row['seconds']:,.0f} |" for row in results["rows"]["measured"]
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def main() -> None:
             compiled = ["halbert", *(e for e in engines if "compiled" in e)] if large else []
             groups = [[e for e in engines if e not in compiled[1:]], compiled] if compiled[1:] else [engines]
             found = [
-                measure(shape, place, group, options.rounds, 3 if large else 20, 8 if large else 24) for group in groups
+                measure(shape, place, group, options.rounds, 3 if large else 20, 3 if large else 24) for group in groups
             ]
             result.setdefault("models", {})[name] = {"padding": padding, "groups": found}
             write_json(options.out, result)

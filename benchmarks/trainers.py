@@ -8,6 +8,7 @@ data collators make them. A step is forward, backward, clipping and a fused Adam
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
@@ -132,8 +133,12 @@ def main() -> None:
         precision = "bf16" if "bf16" in name else "fp32"
         take = theirs(shape, read(folder, "theirs"), precision, "compiled" in name)
     print(json.dumps({"threads": torch.get_num_threads(), "precision": precision}), file=out, flush=True)
-    if "kept" in name:
-        kept_memory().__enter__()
+    with kept_memory() if "kept" in name else contextlib.nullcontext():
+        answer(take, out)
+
+
+def answer(take: Callable[[int], int], out: Any) -> None:
+    """Take as many steps as each line asks for, and tell."""
     for line in sys.stdin:
         began = time.perf_counter()
         tokens = take(int(line))

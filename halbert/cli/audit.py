@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from halbert.cli.options import MODEL_HELP, Precision, PrecisionChoice, Quiet, Set, Threads
-from halbert.cli.output import Bars
-from halbert.errors import InputError
+from halbert.cli.output import Bars, note
+from halbert.errors import InputError, Regression
 from halbert.spec import from_dict
 
 HELP = (
     "Put models side by side, measured: size, memory, latency, throughput, masked pieces, fine-tuning on your data. "
     "Without models, a BERT and two ALBERTs are trained on the spot on the documentation of the installed packages."
 )
-EXAMPLE = "Example: halbert audit ./bert ./albert --task classify --data train.csv --out report"
+EXAMPLE = (
+    "Example: halbert audit ./bert ./albert --task classify --data train.csv --out report\n\n"
+    "In CI: halbert audit ./bert ./albert --out new --baseline old/results.json"
+)
 
 
 def run(
@@ -49,22 +52,49 @@ def run(
     set: Set = None,
     precision: Precision = PrecisionChoice.auto,
     threads: Threads = None,
+    claims: Annotated[
+        str, typer.Option(metavar="FILE", help="Claims to answer, a .toml file, or shipped ones: default, papers.")
+    ] = "default",
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CRITERION=N",
+            help="A weight of a profile of your own: size, memory, latency, throughput, quality, masked, tuning; repeatable.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="RESULTS", help="An earlier audit's results.json: exit with 3 if anything got worse."),
+    ] = None,
+    report_only: Annotated[
+        Path | None,
+        typer.Option("--report-only", metavar="RESULTS", help="Measure nothing; write the report of these results."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """See HELP."""
-    from halbert.compare.audit import PROBES, compare
+    from halbert.compare.audit import PROBES, compare, read_results, report_again
+    from halbert.compare.scores import read_weights
+    from halbert.compare.verdict import outcome
     from halbert.train.recipe import FinetuneRecipe, apply_changes
 
     if precision is PrecisionChoice.fp16:
         raise InputError("an audit measures on CPUs, and precision fp16 is for GPUs; use bf16, fp32 or auto")
     bars = Bars(quiet)
     probes = tuple(only) if only else PROBES
-    if models:
+    weights = read_weights(weight or [])
+    before = None if baseline is None else read_results(baseline)
+    if report_only is not None:
+        if models or task or data or test or set or only or random_weights is not None:
+            raise InputError("--report-only measures nothing: give it --out, --claims, --weight and --baseline alone")
+        results = report_again(report_only, out=out, claims=claims, weights=weights, overwrite=overwrite)
+    elif models:
         recipe = from_dict(FinetuneRecipe, apply_changes({}, set or []), "--set")
         results = compare(
             models, out=out, tasks=task or [], data=data or [], test=test or [], probes=probes, precision=precision.value,
-            seeds=seeds, threads=threads, recipe=recipe, random_weights=random_weights, overwrite=overwrite, progress=bars,
+            seeds=seeds, threads=threads, recipe=recipe, random_weights=random_weights, claims=claims,
+            weights=weights, overwrite=overwrite, progress=bars,
         )  # fmt: skip
     else:
         if task or data or test or set or random_weights is not None:
@@ -80,9 +110,31 @@ def run(
             precision=precision.value,
             probes=probes,
             threads=threads,
+            claims=claims,
+            weights=weights,
             overwrite=overwrite,
             progress=bars,
         )
     print(f"Report: {out / 'index.html'}")
     for sentence in results["verdict"]["headline"]:
         print(sentence)
+    for ranking in results["verdict"]["rankings"]:
+        print(outcome(ranking))
+    if before is not None:
+        _judge(before, results)
+
+
+def _judge(before: dict[str, Any], results: dict[str, Any]) -> None:
+    """Say what got worse. Raises :class:`Regression` when something did."""
+    from halbert.compare.audit import regressions
+
+    machines = [f"{r['machine']['processor']}, {r['machine']['cores']} cores" for r in (before, results)]
+    if machines[0] != machines[1]:
+        note(f"warning: the baseline is of another machine ({machines[0]}; this one: {machines[1]})")
+    known = {s["name"] for s in before["subjects"]} & {s["name"] for s in results["subjects"]}
+    if not known:
+        raise InputError("no model of this audit is in the baseline; models are recognised by their names")
+    worse = regressions(before, results)
+    if worse:
+        raise Regression("worse than the baseline, beyond chance:\n  " + "\n  ".join(worse))
+    print(f"Nothing got worse than the baseline of {before['created'][:10]}, beyond chance.")

@@ -25,6 +25,7 @@ HELP = (
 # Share of unknown pieces. English prose with Google's uncased vocabulary has 0.0 %, not lower-cased 8.1 %, with the
 # multilingual one 1.6 %; Chinese with its own 0.05 %.
 UNFITTING = 0.02
+STOPPED = "give the same command again to go on with what is finished"
 EXAMPLE = "Example: halbert corpus books.txt.gz de=wiki.jsonl.zst --language en --tokenizer ./tokenizer --out corpus"
 
 
@@ -93,9 +94,11 @@ def run(
                 files, chosen, out, workers=workers, language=language, dedupe=dedupe, skip_bad=skip_bad,
                 licence=licence, command=command, progress=progress,
             )  # fmt: skip
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(STOPPED) from None
     except SystemExit as error:
         if error.code == 143:
-            raise Stopped("stopped; give the same command again to go on with what is finished") from None
+            raise Stopped(f"stopped; {STOPPED}") from None
         raise
     _tell(corpus, out, chosen)
 

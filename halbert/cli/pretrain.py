@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from halbert.cli.options import MODEL_HELP, Quiet, Set
@@ -32,6 +33,9 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in that folder, if there is one.")
     ] = False,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="EXPERIMENT", help="Log the journal to this experiment of MLflow too.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """See HELP."""
@@ -46,7 +50,16 @@ def run(
     text = resolve_tokenizer(tokenizer)
     quiet = quiet or not speaks()
     with Bars(quiet).task(f"Pre-training {out.name}", plan.steps) as step:
-        report = None if quiet else training_report(step)
+        reports = [] if quiet else [training_report(step)]
+        if mlflow is not None:
+            from halbert.train.mlflow import report_to
+
+            reports.append(report_to(mlflow, out, msgspec.to_builtins(plan)))
+
+        def report(entry: dict[str, Any]) -> None:
+            for each in reports:
+                each(entry)
+
         bundle = pretrain(plan, text, out, resume=resume, report=report, tell=None if quiet else note)
     training = bundle.provenance["training"]
     last = training["journal"][-1]

@@ -6,13 +6,15 @@ import datetime
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
+from halbert.compare.baseline import SCHEMA, measurements_of, read_results, regressions
+from halbert.compare.claims import Claim, answer_all, read_claims
 from halbert.compare.machine import describe_machine
 from halbert.compare.measurement import Comparison, Measurement, compare_all
 from halbert.compare.probes.finetuning import FinetuningProbe
@@ -36,7 +38,6 @@ from halbert.tasks.table import get_task
 from halbert.train.recipe import FinetuneRecipe
 from halbert.version import __version__
 
-SCHEMA = "halbert-results-1"
 PROBES = ("size", "memory", "latency", "throughput", "masked", "finetuning")
 TEXTS = 512  # held-out texts for throughput and masked pieces
 RANDOM_NOTE = (
@@ -86,6 +87,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seeds: int = 3
     threads: int | None = None
     recipe: FinetuneRecipe = FinetuneRecipe()
+    claims: list[Claim] = []
+    weights: dict[str, float] = {}
 
 
 def split_task(name: str, data: str | os.PathLike[str], test: str | os.PathLike[str] | None) -> TaskData:
@@ -131,13 +134,17 @@ def compare(
     threads: int | None = None,
     recipe: FinetuneRecipe | None = None,
     random_weights: int | None = None,
+    claims: str | os.PathLike[str] = "default",
+    weights: Mapping[str, float] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure models against each other on the user's own labelled files and write page, report and results.
 
     With ``random_weights`` (a seed) the models' shapes are measured with drawn weights: size and speed, no quality.
-    ``tasks`` and ``data`` (and ``test``, if given) go together one by one. Raises :class:`InputError` before anything is
+    ``tasks`` and ``data`` (and ``test``, if given) go together one by one. ``claims`` are answered from what was measured
+    and published (:mod:`halbert.compare.claims`); ``weights`` of criteria are a profile of the verdict's of your own
+    (:mod:`halbert.compare.scores`). Raises :class:`InputError` before anything is
     measured when a model or a file cannot be used; returns what ``results.json`` holds.
     """
     check_target(out, overwrite)
@@ -150,6 +157,7 @@ def compare(
         raise InputError(f"{len(tasks)} --task, {len(data)} --data and {len(test)} --test; expected as many of each")
     for kind in tasks:
         get_task(kind)
+    asked = read_claims(claims)
     loaded_tasks = [
         split_task(name, d, test[i] if test else None) for i, (name, d) in enumerate(zip(task_names(data), data))
     ]
@@ -172,7 +180,8 @@ def compare(
             subjects=subjects, tasks=loaded_tasks, texts=texts[:TEXTS], precision=precision, seeds=seeds, threads=threads,
             notes=[] if random_weights is None else [RANDOM_NOTE],
             texts_from=", ".join(t.where for t in loaded_tasks) or "installed packages' documentation",
-            command=command, probes=tuple(probes), recipe=recipe,
+            command=command, probes=tuple(probes), recipe=recipe, claims=asked,
+            weights=dict(weights or {}),
         )  # fmt: skip
         return run_plan(plan, folder, progress or Silent())
 
@@ -309,14 +318,41 @@ def run_plan(plan: Plan, folder: Path, progress: Progress) -> dict[str, Any]:
         ],
         "measurements": msgspec.to_builtins(measurements),
         "comparisons": msgspec.to_builtins(comparisons),
-        "verdict": msgspec.to_builtins(judge(measurements, comparisons, [s.name for s in plan.subjects])),
-        "claims": [],
+        "weights": plan.weights,
+        "verdict": msgspec.to_builtins(judge(measurements, comparisons, [s.name for s in plan.subjects], plan.weights)),
     }  # fmt: skip
+    results["claims"] = answer_all(plan.claims, results)
     write_json(folder / "results.json", results)
     with progress.task("Writing the report", 1) as step:
         write_report(results, folder)
         step("done")
     return results
+
+
+def report_again(
+    results: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    claims: str | os.PathLike[str] = "default",
+    weights: Mapping[str, float] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Verdict, claims, page and report out of an audit's results, without measuring anything; the results' own weights
+    unless others are given.
+
+    Raises :class:`InputError` for results that no audit wrote. Returns what the new ``results.json`` holds.
+    """
+    check_target(out, overwrite)
+    found = read_results(results)
+    order = [s["name"] for s in found["subjects"]]
+    comparisons = msgspec.convert(found["comparisons"], list[Comparison])
+    found["weights"] = dict(weights or found.get("weights") or {})
+    found["verdict"] = msgspec.to_builtins(judge(measurements_of(found), comparisons, order, found["weights"]))
+    found["claims"] = answer_all(read_claims(claims), found)
+    with whole_folder(out, overwrite) as folder:
+        write_json(folder / "results.json", found)
+        write_report(found, folder)
+    return found
 
 
 def describe_subject(subject: Subject) -> dict[str, Any]:
@@ -338,4 +374,6 @@ def describe_subject(subject: Subject) -> dict[str, Any]:
     }
 
 
-__all__ = ["Comparison", "Plan", "Progress", "Silent", "Verdict", "compare", "run_plan"]
+__all__ = [
+    "Comparison", "Plan", "Progress", "Silent", "Verdict", "compare", "read_results", "regressions", "report_again", "run_plan",
+]  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 
 from halbert.bundle import Bundle
 from halbert.compare.audit import PROBES, TEXTS, Plan, Progress, Silent, TaskData, command_for, run_plan
+from halbert.compare.claims import read_claims
 from halbert.compare.subject import Subject
 from halbert.data.corpus import build_corpus
 from halbert.data.documentation import LIBRARIES, Paragraph, read_documentation, split_of, versions, which_library
@@ -77,6 +78,8 @@ def default_audit(
     threads: int | None = None,
     probes: Sequence[str] = PROBES,
     libraries: tuple[str, ...] = LIBRARIES,
+    claims: str | os.PathLike[str] = "default",
+    weights: Mapping[str, float] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -86,6 +89,7 @@ def default_audit(
     """
     progress = progress or Silent()
     check_target(out, overwrite)
+    asked = read_claims(claims)
     with whole_folder(out, overwrite) as folder:
         with progress.task("Reading documentation", len(libraries)) as step:
             paragraphs = read_documentation(libraries, progress=step)
@@ -118,6 +122,7 @@ def default_audit(
             subjects=subjects, tasks=[TaskData(name="which-library", where=where, train=task["train"], test=task["test"])],
             texts=[e.text for e in task["test"]][:TEXTS], texts_from=where, probes=tuple(probes), command=command,
             notes=_notes(subjects), seeds=seeds, precision=precision, threads=threads, recipe=FINETUNING,
+            claims=asked, weights=dict(weights or {}),
         )  # fmt: skip
         return run_plan(plan, folder, progress)
 

@@ -155,12 +155,14 @@ def _example_moves(means: np.ndarray) -> np.ndarray:
     return np.array([means[rng.integers(0, len(means), len(means))].mean() for _ in range(RESAMPLES)]) - means.mean()
 
 
-def compare_pair(a: Measurement, b: Measurement, level: float, equal_in: list[str]) -> Comparison | None:
+def compare_pair(
+    a: Measurement, b: Measurement, level: float, equal_in: list[str], *, paired: bool = True
+) -> Comparison | None:
     """b minus a, or ``None`` when either is undefined or was run only once.
 
     Samples taken in the same round are resampled together (the schedule interleaves subjects), and so are examples;
-    seeds are not paired, so runs with examples draw their seeds independently. ``level`` is the share of error one
-    comparison may have after correction.
+    seeds are not paired, so runs with examples draw their seeds independently. Rounds of two runs are not ``paired``.
+    ``level`` is the share of error one comparison may have after correction.
     """
     if a.value is None or b.value is None:
         return None
@@ -171,7 +173,7 @@ def compare_pair(a: Measurement, b: Measurement, level: float, equal_in: list[st
         low = high = difference
         significant = difference != 0
     else:
-        spread = _spread_of_difference(a, b)
+        spread = _spread_of_difference(a, b, paired)
         low, high = spread.bounds(0.05)
         strict_low, strict_high = spread.bounds(level)
         if low is None or high is None or strict_low is None or strict_high is None:
@@ -186,7 +188,7 @@ def compare_pair(a: Measurement, b: Measurement, level: float, equal_in: list[st
     )  # fmt: skip
 
 
-def _spread_of_difference(a: Measurement, b: Measurement) -> Spread:
+def _spread_of_difference(a: Measurement, b: Measurement, paired: bool) -> Spread:
     of = _STATISTICS[a.statistic]
     x, y = np.asarray(a.samples), np.asarray(b.samples)
     difference = float(of(y) - of(x))
@@ -196,7 +198,7 @@ def _spread_of_difference(a: Measurement, b: Measurement) -> Spread:
         runs = of(y[_draws(len(y), 2)]) - of(x[_draws(len(x), 3)]) - difference
         return Spread(difference, runs, moves, len(x) + len(y) - 2)
     rows = _draws(len(x), 0)
-    paired = len(x) == len(y)
+    paired = paired and len(x) == len(y)
     runs = of(y[rows if paired else _draws(len(y), 2)]) - of(x[rows]) - difference
     return Spread(difference, runs, 0.0, (len(x) if paired else min(len(x), len(y))) - 1)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from halbert.compare import charts
-from halbert.compare.verdict import show
+from halbert.compare.verdict import outcome, show
 from halbert.errors import missing_extra
 from halbert.files import write_bytes
 
@@ -61,6 +61,19 @@ def matrix(results: dict[str, Any]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
+def because(claim: dict[str, Any]) -> str:
+    """The figures a claim's answer rests on, in one line: of those against it the first, else of those for it."""
+    against = [case for case in claim["cases"] if case["agrees"] is False]
+    support = [case for case in claim["cases"] if case["agrees"]]
+    if claim["answer"] == "misleading":
+        shown = [*support[:1], *against[:1]]
+    elif claim["answer"] == "false":
+        shown = against[:2]
+    else:
+        shown = support[:2] or claim["cases"][:1]
+    return "; ".join(f"{case['what']}: {case['figure']}" for case in shown)
+
+
 def write_report(results: dict[str, Any], folder: Path) -> None:
     """Write ``index.html`` (self-contained) and ``report.md``."""
     environment = jinja2.Environment(
@@ -69,6 +82,9 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.globals["show"] = show
+    environment.globals["because"] = because
+    environment.globals["outcome"] = outcome
+    environment.globals["plain"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     environment.globals["number"] = lambda n: f"{n:+,}" if n else "0"
     drawn = {
         "parameters": charts.parameters(results),

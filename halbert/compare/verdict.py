@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from halbert.compare.measurement import Comparison, Measurement
+from halbert.compare.scores import Ranking, Row, rank_all
 
 
 class Sentence(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,14 +22,25 @@ class Sentence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Every statement that can be made, and the three that matter most for the first two subjects."""
+    """Every statement that can be made, the three that matter most for the first two subjects, scores by criterion, and
+    who wins for whom."""
 
     headline: list[str]
     sentences: list[Sentence]
+    scores: list[Row]
+    rankings: list[Ranking]
 
 
-def judge(measurements: Sequence[Measurement], comparisons: Sequence[Comparison], order: Sequence[str]) -> Verdict:
-    """One sentence for each quantity and pair; the headline is size, speed and quality of the first pair."""
+def judge(
+    measurements: Sequence[Measurement],
+    comparisons: Sequence[Comparison],
+    order: Sequence[str],
+    weights: Mapping[str, float] | None = None,
+) -> Verdict:
+    """One sentence for each quantity and pair; the headline is size, speed and quality of the first pair.
+
+    ``weights`` of criteria are the user's own profile, beside the shipped ones.
+    """
     values = {(m.name, m.subject): m for m in measurements}
     sentences = [_sentence(c, values) for c in comparisons]
     first = [s for s in sentences if {s.a, s.b} == set(order[:2])]
@@ -36,7 +49,26 @@ def judge(measurements: Sequence[Measurement], comparisons: Sequence[Comparison]
     speed = [s for s in first if s.quantity in ("throughput", "latency_32_p50")]
     size = [s for s in first if s.quantity == "parameters"]
     headline = [group[0].text for group in (size, speed[-1:], quality or masked) if group]
-    return Verdict(headline=headline, sentences=sentences)
+    rows, rankings = rank_all(measurements, order, weights)
+    return Verdict(headline=headline, sentences=sentences, scores=rows, rankings=rankings)
+
+
+def outcome(ranking: Mapping[str, Any]) -> str:
+    """A profile's outcome (as ``results.json`` has it) in a sentence, with what would change it."""
+    told = ", ".join(f"{name} {score:.1f}" for name, score in ranking["scores"].items())
+    chances = ranking["probabilities"]
+    likely = max(chances, key=lambda name: chances[name])
+    sure = f"{100 * chances[likely]:.0f} % of draws"
+    if ranking["winner"] is not None:
+        text = f"{ranking['title']}: {ranking['winner']} ({told}; first in {sure})."
+    else:
+        text = f"{ranking['title']}: no clear winner ({told}; {likely} is first in {sure})."
+    for flip in ranking["flips"][:1]:
+        text += (
+            f" With a weight of {flip['weight']:g} for {flip['criterion']}, instead of {flip['instead_of']:g}, "
+            f"{flip['leader']} leads."
+        )
+    return text
 
 
 def _sentence(c: Comparison, values: dict[tuple[str, str], Measurement]) -> Sentence:

@@ -54,6 +54,7 @@ class Encoder(nn.Module):
         position_ids_BS: Tensor | None = None,
         sequence_BS: Tensor | None = None,
         starts_P: Tensor | None = None,
+        columns_BQ: Tensor | None = None,
         hidden_states: bool = False,
         attentions: bool = False,
     ) -> EncoderOutput:
@@ -62,6 +63,9 @@ class Encoder(nn.Module):
         Rows may hold several sequences, packed: ``sequence_BS`` numbers them from 1 in each row (0 is padding; attention
         stays among equal numbers, and ``mask_BS`` is not read), ``position_ids_BS`` begins at 0 with each, and
         ``starts_P`` are the flat positions (of B * S) of their first pieces, whose states are pooled.
+
+        With ``columns_BQ`` the last block computes the states of these columns only, and Q stands for S in what is
+        returned and in ``starts_P``; the first column is pooled.
         """
         if segments_BS is None:
             segments_BS = torch.zeros_like(ids_BS)
@@ -70,11 +74,13 @@ class Encoder(nn.Module):
             x_BSH = self.projection(x_BSH)
         bias_B1SS = attention_bias(mask_BS, sequence_BS, x_BSH)
         states, probabilities = [x_BSH], []
+        last = self.spec.num_hidden_layers - 1, self.spec.inner_group_num - 1
         for layer in range(self.spec.num_hidden_layers):
             attention = self.attention[self.spec.group_of("attention", layer)]
             ffn = self.ffn[self.spec.group_of("ffn", layer)]
             for inner in range(self.spec.inner_group_num):
-                block = (attention[inner], ffn[inner], x_BSH, bias_B1SS, attentions)
+                columns = columns_BQ if (layer, inner) == last else None
+                block = (attention[inner], ffn[inner], x_BSH, bias_B1SS, attentions, columns)
                 if self.checkpoint_activations and torch.is_grad_enabled():
                     x_BSH, probs_BASS = checkpoint(apply_block, *block, use_reentrant=False)
                 else:
@@ -114,10 +120,11 @@ def attention_bias(mask_BS: Tensor | None, sequence_BS: Tensor | None, x_BSH: Te
 
 
 def apply_block(
-    attention: nn.Module, ffn: nn.Module, x_BSH: Tensor, bias_B1SS: Tensor | None, want_probs: bool
-) -> tuple[Tensor, Tensor | None]:
-    """One block: states (B, S, H) and, if wanted, attention probabilities (B, A, S, S)."""
-    x_BSH, probs_BASS = attention(x_BSH, bias_B1SS, want_probs)
+    attention: nn.Module, ffn: nn.Module, x_BSH: Tensor, bias_B1SS: Tensor | None, want_probs: bool,
+    columns_BQ: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """One block: states (B, S, H), or of some columns only, and, if wanted, attention probabilities (B, A, S, S)."""
+    x_BSH, probs_BASS = attention(x_BSH, bias_B1SS, want_probs, columns_BQ)
     return ffn(x_BSH), probs_BASS
 
 

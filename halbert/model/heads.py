@@ -91,13 +91,14 @@ class Model(nn.Module):
         position_ids_BS: Tensor | None = None,
         sequence_BS: Tensor | None = None,
         starts_P: Tensor | None = None,
+        columns_BQ: Tensor | None = None,
         hidden_states: bool = False,
         attentions: bool = False,
     ) -> EncoderOutput:
-        """The encoder's output, also of packed rows (see :meth:`Encoder.forward`); see :meth:`answer` for a head's."""
+        """The encoder's output, also of packed rows or of some columns (see :meth:`Encoder.forward`); see :meth:`answer` for a head's."""
         return self.encoder(
             ids_BS, mask_BS, segments_BS, position_ids_BS=position_ids_BS, sequence_BS=sequence_BS, starts_P=starts_P,
-            hidden_states=hidden_states, attentions=attentions,
+            columns_BQ=columns_BQ, hidden_states=hidden_states, attentions=attentions,
         )  # fmt: skip
 
     def answer(self, name: str, output: EncoderOutput, positions_M: Tensor | None = None) -> Tensor:

@@ -25,7 +25,7 @@ def kept_memory() -> Iterator[None]:
         yield
         return
     mallopt(_MMAP_MAX, 0)
-    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_TRIM_THRESHOLD, -1)
     try:
         yield
     finally:

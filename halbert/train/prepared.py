@@ -182,8 +182,10 @@ def silent(head: HeadSpec | None, found: Judged) -> str:
     The mean gain in F1 over answering nothing has to be more than two of its standard errors. Not asked of fewer than 100
     questions, nor where all or none have an answer.
     """
+    if head is None or head.kind != "span" or head.none_above is None:
+        return ""
     has = np.array([bool(some) for some in found.truth], bool)
-    if head is None or head.none_above is None or len(has) < 100 or has.all() or not has.any():
+    if len(has) < 100 or has.all() or not has.any():
         return ""
     scores = answers.f1(found.truth, found.guess)
     gains = scores - ~has

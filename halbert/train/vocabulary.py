@@ -61,9 +61,10 @@ class _InBlocks(torch.autograd.Function):
             exp.mul_((there[:, None] / total).div_(count))
             exp.scatter_add_(-1, at, (there[:, None] * (-1.0 / count)))
             d_MV[begin : begin + rows] = exp
+        share = right / count
         ctx.save_for_backward(d_MV)
-        ctx.mark_non_differentiable(right)
-        return (loss / count).float(), right / count
+        ctx.mark_non_differentiable(share)
+        return (loss / count).float(), share
 
     @staticmethod
     @torch.autograd.function.once_differentiable

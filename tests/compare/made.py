@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from halbert.compare.audit import SCHEMA, describe_subject
+from halbert.compare.claims import answer_all, read_claims
 from halbert.compare.measurement import Comparison, Measurement, Quantity, compare_all, measured, undefined
 from halbert.compare.subject import Subject
 from halbert.compare.verdict import judge
@@ -67,7 +68,8 @@ def results(names: tuple[str, ...] = ("bert", "albert", "third"), how: str = "ea
         "measurements": msgspec.to_builtins(measurements),
         "comparisons": msgspec.to_builtins(comparisons),
         "verdict": msgspec.to_builtins(judge(measurements, comparisons, list(names))),
-        "claims": [],
+        "weights": {},
+        "claims": answer_all(read_claims("default")),
     }  # fmt: skip
 
 

@@ -39,7 +39,18 @@ def test_the_page(browser, file, width, scheme):
         ".filter(h => !h.startsWith('#') || !document.getElementById(decodeURIComponent(h.slice(1))))"
     )
     assert lost == [] and page.locator("a[href]").count() > 3
-    first = page.locator("tbody details").first
+    sliders = page.locator("table.scores input")
+    output = page.locator("table.scores tfoot output").first
+    before = output.inner_text()
+    sliders.first.focus()
+    for _ in range(9):
+        page.keyboard.press("ArrowRight")
+    assert output.inner_text() != before and "lead" in page.locator("#own-verdict").inner_text().lower()
+    for i in range(sliders.count()):
+        sliders.nth(i).fill("0")
+    assert page.locator("#own-verdict").inner_text() == "No criterion has any weight."
+
+    first = page.locator(".matrix tbody details").first
     assert not first.locator("code").is_visible()
     first.locator("summary").click()
     assert first.locator("code").is_visible() and first.locator("code").inner_text().startswith("halbert audit ")

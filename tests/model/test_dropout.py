@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from halbert.model.attention import SelfAttention
-from halbert.model.dropout import Dropout, DroppedAttention, growth, kept
+from halbert.model.dropout import Dropout, DroppedAttention, factors, growth
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -25,7 +25,7 @@ def test_share_and_growth(p):
 def test_draws_are_independent():
     """Of neighbours (four come from one draw), and of one place in two draws."""
     torch.manual_seed(1)
-    first, second = (kept(torch.Size([1 << 20]), 0.5).float() + 0.5 for _ in range(2))
+    first, second = (factors(torch.Size([1 << 20]), 0.5, torch.float32) / 2 - 0.5 for _ in range(2))
     for other in (first.roll(1), first.roll(2), first.roll(3), first.roll(4), second):
         assert abs((first * other).mean().item() * 4) < 5 / math.sqrt(1 << 20)
 
@@ -57,15 +57,15 @@ def test_attention_equals_the_plain_formula(wide):
     bias = torch.randn(B, 1, S if wide else 1, S, dtype=torch.float64)
     d = torch.randn(B, A, S, D, dtype=torch.float64)
 
-    def plain(kept_BASS, scale=D**-0.5):
+    def plain(factors_BASS, scale=D**-0.5):
         probs = torch.softmax(q @ k.transpose(-1, -2) * scale + bias, -1)
-        return (probs * -kept_BASS * growth(p)) @ v
+        return (probs * factors_BASS) @ v
 
     torch.manual_seed(4)
     found = DroppedAttention.apply(q, k, v, bias, p)
     got = torch.autograd.grad(found, (q, k, v), d)
     torch.manual_seed(4)
-    mask = kept(torch.Size([B, A, S, S]), p)
+    mask = factors(torch.Size([B, A, S, S]), p, torch.float64)
     expected = plain(mask)
     wanted = torch.autograd.grad(expected, (q, k, v), d)
     for a, b in zip([found, *got], [expected, *wanted], strict=True):

@@ -12,7 +12,9 @@ from halbert.data.pairs import NO_LABEL
 from halbert.data.plan import Plan
 from halbert.model import Model
 from halbert.spec import PretrainSpec
-from halbert.train.objectives import hits, pretraining_loss
+from halbert.train import objectives, vocabulary
+from halbert.train.objectives import pretraining_loss
+from halbert.train.vocabulary import hits
 from tests import tiny
 from tests.train import made
 
@@ -189,3 +191,57 @@ def test_hits_are_those_of_argmax_ties_included(dtype):
     expected = (logits.argmax(-1) == labels).sum()
     assert 0 < expected < 200 and hits(logits, labels) == expected
     assert hits(logits, torch.full_like(labels, IGNORED)) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_vocabulary_in_blocks_is_the_plain_cross_entropy(dtype, monkeypatch):
+    torch.manual_seed(0)
+    logits = (4 * torch.randn(37, 101)).to(dtype)
+    labels = torch.randint(0, 101, (37,))
+    labels[5:9] = IGNORED
+    labels[20:30] = logits[20:30].argmax(-1)
+    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    plain = torch.nn.functional.cross_entropy(theirs.float(), labels, ignore_index=IGNORED)
+    (3 * plain).backward()
+    for block in (101, 1000, 1 << 20):  # a row at a time, some, all
+        monkeypatch.setattr(vocabulary, "_BLOCK", block)
+        ours.grad = None
+        loss, right = vocabulary.vocabulary_loss(ours, labels)
+        (3 * loss).backward()
+        assert float(loss.detach()) == pytest.approx(float(plain.detach()), rel=1e-6)
+        assert float(right) == pytest.approx(((logits.argmax(-1) == labels).sum() / 33).item())
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-7)
+    assert torch.equal(ours.detach(), logits)  # the logits themselves are left as they were
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "changes", [{}, {"num_hidden_groups": 1}, {"inner_group_num": 2}], ids=["bert", "shared", "inner"]
+)
+def test_only_what_is_needed_of_the_last_block_changes_nothing(packed, changes, tmp_path, monkeypatch):
+    """The same loss and gradients as with all states; the twin reads one column beside the right one."""
+    given = packed_and_alone(tmp_path)[0] if packed else batch()
+    net = model(initializer_range=0.2, **changes)
+    found = objectives.needed(given)
+    assert found is not None and 2 * found.columns.shape[1] <= given.ids.shape[1]
+
+    def told():
+        net.zero_grad()
+        loss = pretraining_loss(net, given)
+        loss.total.backward()
+        return float(loss.total.detach()), [p.grad.clone() for p in net.parameters()]
+
+    loss, gradients = told()
+    for other, same in ((None, True), (found._replace(columns=(found.columns + 1) % given.ids.shape[1]), False)):
+        monkeypatch.setattr(objectives, "needed", lambda batch, other=other: other)
+        expected, wanted = told()
+        assert (abs(loss - expected) < 1e-5) == same
+        if same:
+            for a, b in zip(gradients, wanted, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_where_most_is_needed_all_is_computed():
+    dense = batch()
+    assert objectives.needed(dense._replace(positions=np.arange(14))) is None  # 14 of the first row's 23
+    assert objectives.needed(dense._replace(positions=np.array([3, 30, 50]))).columns.shape == (6, 2)

@@ -1,0 +1,78 @@
+"""Results read back: the same report, and whatever got worse."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from halbert.compare.audit import report_again
+from halbert.compare.baseline import read_results, regressions
+from halbert.errors import InputError
+from tests.compare.made import results
+from tests.compare.pages import check_folder
+
+
+@pytest.fixture(scope="module")
+def found():
+    return json.loads(json.dumps(results()))
+
+
+def changed(found, name, factor, subject="albert"):
+    new = copy.deepcopy(found)
+    for m in new["measurements"]:
+        if (m["name"], m["subject"]) == (name, subject):
+            m["samples"] = [factor * x for x in m["samples"]]
+            for key in ("value", "low", "high"):
+                m[key] *= factor
+    return new
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "worse"),
+    [
+        ("latency_32_p50", 1.1, True), ("latency_32_p50", 0.9, False), ("latency_32_p50", 1.0, False),
+        ("throughput", 0.9, True), ("throughput", 1.1, False), ("parameters", 1.001, True), ("bytes_on_disk", 0.5, False),
+        ("rows_accuracy", 0.99, False),
+    ],
+)  # fmt: skip
+def test_what_got_worse(found, name, factor, worse):
+    told = regressions(found, changed(found, name, factor))
+    assert len(told) == worse
+    if worse:
+        assert told[0].startswith(f"albert, The {name}") and ", was " in told[0]
+
+
+def test_only_models_and_quantities_of_both_are_compared(found):
+    other = changed(found, "latency_32_p50", 5.0)
+    for m in other["measurements"]:
+        m["subject"] = f"new-{m['subject']}"
+    assert regressions(found, other) == []
+
+
+def test_a_report_without_measuring(found, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps({**found, "claims": [], "verdict": {}}))
+    again = report_again(tmp_path, out=tmp_path / "again", claims="papers")
+    assert again["verdict"] == found["verdict"]
+    assert [c["id"] for c in again["claims"]][:1] == ["multilingual-110m"]
+    assert check_folder(tmp_path / "again") == again
+    assert "Claims, checked" in (tmp_path / "again" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda r: r | {"schema": "halbert-results-0"}, "has the schema 'halbert-results-0'"),
+        (lambda r: [1], "has the schema None"),
+        (lambda r: {k: v for k, v in r.items() if k != "subjects"}, "lacks subjects"),
+        (lambda r: r | {"measurements": [{"probe": "x"}]}, "measurements: "),
+        (lambda r: r | {"comparisons": [1]}, "comparisons: "),
+    ],
+)
+def test_results_that_are_none(found, tmp_path, change, says):
+    (tmp_path / "results.json").write_text(json.dumps(change(found)))
+    with pytest.raises(InputError, match=says):
+        read_results(tmp_path)
+    with pytest.raises(InputError, match="no such results"):
+        read_results(tmp_path / "other.json")

@@ -1,0 +1,168 @@
+"""Claims: each answer follows from figures, and the shipped ones come out as the sources say."""
+
+from __future__ import annotations
+
+import pytest
+
+from halbert import presets
+from halbert.compare.claims import (
+    COUNTED,
+    SHIPPED,
+    Check,
+    Claim,
+    answer,
+    answer_all,
+    cases_of,
+    figure_of,
+    published,
+    read_claims,
+)
+from halbert.errors import InputError, SpecError
+from tests.compare.made import taken
+
+# FACTS 1.1 and 1.2 as a reader of the sources would answer them.
+ANSWERS = {
+    "bert-340m": "misleading", "albert-110m": "false", "albert-160gb": "false", "more-data": "misleading",
+    "latency-halved": "false", "faster": "false", "hundred-languages": "false", "cross-lingual": "false",
+    "easy-tuning": "false", "efficient-parameters": "true", "fewer-resources": "misleading", "unknown-words": "false",
+    "better-on-tasks": "misleading", "overall-score": "cannot be measured here",
+}  # fmt: skip
+PAPERS = {
+    "multilingual-110m": "false", "large-340m": "true", "xlarge-60m": "false", "xxlarge-235m": "false",
+    "eighteen-times": "true", "xxlarge-squad": "false", "base-mnli": "misleading", "slower": "false",
+    "forty-epochs": "false", "bert-squad2-test": "false",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "expected"), [("default", ANSWERS), ("papers", PAPERS)])
+def test_shipped_claims(name, expected):
+    found = answer_all(read_claims(name))
+    assert {claim["id"]: claim["answer"] for claim in found} == expected
+    for claim in found:
+        assert claim["read"] and all(case["source"] for case in claim["cases"])
+
+
+def test_every_fact_is_about_a_released_model_and_is_asked_for():
+    asked = {p for name in SHIPPED for claim in read_claims(name) for check in claim.check for p in check.properties}
+    for fact in published():
+        assert fact.property in asked and fact.property not in COUNTED
+        assert (fact.value is None) != (not fact.why) and (fact.value is None or fact.source)
+
+
+def test_counted_figures_are_the_shapes_own():
+    assert figure_of("albert-base-v2", "parameters").value == 11_683_584
+    assert figure_of("bert-large-uncased", "flops_512").value == 335_007_449_088
+    assert figure_of("bert-base-uncased", "weight_bytes").value == 437_928_960
+    assert figure_of("albert-base-v2", "training_gigabytes").value is None
+    assert figure_of("albert-base-v2", "overall_score").shown == "not known"
+
+
+def check(**changes):
+    fields = {
+        "subjects": ("albert-base-v2", "bert-base-uncased"),
+        "properties": ("parameters",),
+        "relation": ">",
+        "value": 50e6,
+    }
+    return Check(**{**fields, **changes})
+
+
+def told(*checks):
+    return answer(
+        Claim(id="x", said="s", read="r", check=checks), {"subjects": [], "measurements": [], "comparisons": []}
+    )
+
+
+@pytest.mark.parametrize(
+    ("checks", "expected"),
+    [
+        ([check(value=1e6)], "true"),
+        ([check()], "misleading"),
+        ([check(of="any")], "true"),
+        ([check(value=1e9)], "false"),
+        ([check(value=1e9, of="any")], "false"),
+        ([check(value=1e6), check(value=1e9)], "false"),
+        ([check(value=1e6), check()], "misleading"),
+        ([check(properties=("overall_score",))], "cannot be measured here"),
+        ([check(properties=("overall_score",)), check()], "cannot be measured here"),
+        ([check(properties=("overall_score",)), check(value=1e9)], "false"),
+        ([check(relation="about", value=11.7e6, of="any")], "true"),
+        ([check(relation="about", value=11.7e6, tolerance=0.001, of="any")], "false"),
+        ([check(subjects=(), pairs=(("bert-base-uncased", "albert-base-v2"),), value=9)], "true"),
+        ([check(subjects=(), pairs=(("albert-base-v2", "bert-base-uncased"),), value=9)], "false"),  # the twin: turned round
+    ],
+)  # fmt: skip
+def test_answers(checks, expected):
+    assert told(*checks).answer == expected
+
+
+@pytest.mark.parametrize(
+    ("relation", "low", "same", "high"),
+    [("<", True, False, False), ("<=", True, True, False), (">", False, False, True), (">=", False, True, True),
+     ("=", False, True, False)],
+)  # fmt: skip
+def test_relations(relation, low, same, high):
+    c = check(relation=relation, value=2.0)
+    assert (c.holds(1.9), c.holds(2.0), c.holds(2.1)) == (low, same, high)
+
+
+def results(names, groups, equal=("shape",), values=(2.0, 3.0)):
+    import msgspec
+
+    subjects = [
+        {"name": n, "spec": {"num_hidden_groups": g, "num_hidden_layers": 3}}
+        for n, g in zip(names, groups, strict=True)
+    ]
+    rows = [taken(n, [v, v, v], name="latency_128_p50") for n, v in zip(names, values, strict=True)]
+    comparison = {"a": names[0], "b": names[1], "name": "latency_128_p50", "equal_in": list(equal)}
+    return {"subjects": subjects, "measurements": msgspec.to_builtins(rows), "comparisons": [comparison]}
+
+
+@pytest.mark.parametrize(
+    ("groups", "equal", "ratios"),
+    [((3, 1), ("shape",), [1.5]), ((1, 3), ("shape",), [2 / 3]), ((3, 1), (), []), ((1, 1), ("shape",), [])],
+)
+def test_what_was_measured_counts_where_one_of_equal_shape_shares(groups, equal, ratios):
+    pairs = (("albert-base-v2", "bert-base-uncased"),)
+    asked = check(subjects=(), pairs=pairs, properties=(), measured=("latency_128_p50",), relation="<", value=1)
+    found = list(cases_of(asked, results(("one", "two"), groups, equal)))
+    assert [float(case.figure.split(" ")[0]) for case in found] == [pytest.approx(r, abs=1e-3) for r in ratios]
+    assert [case.agrees for case in found] == [r < 1 for r in ratios]
+    assert all(case.source.startswith("measured in this audit") for case in found)
+
+
+GOOD = """
+[[claim]]
+id = "a"
+said = "s"
+read = "r"
+[[claim.check]]
+subjects = ["bert-base-uncased"]
+properties = ["parameters"]
+relation = ">"
+value = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[claim", "is not valid TOML"), ("a = 1", "holds no claims"), (GOOD + GOOD, "'a' is there twice"),
+        (GOOD.replace("bert-base-uncased", "bert-bas-uncased"), "did you mean 'bert-base-uncased'"),
+        (GOOD.replace("relation", "relatoin"), "unknown field `relatoin`"), (GOOD.replace('">"', '"~"'), "relation"),
+        (GOOD.replace("value = 1", "value = nan"), "expected a number"),
+        (GOOD.replace('subjects = ["bert-base-uncased"]', "subjects = []"), "either subjects or pairs"),
+        (GOOD.replace('properties = ["parameters"]', 'measured = ["throughput"]'), "give pairs"),
+        (GOOD[: GOOD.index("[[claim.check]]")] + "check = []", "has no check"),
+    ],
+)  # fmt: skip
+def test_files_that_hold_no_claims(tmp_path, text, says):
+    (tmp_path / "claims.toml").write_text(text)
+    with pytest.raises((InputError, SpecError), match=says):
+        read_claims(tmp_path / "claims.toml")
+
+
+def test_a_name_that_is_none():
+    with pytest.raises(InputError, match="did you mean 'papers'"):
+        read_claims("paper")
+    assert presets.all_presets()
