@@ -196,12 +196,14 @@ def _flips(table: Table, weights: np.ndarray, lead: int) -> list[Flip]:
         for s, name in enumerate(table.order):
             gap = scores[:, s] - scores[:, lead]  # of each criterion
             rest = float(weights[others] @ gap[others])
-            if s == lead or abs(gap[c]) < 1e-9:
+            if s == lead or abs(gap[c]) < 1e-9 or not weights[others].any():
                 continue
             at = -rest / gap[c]
             # Beyond it the other leads: by more weight where it is better in this, by less where it is worse.
             if at >= 0 and (at > weights[c]) == (gap[c] > 0) and not math.isclose(at, weights[c]):
-                found.append(Flip(criterion=row.name, weight=round(float(at), 3), instead_of=float(weights[c]), leader=name))
+                found.append(
+                    Flip(criterion=row.name, weight=round(float(at), 3), instead_of=float(weights[c]), leader=name)
+                )
     return sorted(found, key=lambda f: abs(math.log((f.weight + 0.1) / (f.instead_of + 0.1))))[:3]
 
 

@@ -83,7 +83,11 @@ def test_questions_that_are_answered_no_better_than_by_silence(monkeypatch):
     assert silent(head, said(0.1)) and not silent(head, said(0.5))
     few = Judged(truth[:90], [""] * 90)
     every = Judged([("a b",)] * 200, [""] * 200)
-    assert not silent(head, few) and not silent(head, every) and not silent(HeadSpec(kind="span", none_above=None), said(0))
+    assert (
+        not silent(head, few)
+        and not silent(head, every)
+        and not silent(HeadSpec(kind="span", none_above=None), said(0))
+    )
 
     tries = iter(["nothing learnt", ""])
     monkeypatch.setattr(finetuning, "silent", lambda *_: next(tries))

@@ -1,0 +1,102 @@
+"""Scores by a formula one can do by hand, winners only where they are sure, and the weight at which the lead turns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from halbert.compare.scores import CRITERIA, Profile, profiles, rank, rank_all, read_weights, table_of
+from halbert.compare.verdict import outcome
+from halbert.errors import InputError
+from tests.compare.made import taken
+
+ORDER = ["a", "b"]
+
+
+def rows(**figures):
+    """Three equal samples (no spread) of a quantity for each subject, unless samples are given."""
+    units = {"bytes_on_disk": "bytes", "throughput": "texts/s", "latency_32_p50": "s"}
+    found = []
+    for name, values in figures.items():
+        more = name == "throughput" or name.endswith("_accuracy")
+        for subject, value in zip(ORDER, values, strict=True):
+            samples = value if isinstance(value, list) else [value] * 3
+            unit = units.get(name, "share")
+            found.append(
+                taken(subject, samples, name=name, unit=unit, statistic="mean", better="higher" if more else "lower")
+            )
+    return found
+
+
+def test_scores_by_hand():
+    table = table_of(
+        rows(bytes_on_disk=(40.0, 10.0), throughput=(50.0, 200.0), x_accuracy=(0.9, 0.8), y_accuracy=(0.6, 0.8)), ORDER
+    )
+    assert [row.name for row in table.rows] == ["size", "throughput", "quality"]
+    size, speed, quality = (row.scores for row in table.rows)
+    assert (size, speed) == ({"a": 25.0, "b": 100.0}, {"a": 25.0, "b": 100.0})
+    assert quality == {"a": 75.0, "b": 75.0}  # (100 + 50) / 2: what they lack is 0.1 against 0.2, and 0.4 against 0.2
+    assert table.rows[2].quantities == ["x_accuracy", "y_accuracy"]
+
+
+def test_masked_accuracy_is_no_task_and_missing_figures_are_left_out():
+    found = rows(masked_accuracy=(0.3, 0.2), bytes_on_disk=(1.0, 2.0))
+    assert [row.name for row in table_of(found, ORDER).rows] == ["size", "masked"]
+    assert [row.name for row in table_of(found[:-1], ORDER).rows] == ["masked"]
+    assert rank_all([], ORDER) == ([], [])
+
+
+def test_a_winner_is_called_where_it_is_sure():
+    rng = np.random.default_rng(0)
+    noise = [float(x) for x in rng.normal(0, 20, 9)]
+    near = rows(throughput=([100 + x for x in noise], [103 + x for x in noise]))
+    clear = rows(throughput=([100 + x / 50 for x in noise], [110 + x / 50 for x in noise]))
+    server = Profile(name="s", title="Server", weights={"throughput": 1})
+    unsure, sure = (rank(table_of(found, ORDER), server) for found in (near, clear))
+    assert unsure is not None and unsure.winner is None and 0.5 < unsure.probabilities["b"] < 0.95
+    assert sure is not None and sure.winner == "b" and sure.probabilities == {"a": 0.0, "b": 1.0}
+    level = rank(table_of(rows(throughput=(5.0, 5.0)), ORDER), server)
+    assert level is not None and level.winner is None  # of equal figures none wins, however exact
+
+
+def test_the_weight_at_which_the_lead_turns():
+    """a: size 100, quality 50; b: size 40, quality 100. With weights 1 and w the lead turns where 60 = 50 w."""
+    found = rows(bytes_on_disk=(40.0, 100.0), x_accuracy=(0.8, 0.9))
+    table = table_of(found, ORDER)
+    ranking = rank(table, Profile(name="p", title="P", weights={"size": 1, "quality": 1}))
+    assert ranking is not None and ranking.winner == "a" and ranking.scores == {"a": 75.0, "b": 70.0}
+    turns = {flip.criterion: flip for flip in ranking.flips}
+    assert turns["quality"].weight == pytest.approx(1.2) and turns["size"].weight == pytest.approx(0.833)
+    for name, flip in turns.items():
+        for nudge, leader in ((1.01, "b"), (0.99, "a")):
+            way = nudge if name == "quality" else 2 - nudge
+            other = rank(
+                table, Profile(name="p", title="P", weights={"size": 1, "quality": 1, name: flip.weight * way})
+            )
+            assert other is not None and other.winner == leader
+
+
+def test_a_sentence_for_each_outcome():
+    _, rankings = rank_all(rows(bytes_on_disk=(40.0, 100.0), x_accuracy=(0.8, 0.9)), ORDER, {"size": 3.0})
+    import msgspec
+
+    told = [outcome(msgspec.to_builtins(r)) for r in rankings]
+    said = "Your own weights: a (a 100.0, b 40.0; first in 100 % of draws). With a weight of 3.6 for quality, instead of 0, b leads."
+    assert told[0] == said
+    assert len(told) == 1 + len(profiles()) and all(
+        r.name in text or r.title in text for r, text in zip(rankings, told, strict=True)
+    )
+    assert any("With a weight of" in text for text in told)
+
+
+@pytest.mark.parametrize("words", [["sise=3"], ["size"], ["size=x"], ["size=-1"], ["size=nan"], ["size=0"], ["=3"]])
+def test_weights_that_are_none(words):
+    with pytest.raises(InputError):
+        read_weights(words)
+
+
+def test_shipped_profiles_know_their_criteria():
+    assert read_weights([]) == {} and read_weights(["size=3", "quality=0.5"]) == {"size": 3.0, "quality": 0.5}
+    named = {c.name for c in CRITERIA}
+    assert all(set(profile.weights) <= named for profile in profiles())
+    assert set(profiles({"size": 1})[0].weights) == {"size"}
