@@ -9,6 +9,7 @@ its own defaults but for what a recipe names: rate, warm-up, decay, batch size, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
@@ -26,9 +27,10 @@ from halbert.data.readers import Example
 from halbert.tasks import answers
 from halbert.tasks.decoding import Window, decode_answer
 from halbert.tasks.table import get_task
+from halbert.train.memory import kept_memory
 
 ENGINES = (
-    "halbert", "trainer bf16", "trainer bf16 grouped", "trainer fp32", "trainer fp32 padded",
+    "halbert", "trainer bf16", "trainer bf16 grouped", "trainer bf16 grouped kept", "trainer fp32", "trainer fp32 padded",
 )  # fmt: skip
 
 
@@ -83,15 +85,18 @@ def ours(job: Job, train: DataFile, test: list[Example], seed: int, steps: int) 
     import halbert
     from halbert.source import resolve_bundle
     from halbert.train.finetuning import finetune_once, usual_recipe
+    from halbert.train.prepared import prepare
 
     began = time.perf_counter()
     bundle = resolve_bundle(str(checkpoint()))
     task = get_task(job.task)
     recipe = usual_recipe(task, bundle.spec.encoder, {**job.recipe, "seed": seed, "keep": "last", "steps": steps})
-    run = finetune_once(bundle, task, train, (), recipe)
+    prepared = prepare(bundle, task, train, (), recipe)
+    run = finetune_once(bundle, task, train, (), recipe, prepared=prepared)
+    rate = prepared.survey.count / prepared.train.rows if task.form == "questions" else 1.0  # a batch is of windows
     told = {
         "loop_seconds": run.summary["seconds"], "wall_seconds": time.perf_counter() - began,
-        "examples": run.summary["steps"] * recipe.batch_size, "memory": peak(), "precision": run.summary["precision"],
+        "examples": run.summary["steps"] * recipe.batch_size * rate, "memory": peak(), "precision": run.summary["precision"],
     }  # fmt: skip
     predictor = halbert.load(run.bundle)
     began = time.perf_counter()
@@ -124,13 +129,15 @@ def theirs(job: Job, train: DataFile, test: list[Example], seed: int, steps: int
     import transformers
 
     transformers.logging.set_verbosity_error()
+    # Imported when they are first asked for; a user's program imports them before it begins.
+    kinds = {"f1": transformers.AutoModelForQuestionAnswering}
+    kind = kinds.get(job.metric, transformers.AutoModelForSequenceClassification)
+    assert transformers.AutoTokenizer and transformers.Trainer and transformers.TrainingArguments
     began = time.perf_counter()
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint())
     padded = "padded" in engine
     examples, recipe = list(train), job.recipe
     labels = sorted({e.label or "" for e in examples}) if job.metric == "accuracy" else []
-    kinds = {"f1": transformers.AutoModelForQuestionAnswering}
-    kind = kinds.get(job.metric, transformers.AutoModelForSequenceClassification)
     transformers.set_seed(seed)
     model: Any = kind.from_pretrained(checkpoint(), **({} if job.metric == "f1" else {"num_labels": len(labels) or 1}))
     shown = {"train_sampling_strategy": "group_by_length"} if "grouped" in engine else {}
@@ -145,7 +152,8 @@ def theirs(job: Job, train: DataFile, test: list[Example], seed: int, steps: int
     encoded = encode(job, tokenizer, examples, labels, padded)
     collate = transformers.DataCollatorWithPadding(tokenizer, padding="longest")
     trainer = transformers.Trainer(model, arguments, train_dataset=Rows(encoded), data_collator=collate)
-    done = trainer.train()
+    with kept_memory() if "kept" in engine else contextlib.nullcontext():
+        done = trainer.train()
     rate = len(examples) / len(encoded)  # of questions read in several windows
     told = {
         "loop_seconds": done.metrics["train_runtime"], "wall_seconds": time.perf_counter() - began,

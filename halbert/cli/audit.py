@@ -131,10 +131,16 @@ def _judge(before: dict[str, Any], results: dict[str, Any]) -> None:
     machines = [f"{r['machine']['processor']}, {r['machine']['cores']} cores" for r in (before, results)]
     if machines[0] != machines[1]:
         note(f"warning: the baseline is of another machine ({machines[0]}; this one: {machines[1]})")
-    known = {s["name"] for s in before["subjects"]} & {s["name"] for s in results["subjects"]}
-    if not known:
-        raise InputError("no model of this audit is in the baseline; models are recognised by their names")
-    worse = regressions(before, results)
-    if worse:
-        raise Regression("worse than the baseline, beyond chance:\n  " + "\n  ".join(worse))
-    print(f"Nothing got worse than the baseline of {before['created'][:10]}, beyond chance.")
+    found = regressions(before, results)
+    for line in found.left_out:
+        note(f"warning: not compared: {line}")
+    if not found.compared:
+        raise InputError(
+            "nothing of this audit can be compared with the baseline; models are recognised by their names, and figures "
+            "have to be made alike (the same data, settings and precision)"
+        )
+    if found.worse:
+        raise Regression("worse than the baseline, beyond chance:\n  " + "\n  ".join(found.worse))
+    print(
+        f"{found.compared} figures compared with the baseline of {before['created'][:10]}: none is worse beyond chance."
+    )

@@ -51,10 +51,11 @@ def run(
     quiet = quiet or not speaks()
     with Bars(quiet).task(f"Pre-training {out.name}", plan.steps) as step:
         reports = [] if quiet else [training_report(step)]
-        if mlflow is not None:
+        if mlflow is not None and speaks():
             from halbert.train.mlflow import report_to
 
-            reports.append(report_to(mlflow, out, msgspec.to_builtins(plan)))
+            named = {**msgspec.to_builtins(plan), "corpus": Path(plan.corpus).name}
+            reports.append(report_to(mlflow, out, named, note))
 
         def report(entry: dict[str, Any]) -> None:
             for each in reports:

@@ -175,6 +175,8 @@ def compare(
             threads=threads,
             recipe=recipe,
             random_weights=random_weights,
+            claims=claims,
+            weights=weights,
         )
         plan = Plan(
             subjects=subjects, tasks=loaded_tasks, texts=texts[:TEXTS], precision=precision, seeds=seeds, threads=threads,
@@ -197,6 +199,8 @@ def command_for(
     threads: int | None,
     recipe: FinetuneRecipe,
     random_weights: int | None = None,
+    claims: str | os.PathLike[str] = "default",
+    weights: Mapping[str, float] | None = None,
 ) -> str:
     """The command line that measures the same again."""
     words = ["halbert", "audit", *map(str, models)]
@@ -209,6 +213,10 @@ def command_for(
         words += ["--threads", str(threads)]
     if random_weights is not None:
         words += ["--random-weights", str(random_weights)]
+    if str(claims) != "default":
+        words += ["--claims", str(claims)]
+    for name, weight in (weights or {}).items():
+        words += ["--weight", f"{name}={weight:g}"]
     usual = msgspec.to_builtins(FinetuneRecipe())
     for field, value in msgspec.to_builtins(recipe).items():
         if value != usual[field]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -60,23 +60,48 @@ def measurements_of(results: Mapping[str, Any], where: str = "results") -> list[
         raise InputError(f"{where}: measurements: {error}") from None
 
 
-def regressions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """A line for every quantity of a subject of both that is worse than it was, beyond chance.
+MARGIN = 0.05  # of a time, a rate or a number of bytes: two runs differ by as much on one machine
 
-    The 5 % of error are shared out among all that is compared. Samples of two runs belong to no common rounds, so they
-    are resampled apart.
+
+class Judged(NamedTuple):
+    """A line for every quantity that is worse, how many were compared, and what could not be."""
+
+    worse: list[str]
+    compared: int
+    left_out: list[str]
+
+
+def regressions(old: Mapping[str, Any], new: Mapping[str, Any]) -> Judged:
+    """What of a subject of both is worse than it was, beyond chance, and by more than 5 % where it is no share or count.
+
+    Only figures made alike are compared (``how``). The 5 % of error are shared out among all that is compared. Samples of
+    two runs belong to no common rounds, so they are resampled apart; what two runs differ by as a whole (another clock
+    rate, neighbours) no sample of either shows, and the margin is for that.
     """
-    before = {(m.name, m.subject): m for m in measurements_of(old)}
-    pairs = [(before[m.name, m.subject], m) for m in measurements_of(new) if (m.name, m.subject) in before]
-    pairs = [(a, b) for a, b in pairs if a.better != "neither" and a.unit == b.unit and a.statistic == b.statistic]
+    before = {(m.name, m.subject): m for m in measurements_of(old) if m.value is not None and m.better != "neither"}
+    after = {(m.name, m.subject): m for m in measurements_of(new)}
+    pairs, left_out = [], []
+    for key, a in before.items():
+        b = after.get(key)
+        what = f"{a.subject}, {a.title}"
+        if b is None or b.value is None:
+            left_out.append(f"{what}: {'not measured now' if b is None or not b.why else b.why}")
+        elif (a.how, a.unit, a.statistic) != (b.how, b.unit, b.statistic):
+            left_out.append(f"{what}: made otherwise now ({b.how}; then: {a.how})")
+        elif a.statistic != "exact" and (a.low is None or b.low is None):
+            left_out.append(f"{what}: one run, no interval")
+        else:
+            pairs.append((a, b))
     level = 0.05 / max(1, sum(a.statistic != "exact" for a, _ in pairs))
-    found = []
+    worse = []
     for a, b in pairs:
         c = compare_pair(a, b, level, [], paired=False)
-        if c is None or not c.significant or (c.difference > 0) == (a.better == "higher"):
+        assert c is not None and a.value is not None and b.value is not None
+        if not c.significant or (c.difference > 0) == (a.better == "higher"):
             continue
-        assert a.value is not None and b.value is not None
-        found.append(
+        if a.statistic != "exact" and a.unit != "share" and abs(c.difference) <= MARGIN * abs(a.value):
+            continue
+        worse.append(
             f"{b.subject}, {b.title}: {show(b.value, b.unit)}, was {show(a.value, a.unit)} (difference {interval(c)})"
         )
-    return found
+    return Judged(worse, len(pairs), left_out)

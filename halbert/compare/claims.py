@@ -38,6 +38,13 @@ COUNTED: dict[str, tuple[str, str, Callable[[EncoderSpec], float]]] = {
 }
 
 
+# Quantities of an audit that a claim can name; of others no claim was ever read.
+MEASURED = (
+    "memory_added", "memory_peak", "bytes_on_disk", "throughput", "masked_accuracy",
+    *(f"latency_{length}_{statistic}" for length in (8, 32, 128) for statistic in ("p50", "p95")),
+)  # fmt: skip
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A relation that is to hold in ``every`` case, or in ``any``: for each subject (or pair: the first divided by the
     second) and each property. ``tolerance`` is relative, for ``about``. Subjects are released names or patterns of such."""
@@ -155,9 +162,19 @@ def read_claims(name: str | os.PathLike[str]) -> list[Claim]:
         for check in claim.check:
             for pattern in check.subjects:
                 _released(pattern)
-            for name_ in itertools.chain.from_iterable(check.pairs):
-                presets.get(name_)
+            for released in itertools.chain.from_iterable(check.pairs):
+                presets.get(released)
+            for asked, known in ((check.properties, _properties()), (check.measured, MEASURED)):
+                for unknown in (one for one in asked if one not in known):
+                    told = ", ".join(sorted(known))
+                    raise InputError(
+                        f"{name}, claim {claim.id}: {unknown!r} is not known{nearest(unknown, known)}; known: {told}"
+                    )
     return claims
+
+
+def _properties() -> set[str]:
+    return COUNTED.keys() | {fact.property for fact in published()}
 
 
 def _shipped(file: str) -> str:
@@ -191,7 +208,7 @@ def figure_of(subject: str, name: str) -> Figure:
             if fact.value is None:
                 return Figure(None, "not known", fact.why)
             return Figure(fact.value, f"{fact.value:,g}{' ' * bool(fact.unit)}{fact.unit}", fact.source)
-    return Figure(None, "not known", "neither paper, README nor release has such a figure")
+    return Figure(None, "not known", "not in the registry of published figures for this model")
 
 
 def _title(name: str) -> str:
@@ -221,22 +238,33 @@ def cases_of(check: Check, results: Mapping[str, Any]) -> Iterator[Case]:
 
 
 def _measured(check: Check, name: str, results: Mapping[str, Any]) -> Iterator[Case]:
-    """What this audit measured of two models of equal shape of which one shares its layers; nothing of random weights
-    but speed and size is ever in the results."""
+    """What this audit measured of two models of equal shape of which one shares its layers.
+
+    It speaks for a claim, or against it, where the whole interval does.
+    """
     shares = {s["name"]: s["spec"]["num_hidden_groups"] < s["spec"]["num_hidden_layers"] for s in results["subjects"]}
     found = {m["subject"]: m for m in results["measurements"] if m["name"] == name and m["value"]}
     for c in results["comparisons"]:
         if c["name"] != name or "shape" not in c["equal_in"] or shares[c["a"]] == shares[c["b"]]:
             continue
         a, b = (c["a"], c["b"]) if shares[c["a"]] else (c["b"], c["a"])
-        if a in found and b in found:
-            one, two = found[a], found[b]
-            ratio = one["value"] / two["value"]
-            yield Case(
-                what=f"{a} to {b}, {one['title'].lower()}",
-                figure=f"{ratio:.3f} times ({show(one['value'], one['unit'])}, {show(two['value'], two['unit'])})",
-                source=f"measured in this audit: {one['how']}", agrees=check.holds(ratio),
-            )  # fmt: skip
+        if a not in found or b not in found:
+            continue
+        one, two = found[a], found[b]
+        ends = sorted(1 + (-1 if a == c["a"] else 1) * c[end] / two["value"] for end in ("low", "high"))
+        yield Case(
+            what=f"{a} to {b}, {one['title'].lower()}",
+            figure=f"{one['value'] / two['value']:.3f} times, {ends[0]:.3f} to {ends[1]:.3f} "
+            f"({show(one['value'], one['unit'])}, {show(two['value'], two['unit'])})",
+            source=f"measured in this audit: {one['how']}", agrees=_wholly(check, *ends),
+        )  # fmt: skip
+
+
+def _wholly(check: Check, low: float, high: float) -> bool | None:
+    """Whether the relation holds all over an interval (True), nowhere in it (False), or in a part."""
+    held = {check.holds(low), check.holds(high)}
+    inside = check.relation in ("about", "=") and low < check.value < high
+    return None if len(held) > 1 or (held == {False} and inside) else held.pop()
 
 
 def answer(claim: Claim, results: Mapping[str, Any]) -> Answered:
@@ -245,19 +273,21 @@ def answer(claim: Claim, results: Mapping[str, Any]) -> Answered:
     for check in claim.check:
         found = list(cases_of(check, results))
         cases += found
-        outcomes.append(_outcome(check.of, [case.agrees for case in found if case.agrees is not None]))
-    said: Answer = next(
-        (kind for kind in ("false", "cannot be measured here", "misleading") if kind in outcomes), "true"
-    )
+        outcomes.append(_outcome(check.of, [case.agrees for case in found]))
+    kinds: tuple[Answer, ...] = ("false", "cannot be measured here", "misleading", "true")
+    said = next(kind for kind in kinds if kind in outcomes)
     return Answered(id=claim.id, said=claim.said, read=claim.read, answer=said, cases=cases)
 
 
-def _outcome(of: str, known: Sequence[bool]) -> Answer:
-    if not known:
-        return "cannot be measured here"
-    if all(known) or (of == "any" and any(known)):
+def _outcome(of: str, told: Sequence[bool | None]) -> Answer:
+    """Of all cases: what is not known (None) leaves open only what the others do not decide."""
+    if of == "any" and any(told):
         return "true"
-    return "misleading" if any(known) else "false"
+    if True in told and False in told:
+        return "misleading"
+    if not told or None in told:
+        return "cannot be measured here"
+    return "true" if told[0] else "false"
 
 
 NOTHING: dict[str, Any] = {"subjects": [], "measurements": [], "comparisons": []}

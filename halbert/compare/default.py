@@ -116,6 +116,7 @@ def default_audit(
         command = command_for(
             [f"{home}/models/{s.name}" for s in subjects], ["classify"], [f"{home}/data/which-library-train.csv"],
             [f"{home}/data/which-library-test.csv"], seeds=seeds, precision=precision, threads=threads, recipe=FINETUNING,
+            claims=claims, weights=weights,
         )  # fmt: skip
         where = "package documentation"
         plan = Plan(

@@ -71,7 +71,13 @@ def because(claim: dict[str, Any]) -> str:
         shown = against[:2]
     else:
         shown = support[:2] or claim["cases"][:1]
-    return "; ".join(f"{case['what']}: {case['figure']}" for case in shown)
+    return "; ".join(f"{case['what']}: {case['figure']}" for case in shown) or "no model of this audit shows it"
+
+
+def _slid(weights: dict[str, float], name: str) -> str:
+    """Where a criterion's slider stands: at the user's weight, the largest of which is at most 10; 1 without any."""
+    scale = max(1.0, max(weights.values(), default=1.0) / 10)
+    return f"{weights.get(name, 0.0) / scale:g}" if weights else "1"
 
 
 def write_report(results: dict[str, Any], folder: Path) -> None:
@@ -103,6 +109,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "results": results,
         "names": [s["name"] for s in results["subjects"]],
         "rows": matrix(results),
+        "own": {row["name"]: _slid(results.get("weights") or {}, row["name"]) for row in results["verdict"]["scores"]},
         "charts": {name: markupsafe.Markup(svg) if svg else None for name, svg in drawn.items()},
         "colours": charts.COLOURS * 9,
     }

@@ -2,8 +2,9 @@
 
 A criterion's score is ``100 * best / own`` where less is better and ``100 * own / best`` where more is, over the subjects
 of the audit; shares (accuracies) are scored by what they lack of 1, of which less is better. A profile's score is the
-weighted mean over the criteria that every subject has. The probability of winning is the share of draws in which a
-subject is first when every figure is drawn from a normal distribution of its interval's width.
+weighted mean over the criteria that every subject has; where half of its weight or its heaviest criterion was not
+measured it is not judged. The probability of winning is the share of draws in which a subject is first when every figure
+is drawn from a normal distribution of its interval's width; no winner is called on figures that have no interval.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     quantities: list[str]
     scores: dict[str, float]
+    sure: bool  # every figure has an interval
 
 
 class Flip(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +86,11 @@ class Flip(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ranking(msgspec.Struct, frozen=True, kw_only=True):
-    """A profile's outcome. ``winner`` is None where no subject is first with a probability of 95 %."""
+    """A profile's outcome. ``winner`` is None where no subject is first with a probability of 95 %.
+
+    ``missing`` are criteria with weight that were not measured, ``single`` those with figures of one run. Without scores
+    it was not judged.
+    """
 
     name: str
     title: str
@@ -93,6 +99,8 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     probabilities: dict[str, float]
     winner: str | None
     flips: list[Flip]
+    missing: list[str]
+    single: list[str]
 
 
 def profiles(own: Mapping[str, float] | None = None) -> list[Profile]:
@@ -150,7 +158,8 @@ def table_of(measurements: Sequence[Measurement], order: Sequence[str]) -> Table
         scores = np.mean([_scored([by_name[name][s] for s in order], rng) for name in names], 0)
         drawn.append(scores)
         told = dict(zip(order, (round(float(x), 1) for x in scores[:, 0]), strict=True))
-        rows.append(Row(name=criterion.name, title=criterion.title, quantities=names, scores=told))
+        sure = all(by_name[name][s].low is not None for name in names for s in order)
+        rows.append(Row(name=criterion.name, title=criterion.title, quantities=names, scores=told, sure=sure))
     return Table(rows, np.array(drawn) if drawn else np.zeros((0, len(order), 1 + DRAWS)), list(order))
 
 
@@ -167,23 +176,31 @@ def _scored(found: Sequence[Measurement], rng: np.random.Generator) -> np.ndarra
     return 100 * drawn.min(0) / drawn if less else 100 * drawn / drawn.max(0)
 
 
-def rank(table: Table, profile: Profile) -> Ranking | None:
-    """A profile's outcome; None where none of its criteria was measured."""
+def rank(table: Table, profile: Profile) -> Ranking:
+    """A profile's outcome."""
     weights = np.array([profile.weights.get(row.name, 0.0) for row in table.rows])
-    if not weights.sum():
-        return None
+    there = {row.name for row in table.rows}
+    missing = [c.title for c in CRITERIA if profile.weights.get(c.name, 0) and c.name not in there]
+    heaviest = max(profile.weights.values())
+    lacking = [weight for name, weight in profile.weights.items() if name not in there]
+    empty = Ranking(
+        name=profile.name, title=profile.title, weights=dict(profile.weights), scores={}, probabilities={}, winner=None,
+        flips=[], missing=missing, single=[],
+    )  # fmt: skip
+    if sum(lacking) > sum(profile.weights.values()) / 2 or heaviest in lacking:
+        return empty
     overall = np.einsum("c,csn->sn", weights, table.drawn) / weights.sum()
-    first = np.bincount(overall[:, 1:].argmax(0), minlength=len(table.order)) / (overall.shape[1] - 1)
-    lead = int(overall[:, 0].argmax())
+    level = np.isclose(overall, overall.max(0), rtol=1e-9, atol=0)
+    chances = (level / level.sum(0))[:, 1:].mean(1)  # equal ones share a draw
     exact = overall[:, 0]
-    tied = (np.isclose(exact, exact[lead], rtol=1e-12)).sum() > 1
-    winner = table.order[lead] if first[lead] >= SURE and not tied else None
-    return Ranking(
-        name=profile.name, title=profile.title,
-        weights={row.name: float(w) for row, w in zip(table.rows, weights, strict=True)},
+    lead = int(exact.argmax())
+    single = [row.title for row, weight in zip(table.rows, weights, strict=True) if weight and not row.sure]
+    return msgspec.structs.replace(
+        empty,
         scores=dict(zip(table.order, (round(float(x), 1) for x in exact), strict=True)),
-        probabilities=dict(zip(table.order, (round(float(p), 4) for p in first), strict=True)),
-        winner=winner, flips=_flips(table, weights, lead),
+        probabilities=dict(zip(table.order, (round(float(p), 4) for p in chances), strict=True)),
+        winner=table.order[lead] if chances[lead] >= SURE and not single else None,
+        flips=_flips(table, weights, lead) if level[:, 0].sum() == 1 else [], single=single,
     )  # fmt: skip
 
 
@@ -212,5 +229,4 @@ def rank_all(
 ) -> tuple[list[Row], list[Ranking]]:
     """Scores by criterion, and every profile's outcome."""
     table = table_of(measurements, order)
-    found = (rank(table, profile) for profile in profiles(own))
-    return table.rows, [ranking for ranking in found if ranking is not None]
+    return table.rows, [rank(table, profile) for profile in profiles(own)]

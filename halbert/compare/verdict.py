@@ -55,14 +55,21 @@ def judge(
 
 def outcome(ranking: Mapping[str, Any]) -> str:
     """A profile's outcome (as ``results.json`` has it) in a sentence, with what would change it."""
+    missing = ", ".join(ranking["missing"]).lower()
+    if not ranking["scores"]:
+        return f"{ranking['title']}: not judged, since this was not measured: {missing}."
     told = ", ".join(f"{name} {score:.1f}" for name, score in ranking["scores"].items())
     chances = ranking["probabilities"]
     likely = max(chances, key=lambda name: chances[name])
-    sure = f"{100 * chances[likely]:.0f} % of draws"
+    sure = f"first in {100 * chances[likely]:.0f} % of draws"
     if ranking["winner"] is not None:
-        text = f"{ranking['title']}: {ranking['winner']} ({told}; first in {sure})."
+        text = f"{ranking['title']}: {ranking['winner']} ({told}; {sure})."
+    elif ranking["single"]:
+        text = f"{ranking['title']}: no winner is called on figures of one run ({told}; {', '.join(ranking['single']).lower()})."
     else:
-        text = f"{ranking['title']}: no clear winner ({told}; {likely} is first in {sure})."
+        text = f"{ranking['title']}: no clear winner ({told}; {likely} is {sure})."
+    if missing:
+        text += f" Not measured: {missing}."
     for flip in ranking["flips"][:1]:
         text += (
             f" With a weight of {flip['weight']:g} for {flip['criterion']}, instead of {flip['instead_of']:g}, "

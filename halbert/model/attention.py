@@ -43,9 +43,12 @@ class SelfAttention(nn.Module):
             asked.append(parts.pop(0)(asking_BQH))
             if bias_B1SS is not None and bias_B1SS.shape[2] > 1:
                 bias_B1SS = columns_of(bias_B1SS[:, 0], columns_BQ)[:, None]
-        # One product for what reads the same states: they are cast to half precision once, not three times.
-        weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-        asked += functional.linear(x_BSH, weight, bias).split(H, -1)
+        if self.training:
+            # One product for what reads the same states: they are cast to half precision once, not three times.
+            weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+            asked += functional.linear(x_BSH, weight, bias).split(H, -1)
+        else:  # without gradients the weights would be copied for nothing
+            asked += [part(x_BSH) for part in parts]
         q_BASD, k_BASD, v_BASD = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in asked)
         dropout = self.dropout if self.training else 0.0
         probs_BASS = None

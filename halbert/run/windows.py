@@ -97,7 +97,8 @@ def answer_of(
     seen = []
     for window, logits in parts:
         places = np.full((len(logits), 2), -1)
-        places[-1 - window.size : -1] = spans[window.start : window.start + window.size]  # before its [SEP]
+        held = spans[window.start : window.start + window.size]
+        places[-1 - window.size : -1] = np.array(held, int).reshape(-1, 2)  # before its [SEP]
         begins = np.zeros(len(logits), bool)
         begins[window.low : window.high] = True
         seen.append(decoding.Window(logits, places, begins))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,48 +26,54 @@ except ImportError:
 _LONGEST = 500  # characters of a parameter that every version of MLflow takes
 
 
-def report_to(experiment: str, out: str | os.PathLike[str], parameters: Mapping[str, Any]) -> Report:
+def report_to(
+    experiment: str,
+    out: str | os.PathLike[str],
+    parameters: Mapping[str, Any],
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
     """A report that logs every number of a journal's entries, by step, to one run of an experiment.
 
-    ``out/training/mlflow.json`` remembers which, so that a run that was killed goes on in the same one. ``parameters``
-    are logged once. Raises :class:`InputError` when MLflow cannot be reached or refuses.
+    ``out/training/mlflow.json`` remembers which run and how far it is, so that a training that was killed goes on in the
+    same one and logs no step twice. ``parameters`` are logged once. Raises :class:`InputError` when MLflow cannot be
+    reached at the beginning or refuses; what fails later is told once, and the training goes on without.
     """
     file = Path(out) / "training" / "mlflow.json"
+    kept: dict[str, Any] = read_json(file) if file.exists() else {}
+    failed = False
     try:
         client = MlflowClient()
-    except MlflowException as error:
-        raise _refused(experiment, error) from None
-
-    def begin() -> str:
-        if file.exists():
-            return str(read_json(file)["run"])
-        found = client.get_experiment_by_name(experiment)
-        number = found.experiment_id if found else client.create_experiment(experiment)
-        run: str = client.create_run(number, run_name=Path(out).name).info.run_id
-        for name, value in parameters.items():
-            client.log_param(run, name, str(value)[:_LONGEST])
-        if file.parent.is_dir():
-            write_json(file, {"experiment": experiment, "run": run})
-        return run
-
-    run = ""
+        if kept.get("experiment") != experiment:
+            kept = {"experiment": experiment, "run": _begin(client, experiment, Path(out).name, parameters), "step": 0}
+        client.update_run(kept["run"], status="RUNNING")
+    except (MlflowException, OSError) as error:
+        raise InputError(f"MLflow, experiment {experiment!r}: {error}") from None
 
     def report(entry: dict[str, Any]) -> None:
-        nonlocal run
+        nonlocal failed
+        if failed or entry["step"] <= kept["step"]:
+            return
+        at, kept["step"] = int(1000 * time.time()), entry["step"]
         try:
-            run = run or begin()
-            at, step = int(1000 * time.time()), entry["step"]
-            client.log_batch(run, [Metric(name, value, at, step) for name, value in _numbers(entry)])
-            if step == entry["steps"]:
-                client.set_terminated(run)
-        except MlflowException as error:
-            raise _refused(experiment, error) from None
+            client.log_batch(kept["run"], [Metric(name, value, at, kept["step"]) for name, value in _numbers(entry)])
+            if entry["step"] == entry["steps"]:
+                client.set_terminated(kept["run"])
+        except (MlflowException, OSError) as error:
+            failed = True
+            tell(f"warning: MLflow takes no more of this run's journal: {error}")
+        if file.parent.is_dir():
+            write_json(file, kept)
 
     return report
 
 
-def _refused(experiment: str, error: MlflowException) -> InputError:
-    return InputError(f"MLflow, experiment {experiment!r}: {error}")
+def _begin(client: MlflowClient, experiment: str, name: str, parameters: Mapping[str, Any]) -> str:
+    found = client.get_experiment_by_name(experiment)
+    number = found.experiment_id if found else client.create_experiment(experiment)
+    run: str = client.create_run(number, run_name=name).info.run_id
+    for key, value in parameters.items():
+        client.log_param(run, key, str(value)[:_LONGEST])
+    return run
 
 
 def _numbers(entry: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -28,6 +28,9 @@ from halbert.train.portions import Portions, masked_hits, outputs
 from halbert.train.recipe import FinetuneRecipe
 from halbert.train.trivial import trivial_loss
 
+FEW = 30  # questions with an answer, or without, that say too little of a model
+LEARNT = 0.1  # F1 over the questions that have an answer, from which something was learnt
+
 
 class Prepared(NamedTuple):
     """What all seeds share. ``metrics`` fit the head and the data; ``trivial`` is the loss of reading nothing."""
@@ -179,19 +182,23 @@ def with_threshold(head: HeadSpec | None, found: Judged) -> tuple[HeadSpec | Non
 def silent(head: HeadSpec | None, found: Judged) -> str:
     """What is wrong with a model that may give no answer and gains nothing by the answers it gives; "" if nothing is.
 
-    The mean gain in F1 over answering nothing has to be more than two of its standard errors. Not asked of fewer than 100
-    questions, nor where all or none have an answer.
+    That is where F1 over the questions that have an answer is below 0.1, and over all it is not above that of answering
+    nothing by two standard errors of the gain. Not asked where fewer than 30 questions have an answer, or fewer than 30
+    have none.
     """
     if head is None or head.kind != "span" or head.none_above is None:
         return ""
     has = np.array([bool(some) for some in found.truth], bool)
-    if len(has) < 100 or has.all() or not has.any():
+    if min(has.sum(), (~has).sum()) < FEW:
         return ""
     scores = answers.f1(found.truth, found.guess)
     gains = scores - ~has
-    if gains.mean() > 2 * gains.std() / np.sqrt(len(gains)):
+    if scores[has].mean() >= LEARNT or gains.mean() > 2 * gains.std() / np.sqrt(len(gains)):
         return ""
-    return f"its answers have an F1 of {scores.mean():.3f}, no better than giving none, which has {(~has).mean():.3f}"
+    return (
+        f"its answers have an F1 of {scores.mean():.3f}, no better than giving none, which has {(~has).mean():.3f} "
+        f"(of the questions that have an answer {scores[has].mean():.3f})"
+    )
 
 
 def value_of(name: str, found: Judged) -> float | None:

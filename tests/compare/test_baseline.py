@@ -32,23 +32,35 @@ def changed(found, name, factor, subject="albert"):
 @pytest.mark.parametrize(
     ("name", "factor", "worse"),
     [
-        ("latency_32_p50", 1.1, True), ("latency_32_p50", 0.9, False), ("latency_32_p50", 1.0, False),
+        ("latency_32_p50", 1.2, True), ("latency_32_p50", 0.9, False), ("latency_32_p50", 1.0, False),
+        ("latency_32_p50", 1.04, False),
         ("throughput", 0.9, True), ("throughput", 1.1, False), ("parameters", 1.001, True), ("bytes_on_disk", 0.5, False),
         ("rows_accuracy", 0.99, False),
     ],
 )  # fmt: skip
 def test_what_got_worse(found, name, factor, worse):
-    told = regressions(found, changed(found, name, factor))
-    assert len(told) == worse
+    told, compared, left_out = regressions(found, changed(found, name, factor))
+    assert len(told) == worse and compared == 17 and left_out == []
     if worse:
         assert told[0].startswith(f"albert, The {name}") and ", was " in told[0]
 
 
-def test_only_models_and_quantities_of_both_are_compared(found):
-    other = changed(found, "latency_32_p50", 5.0)
+def test_what_cannot_be_compared_is_said(found):
+    other = copy.deepcopy(found)
     for m in other["measurements"]:
         m["subject"] = f"new-{m['subject']}"
-    assert regressions(found, other) == []
+    worse, compared, left_out = regressions(found, other)
+    assert (worse, compared, len(left_out)) == ([], 0, 17) and all("not measured now" in line for line in left_out)
+    other = changed(found, "latency_32_p50", 5.0)
+    for m in other["measurements"]:
+        m["how"] += ", with four threads"
+    worse, compared, left_out = regressions(found, other)
+    assert (worse, compared) == ([], 0) and all("made otherwise now" in line for line in left_out)
+    other = changed(found, "throughput", 1.0)
+    for m in other["measurements"]:
+        if m["name"] == "throughput":
+            m.update(value=None, low=None, high=None, samples=[], why="the model has no positions")
+    assert [line.split(": ")[1] for line in regressions(found, other).left_out] == ["the model has no positions"] * 3
 
 
 def test_a_report_without_measuring(found, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -43,7 +44,8 @@ def test_masked_accuracy_is_no_task_and_missing_figures_are_left_out():
     found = rows(masked_accuracy=(0.3, 0.2), bytes_on_disk=(1.0, 2.0))
     assert [row.name for row in table_of(found, ORDER).rows] == ["size", "masked"]
     assert [row.name for row in table_of(found[:-1], ORDER).rows] == ["masked"]
-    assert rank_all([], ORDER) == ([], [])
+    scores, rankings = rank_all([], ORDER)
+    assert scores == [] and all(not r.scores and r.winner is None for r in rankings)
 
 
 def test_a_winner_is_called_where_it_is_sure():
@@ -53,10 +55,31 @@ def test_a_winner_is_called_where_it_is_sure():
     clear = rows(throughput=([100 + x / 50 for x in noise], [110 + x / 50 for x in noise]))
     server = Profile(name="s", title="Server", weights={"throughput": 1})
     unsure, sure = (rank(table_of(found, ORDER), server) for found in (near, clear))
-    assert unsure is not None and unsure.winner is None and 0.5 < unsure.probabilities["b"] < 0.95
-    assert sure is not None and sure.winner == "b" and sure.probabilities == {"a": 0.0, "b": 1.0}
+    assert unsure.winner is None and 0.5 < unsure.probabilities["b"] < 0.95
+    assert sure.winner == "b" and sure.probabilities == {"a": 0.0, "b": 1.0}
     level = rank(table_of(rows(throughput=(5.0, 5.0)), ORDER), server)
-    assert level is not None and level.winner is None  # of equal figures none wins, however exact
+    assert level.winner is None and level.probabilities == {"a": 0.5, "b": 0.5}  # of equal figures none wins
+
+
+def test_what_was_not_measured_decides_nothing():
+    """The heaviest criterion, or half of the weight: then a profile is not judged, and says why."""
+    table = table_of(rows(bytes_on_disk=(40.0, 100.0), throughput=(1.0, 2.0)), ORDER)
+    for weights, judged in (
+        ({"quality": 8, "size": 1, "throughput": 1}, False), ({"quality": 2, "size": 2}, False), ({"quality": 1}, False),
+        ({"quality": 1, "size": 3}, True), ({"size": 1}, True),
+    ):  # fmt: skip
+        found = rank(table, Profile(name="p", title="P", weights=weights))
+        assert bool(found.scores) == judged
+        text = outcome(msgspec.to_builtins(found))
+        assert ("accuracy on tasks" in text) == ("quality" in weights) and (judged or "not judged" in text)
+
+
+def test_no_winner_is_called_on_one_run():
+    found = rank(
+        table_of(rows(throughput=([1.0], [2.0])), ORDER), Profile(name="p", title="P", weights={"throughput": 1})
+    )
+    assert found.winner is None and found.single == ["Speed, many texts"]
+    assert "figures of one run" in outcome(msgspec.to_builtins(found))
 
 
 def test_the_weight_at_which_the_lead_turns():
@@ -64,7 +87,7 @@ def test_the_weight_at_which_the_lead_turns():
     found = rows(bytes_on_disk=(40.0, 100.0), x_accuracy=(0.8, 0.9))
     table = table_of(found, ORDER)
     ranking = rank(table, Profile(name="p", title="P", weights={"size": 1, "quality": 1}))
-    assert ranking is not None and ranking.winner == "a" and ranking.scores == {"a": 75.0, "b": 70.0}
+    assert ranking.winner == "a" and ranking.scores == {"a": 75.0, "b": 70.0}
     turns = {flip.criterion: flip for flip in ranking.flips}
     assert turns["quality"].weight == pytest.approx(1.2) and turns["size"].weight == pytest.approx(0.833)
     for name, flip in turns.items():
@@ -73,13 +96,11 @@ def test_the_weight_at_which_the_lead_turns():
             other = rank(
                 table, Profile(name="p", title="P", weights={"size": 1, "quality": 1, name: flip.weight * way})
             )
-            assert other is not None and other.winner == leader
+            assert other.winner == leader
 
 
 def test_a_sentence_for_each_outcome():
     _, rankings = rank_all(rows(bytes_on_disk=(40.0, 100.0), x_accuracy=(0.8, 0.9)), ORDER, {"size": 3.0})
-    import msgspec
-
     told = [outcome(msgspec.to_builtins(r)) for r in rankings]
     said = "Your own weights: a (a 100.0, b 40.0; first in 100 % of draws). With a weight of 3.6 for quality, instead of 0, b leads."
     assert told[0] == said

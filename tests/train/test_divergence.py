@@ -70,24 +70,22 @@ def test_a_ruined_run_is_tried_again_with_a_lower_rate(monkeypatch):
 
 
 def test_questions_that_are_answered_no_better_than_by_silence(monkeypatch):
-    rng = np.random.default_rng(0)
     truth = [("a b",) if i % 2 else () for i in range(200)]
     head = HeadSpec(kind="span", none_above=0.0)
 
-    def said(share):
-        """Right answers where there are such, and as many wrong ones where there are none."""
-        given = rng.random(200) < share
-        return Judged(truth, ["a b" if g and (t or share < 0.2) else "" for g, t in zip(given, truth, strict=True)])
+    def said(right, wrong):
+        """So many of the hundred questions that have an answer get it, and so many of the others one as well."""
+        given = [(i % 2 == 1 and i // 2 < right) or (i % 2 == 0 and i // 2 < wrong) for i in range(200)]
+        return Judged(truth, ["a b" if g else "" for g in given])
 
-    assert "no better than giving none, which has 0.500" in silent(head, said(0))
-    assert silent(head, said(0.1)) and not silent(head, said(0.5))
-    few = Judged(truth[:90], [""] * 90)
+    assert "no better than giving none, which has 0.500" in silent(head, said(0, 0))
+    assert silent(head, said(8, 6)) and not silent(head, said(9, 0)) and not silent(head, said(50, 40))
+    few = Judged([("a b",)] * 29 + [()] * 200, [""] * 229)
     every = Judged([("a b",)] * 200, [""] * 200)
-    assert (
-        not silent(head, few)
-        and not silent(head, every)
-        and not silent(HeadSpec(kind="span", none_above=None), said(0))
-    )
+    rare = Judged([("a b",)] * 31 + [()] * 2000, ["a b"] * 31 + [""] * 2000)  # all right
+    for fine in (few, every, rare):
+        assert not silent(head, fine)
+    assert not silent(HeadSpec(kind="span", none_above=None), said(0, 0))
 
     tries = iter(["nothing learnt", ""])
     monkeypatch.setattr(finetuning, "silent", lambda *_: next(tries))

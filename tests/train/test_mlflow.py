@@ -23,7 +23,7 @@ def test_a_run_that_goes_on_is_one_run(store, tmp_path):
 
     out = tmp_path / "model"
     (out / "training").mkdir(parents=True)
-    for steps in ((10, 20), (30,)):
+    for steps in ((10, 20), (20, 30)):  # killed after its last checkpoint: a step is taken again
         report = report_to("trials", out, {"steps": 30, "encoder": {"hidden_size": 64}, "long": "x" * 900})
         for step in steps:
             entry = {"step": step, "steps": 30, "masked_loss": 3 - step / 100, "skipped": "no", "bad": float("nan")}
@@ -40,6 +40,16 @@ def test_a_run_that_goes_on_is_one_run(store, tmp_path):
 def test_a_store_that_refuses(store, tmp_path, monkeypatch):
     from halbert.train.mlflow import report_to
 
+    told: list[str] = []
+    report = report_to("trials", tmp_path, {}, told.append)
+    monkeypatch.setattr("mlflow.MlflowClient.log_batch", refuse)
+    for step in (1, 2):
+        report({"step": step, "steps": 3, "masked_loss": 1.0})
+    assert told == ["warning: MLflow takes no more of this run's journal: no more"]  # once, and the training goes on
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
     with pytest.raises(InputError, match="MLflow, experiment 'trials'"):
-        report_to("trials", tmp_path, {})({"step": 1, "steps": 1})
+        report_to("trials", tmp_path, {})
+
+
+def refuse(*_, **__):
+    raise OSError("no more")
