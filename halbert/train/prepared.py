@@ -129,6 +129,9 @@ def start_model(bundle: Bundle, head: HeadSpec | None, seed: int, recipe: Finetu
 
     An encoder that has no pooler but needs one gets a fresh one too, as transformers does. A masked-piece head is the
     bundle's own, if it has one; without a head, or with this one, the pooler stays as it is.
+
+    A fresh head's weights have a standard deviation of ``1 / sqrt(H)``, which keeps the variance of what it reads (LeCun
+    et al. 1998, 4.6). With the encoder's own 0.02 a short run spends its steps on the head alone (decision 48).
     """
     encoder = bundle.spec.encoder
     heads: dict[str, HeadSpec] = {} if head is None else {head.kind: head}
@@ -145,6 +148,9 @@ def start_model(bundle: Bundle, head: HeadSpec | None, seed: int, recipe: Finetu
     if recipe is not None and recipe.classifier_dropout is not None:
         encoder = msgspec.structs.replace(encoder, classifier_dropout_prob=recipe.classifier_dropout)
     model = Model(encoder, heads).initialize(seed)
+    if head is not None and head.kind != "mlm":
+        weight = model.heads[head.kind].dense.weight
+        torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5, generator=torch.Generator().manual_seed(seed))
     own = dict(model.named_parameters())
     with torch.no_grad():
         for name, array in bundle.arrays.items():
