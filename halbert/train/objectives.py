@@ -32,8 +32,8 @@ def pretraining_loss(model: Model, batch: PretrainBatch) -> Loss:
     """
     device = next(model.parameters()).device
     found = None if left_to_torch(next(model.parameters())) else needed(batch)
-    columns, positions, starts = (None, batch.positions, batch.starts) if found is None else found
-    arrays = (*batch[:3], positions, *batch[4:8], starts, columns)
+    read: tuple[Any, ...] = (None, batch.positions, batch.starts) if found is None else found
+    arrays = (*batch[:3], read[1], *batch[4:8], read[2], read[0])
     ids, mask, segments, positions, labels, pair_labels, places, sequence, starts, columns_BQ = (
         None if array is None else torch.as_tensor(array, device=device) for array in arrays
     )
@@ -46,7 +46,7 @@ def pretraining_loss(model: Model, batch: PretrainBatch) -> Loss:
     total = masked
     if "pair" in model.heads:
         logits_B2 = model.answer("pair", output).float()
-        known = pair_labels != NO_LABEL
+        known: Tensor = pair_labels != NO_LABEL
         pairs = known.sum().clamp(min=1)  # a batch without any pair adds 0
         pair = functional.cross_entropy(logits_B2, pair_labels, ignore_index=NO_LABEL, reduction="sum") / pairs
         parts["pair_loss"] = pair.detach()

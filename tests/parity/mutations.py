@@ -75,8 +75,8 @@ def query_key_swapped(patch: Patch) -> None:
 
 
 def mask_on_queries(patch: Patch) -> None:
-    def change(run: Any, self: SelfAttention, x: Tensor, bias: Tensor | None, wanted: bool = False) -> Any:
-        return run(self, x, None if bias is None else bias.transpose(-1, -2), wanted)
+    def change(run: Any, self: SelfAttention, x: Tensor, bias: Tensor | None, *others: Any) -> Any:
+        return run(self, x, None if bias is None else bias.transpose(-1, -2), *others)
 
     _around(patch, SelfAttention, change)
 

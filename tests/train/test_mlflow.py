@@ -47,6 +47,7 @@ def test_a_store_that_refuses(store, tmp_path, monkeypatch):
         report({"step": step, "steps": 3, "masked_loss": 1.0})
     assert told == ["warning: MLflow takes no more of this run's journal: no more"]  # once, and the training goes on
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "other").as_uri())
     with pytest.raises(InputError, match="MLflow, experiment 'trials'"):
         report_to("trials", tmp_path, {})
 
