@@ -97,12 +97,16 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure that speaks for a claim or against it; ``agrees`` None: no figure is known."""
+    """One figure that speaks for a claim or against it; ``agrees`` None: no figure is known, or its interval is too wide.
+
+    ``extra`` is what this audit measured: where it does not decide, it leaves nothing open.
+    """
 
     what: str
     figure: str
     source: str
     agrees: bool | None
+    extra: bool = False
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,6 +261,7 @@ def _measured(check: Check, name: str, results: Mapping[str, Any]) -> Iterator[C
             figure=f"{one['value'] / two['value']:.3f} times, {ends[0]:.3f} to {ends[1]:.3f} "
             f"({show(one['value'], one['unit'])}, {show(two['value'], two['unit'])})",
             source=f"measured in this audit: {one['how']}", agrees=_wholly(check, *ends),
+            extra=bool(check.properties),
         )  # fmt: skip
 
 
@@ -273,7 +278,9 @@ def answer(claim: Claim, results: Mapping[str, Any]) -> Answered:
     for check in claim.check:
         found = list(cases_of(check, results))
         cases += found
-        outcomes.append(_outcome(check.of, [case.agrees for case in found]))
+        outcomes.append(
+            _outcome(check.of, [case.agrees for case in found if case.agrees is not None or not case.extra])
+        )
     kinds: tuple[Answer, ...] = ("false", "cannot be measured here", "misleading", "true")
     said = next(kind for kind in kinds if kind in outcomes)
     return Answered(id=claim.id, said=claim.said, read=claim.read, answer=said, cases=cases)

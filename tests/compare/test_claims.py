@@ -126,13 +126,8 @@ def results(groups, equal=("shape",), values=(2.0, 3.0), width=0.1):
 
 def measured(**changes):
     pairs = (("albert-base-v2", "bert-base-uncased"),)
-    return check(
-        subjects=(),
-        pairs=pairs,
-        properties=(),
-        measured=("latency_128_p50",),
-        **{"relation": "<", "value": 1, **changes},
-    )
+    fields = {"properties": (), "measured": ("latency_128_p50",), "relation": "<", "value": 1}
+    return check(subjects=(), pairs=pairs, **{**fields, **changes})
 
 
 @pytest.mark.parametrize(
@@ -159,6 +154,13 @@ def test_what_was_measured_counts_where_one_of_equal_shape_shares(groups, equal,
 def test_the_whole_interval_speaks_or_none_of_it(values, width, changes, agrees):
     (case,) = cases_of(measured(**changes), results((3, 1), values=values, width=width))
     assert case.agrees is agrees
+
+
+def test_a_measurement_that_does_not_decide_leaves_nothing_open():
+    wide = results((3, 1), values=(3.0, 2.9), width=0.5)
+    for properties, expected in ((("flops_128",), "false"), ((), "cannot be measured here")):
+        claim = Claim(id="x", said="s", read="r", check=(measured(properties=properties),))
+        assert answer(claim, wide).answer == expected
 
 
 GOOD = """
