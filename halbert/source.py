@@ -67,7 +67,8 @@ def located(model: str | os.PathLike[str]) -> Iterator[Place]:
             try:
                 yield Place(folder, stem, {"archive": path.name}, path.name)
             except InputError as fault:  # a user knows the archive, not where it was unpacked
-                raise type(fault)(str(fault).replace(str(root), str(path))) from None
+                told = str(fault).replace(str(root), str(path))
+                raise type(fault)(told if told.startswith(str(path)) else f"{path}: {told}") from None
     elif tensorflow1.is_checkpoint(path):
         yield Place(path, path.resolve().parent.name, {})
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
 import stat
 import tarfile
 import tempfile
@@ -248,6 +249,18 @@ def test_graphs_and_programs_stay_packed(tmp_path):
 def test_the_scratch_folder_goes_when_the_work_fails(tmp_path):
     with pytest.raises(KeyboardInterrupt), archive.unpacked(zipped(tmp_path / "m.zip", GOLDEN / "bert")):
         raise KeyboardInterrupt
+
+
+def test_a_fault_inside_names_the_archive(tmp_path):
+    """Also one that names a file without its folder; the damaged archives below found it."""
+    folder = tmp_path / "hub"
+    shutil.copytree(GOLDEN / "hub", folder)
+    (config,) = folder.rglob("albert_config.json")
+    config.write_text(config.read_text().replace('"num_hidden_layers"', '"num_hidden_lovers"'))
+    tarred(tmp_path / "a.tar.gz", folder)
+    with pytest.raises(InputError) as fault:
+        resolve_bundle(tmp_path / "a.tar.gz")
+    assert str(fault.value).startswith(f"{tmp_path / 'a.tar.gz'}: albert_config.json")
 
 
 @given(data=st.data())
