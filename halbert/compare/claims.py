@@ -150,7 +150,7 @@ def read_claims(name: str | os.PathLike[str]) -> list[Claim]:
             raise InputError(
                 f"{name}: no such file, and no shipped claims{nearest(str(name), SHIPPED)}: {', '.join(SHIPPED)}"
             )
-        text = read_text(name, "claims")
+        text = read_text(name, "file of claims")
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from halbert import presets
 from halbert.compare.claims import (
     COUNTED,
     SHIPPED,
@@ -200,4 +199,3 @@ def test_files_that_hold_no_claims(tmp_path, text, says):
 def test_a_name_that_is_none():
     with pytest.raises(InputError, match="did you mean 'papers'"):
         read_claims("paper")
-    assert presets.all_presets()
