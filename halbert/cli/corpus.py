@@ -95,7 +95,8 @@ def run(
                 licence=licence, command=command, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(STOPPED) from None
+        note(f"halbert: stopped; {STOPPED}")  # here: typer ends the program without a word
+        raise
     except SystemExit as error:
         if error.code == 143:
             raise Stopped(f"stopped; {STOPPED}") from None

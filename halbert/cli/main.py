@@ -62,10 +62,8 @@ def run() -> None:
     except HalbertError as error:
         print(f"halbert: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt as stopped:
-        print(
-            f"halbert: stopped; {stopped if stopped.args else 'nothing half-written was left behind'}", file=sys.stderr
-        )
+    except KeyboardInterrupt:
+        print("halbert: stopped; nothing half-written was left behind", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone; nobody is left to be told.
