@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: audit bench-ablations bench-convert bench-corpus bench-finetune bench-inference bench-instances bench-pretrain bench-text fuzz test test-all wheel check format clean
+.PHONY: audit bench-ablations bench-convert bench-corpus bench-finetune bench-inference bench-instances bench-pretrain bench-text fuzz models test test-all wheel check format clean
 
 audit: $(VENV)/.audit
 	$(BIN)/halbert audit --out report --overwrite
@@ -23,6 +23,10 @@ wheel: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.weights.fuzz --minutes 10
+
+# The models in the box, made from nothing (hours); stopped, the same command goes on.
+models: $(VENV)/.test
+	$(BIN)/python -m models.english --work .models --export
 
 bench-ablations: $(VENV)/.test
 	$(BIN)/python -m benchmarks.ablations

@@ -17,7 +17,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 
 from halbert.compare.machine import describe_machine
-from halbert.data.corpus import Corpus, build_corpus, read_documents
+from halbert.data.corpus import Corpus, build_corpus
 from halbert.data.pairs import NO_LABEL
 from halbert.data.plan import Plan
 from halbert.files import write_json
@@ -36,6 +35,7 @@ from halbert.text import Tokenizer
 from halbert.text.learn import count_words, learn_from_counts
 from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
 from halbert.train.recipe import read_recipe
+from models.texts import english
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
@@ -52,29 +52,16 @@ KNOBS = {
 }
 
 
-def texts(data: Path, held_out: bool) -> Iterator[list[str]]:
-    """Novels, textbooks and speeches; every 20th document (of the last volume of novels every 4th) is held out."""
-    for file in sorted((data / "english_text").glob("*.txt.gz")):
-        apart = 4 if file.name == "eltec_eng_novels.4.txt.gz" else 20
-        for number, document in enumerate(read_documents(file)):
-            if file.name.startswith("eltec") and apart == 20:
-                out = False
-            else:
-                out = number % apart == 0
-            if out == held_out:
-                yield document
-
-
 def prepare(data: Path, place: Path) -> tuple[Tokenizer, Corpus, Corpus]:
     """The tokenizer, the corpus to learn from and the one held out; made once in a folder."""
     if not (place / "tokenizer").exists():
-        counts = count_words((p for document in texts(data, False) for p in document), TextSpec())
+        counts = count_words((p for document in english(data, False) for p in document), TextSpec())
         learn_from_counts(counts, VOCABULARY, TextSpec()).save(place / "tokenizer")
     tokenizer = resolve_tokenizer(str(place / "tokenizer"))
     made = []
     for name, held_out in (("train", False), ("held-out", True)):
         if not (place / name / "manifest.json").exists():
-            build_corpus(texts(data, held_out), tokenizer, place / name)
+            build_corpus(english(data, held_out), tokenizer, place / name)
         made.append(Corpus(place / name))
     return tokenizer, *made
 

@@ -52,7 +52,7 @@ def some(source: Path, place: Path, every: int) -> None:
     """Write every so many-th row of a CSV or TSV file, its header included."""
     place.parent.mkdir(parents=True, exist_ok=True)
     told: dict[str, Any] = (
-        {} if source.suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "escapechar": None}
+        {} if source.suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
     )
     with source.open(encoding="utf-8", newline="") as stream, place.open("w", encoding="utf-8", newline="") as out:
         rows = csv.reader(stream, **told)
@@ -152,10 +152,10 @@ def table(results: dict[str, Any]) -> list[str]:
         for row in job["engines"]:
             runs = row["runs"]
             whole = "padded" not in row["engine"]
-            scores = [100 * r["score"] for r in runs]
+            scores = [100 * r["score"] for r in runs if r["score"] is not None]
             told = (
                 f"{job['metric']} {statistics.mean(scores):.1f} ({min(scores):.1f} to {max(scores):.1f})"
-                if whole
+                if whole and scores
                 else ""
             )
             middle = {
@@ -194,7 +194,8 @@ def main() -> None:
             found = measure(name, data, given.seeds, {e: n for e, n in PEERS[name].items() if e in given.engines})
         results["jobs"][name] = {
             "task": job.task, "metric": job.metric, "recipe": job.recipe, "engines": found,
-            "created": time.strftime("%Y-%m-%d", time.gmtime()), "command": "make bench-finetune",
+            "created": time.strftime("%Y-%m-%d", time.gmtime()),
+            "command": "make bench-finetune" if given.out == OUT else f"python -m benchmarks.finetune --out {given.out.name}",
             "machine": describe_machine(),
         }  # fmt: skip
         write_json(given.out, results)
@@ -202,11 +203,20 @@ def main() -> None:
         results["rows"] = {"measured": memory_by_rows((10_000, 100_000, 1_000_000)), "machine": describe_machine()}
         results["rows"]["created"] = time.strftime("%Y-%m-%d", time.gmtime())
         write_json(given.out, results)
-    if given.out == OUT:
-        made = told(describe_machine(), time.strftime("%Y-%m-%d", time.gmtime()), "make bench-finetune", OUT.name)
-        peers = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "accelerate"))
-        put("results.md", "finetune", [f"Beside {peers}. {made}", "", *table(results), "", *rows(results)])
+    draw()
     print("\n".join([*table(results), *rows(results)]))
+
+
+def draw() -> None:
+    """The part of ``docs/results.md`` that is made from the results, machine by machine."""
+    peers = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "accelerate"))
+    lines = [f"Beside {peers}.", ""]
+    for file in sorted(OUT.parent.glob(f"{OUT.stem}*.json")):
+        results = json.loads(file.read_text())
+        first = next(iter(results["jobs"].values()))
+        lines += [told(first["machine"], first["created"], first["command"], file.name), "", *table(results), ""]
+        lines += [*rows(results), ""] if "rows" in results else []
+    put("results.md", "finetune", lines[:-1])
 
 
 def rows(results: dict[str, Any]) -> list[str]:

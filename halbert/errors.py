@@ -48,6 +48,12 @@ class Stopped(HalbertError):
     exit_status = 75
 
 
+class Interrupted(HalbertError):
+    """Ctrl-C; the message says what is left behind."""
+
+    exit_status = 130
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint ``"; did you mean 'x'?"`` for a misspelt name, or the empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -1,6 +1,7 @@
 """Where a MODEL comes from: a folder, a checkpoint, an archive, a released name or a hub name; read into a bundle.
 
-The order in which a name is looked up is that of the documentation: an existing path, a released preset, a hub name.
+The order in which a name is looked up is that of the documentation: an existing path, a model in the box, a released
+preset, a hub name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from halbert import presets
 from halbert.bundle import FORMAT, Bundle, Manifest, Pooling, divide_heads
 from halbert.errors import InputError, WeightsError, nearest
 from halbert.files import confined, exists, read_json, require_file, sha256
+from halbert.models import bundled
 from halbert.spec import EncoderSpec, ModelSpec, TextSpec, from_dict
 from halbert.text import Tokenizer, load_tokenizer
 from halbert.text.tokenizer import CASED, open_tokenizer, told_text, upper_case, vocabulary_file
@@ -54,7 +56,9 @@ def located(model: str | os.PathLike[str]) -> Iterator[Place]:
     Raises :class:`InputError` naming what was looked for.
     """
     path = Path(model)
-    if not exists(path) and not tensorflow1.is_checkpoint(path):
+    if not exists(path) and (boxed := bundled().get(str(model))):
+        yield Place(boxed, str(model), {})
+    elif not exists(path) and not tensorflow1.is_checkpoint(path):
         from halbert.weights import hub
 
         fetched = hub.fetch(str(model))
@@ -127,8 +131,8 @@ def resolve_spec(model: str | os.PathLike[str]) -> Description:
         }  # fmt: skip
         notes = (*preset.notes, *(() if preset.verified else ("totals not verified",)))
         return Description(preset.name, preset.spec, provenance, {}, (), notes)
-    if not exists(model) and not tensorflow1.is_checkpoint(Path(model)):
-        known = [*presets.all_presets(), *presets.ALIASES]
+    if not exists(model) and str(model) not in bundled() and not tensorflow1.is_checkpoint(Path(model)):
+        known = [*bundled(), *presets.all_presets(), *presets.ALIASES]
         raise InputError(
             f"{str(model)!r}: no such folder, and no released model has that name{nearest(str(model), known)}"
         )

@@ -20,6 +20,7 @@ EXAMPLE = (
     "Example: halbert audit ./bert ./albert --task classify --data train.csv --out report\n\n"
     "In CI: halbert audit ./bert ./albert --out new --baseline old/results.json"
 )
+STOPPED = "of models of your own what was measured is kept: the same command with --resume goes on"
 
 
 def run(
@@ -32,14 +33,36 @@ def run(
     test: Annotated[
         list[Path] | None, typer.Option(help="Rows to be scored on; without it every fifth row of --data.")
     ] = None,
+    parallel: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Sentences and their translations: columns text_a, text_b, language (or Tatoeba's).",
+        ),
+    ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PROBE",
-            help="Measure only this: size, memory, latency, throughput, masked, finetuning; repeatable.",
+            help="Measure only this: size, memory, latency, throughput, languages, unknown, agreement, inside, masked, "
+            "retrieval, finetuning, learning; repeatable.",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=2, help="Seeds of every fine-tuning.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="Few rounds, 2 seeds, 400 rows to learn from.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Many rounds and 8 seeds, as long as it takes.")] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Stop measuring after about so long; every probe has its share and at least 2 rounds."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with an audit that was stopped, or add rounds to the one in --out."),
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(min=2, help="Seeds of every fine-tuning; 3 unless --quick or --full.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Without models: pre-training time of each, on average.")] = 80,
     random_weights: Annotated[
         int | None,
@@ -67,47 +90,60 @@ def run(
         typer.Option(metavar="RESULTS", help="An earlier audit's results.json: exit with 3 if anything got worse."),
     ] = None,
     report_only: Annotated[
-        Path | None,
-        typer.Option("--report-only", metavar="RESULTS", help="Measure nothing; write the report of these results."),
+        list[Path] | None,
+        typer.Option(
+            "--report-only",
+            metavar="RESULTS",
+            help="Measure nothing; write the report of these results; repeatable: several audits become one report.",
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """See HELP."""
     from halbert.compare.audit import PROBES, compare, read_results, report_again
+    from halbert.compare.plan import DepthName
     from halbert.compare.scores import read_weights
     from halbert.compare.verdict import outcome
+    from halbert.run.backend import Precision as Engine
     from halbert.train.recipe import FinetuneRecipe, apply_changes
 
-    if precision is PrecisionChoice.fp16:
+    chosen: Engine = precision.value
+    if chosen == "fp16":
         raise InputError("an audit measures on CPUs, and precision fp16 is for GPUs; use bf16, fp32 or auto")
+    if quick and full:
+        raise InputError("--quick and --full were both given; expected one of them, or neither")
+    depth: DepthName = "quick" if quick else "full" if full else "usual"
     bars = Bars(quiet)
     probes = tuple(only) if only else PROBES
     weights = read_weights(weight or [])
     before = None if baseline is None else read_results(baseline)
-    if report_only is not None:
-        if models or task or data or test or set or only or random_weights is not None:
+    if report_only:
+        if models or task or data or test or set or only or parallel or minutes or resume or random_weights is not None:
             raise InputError("--report-only measures nothing: give it --out, --claims, --weight and --baseline alone")
         results = report_again(report_only, out=out, claims=claims, weights=weights, overwrite=overwrite)
     elif models:
         recipe = from_dict(FinetuneRecipe, apply_changes({}, set or []), "--set")
         results = compare(
-            models, out=out, tasks=task or [], data=data or [], test=test or [], probes=probes, precision=precision.value,
-            seeds=seeds, threads=threads, recipe=recipe, random_weights=random_weights, claims=claims,
-            weights=weights, overwrite=overwrite, progress=bars,
+            models, out=out, tasks=task or [], data=data or [], test=test or [], parallel=parallel, probes=probes,
+            precision=chosen, depth=depth, seeds=seeds, minutes=minutes, resume=resume, threads=threads,
+            recipe=recipe, random_weights=random_weights, claims=claims, weights=weights, overwrite=overwrite, progress=bars,
         )  # fmt: skip
     else:
-        if task or data or test or set or random_weights is not None:
+        if task or data or test or set or parallel or resume or random_weights is not None:
             raise InputError(
-                "--task, --data, --test, --random-weights and --set go with models of your own; name at least two"
+                "--task, --data, --test, --parallel, --random-weights, --resume and --set go with models of your own; name "
+                "at least two"
             )
         from halbert.compare.default import default_audit
 
         results = default_audit(
             out=out,
             seconds=seconds,
+            depth=depth,
             seeds=seeds,
-            precision=precision.value,
+            minutes=minutes,
+            precision=chosen,
             probes=probes,
             threads=threads,
             claims=claims,

@@ -94,9 +94,6 @@ def run(
                 files, chosen, out, workers=workers, language=language, dedupe=dedupe, skip_bad=skip_bad,
                 licence=licence, command=command, progress=progress,
             )  # fmt: skip
-    except KeyboardInterrupt:
-        note(f"halbert: stopped; {STOPPED}")  # here: typer ends the program without a word
-        raise
     except SystemExit as error:
         if error.code == 143:
             raise Stopped(f"stopped; {STOPPED}") from None

@@ -51,6 +51,9 @@ class PoolingChoice(enum.StrEnum):
     pooler = "pooler"
 
 
+STOPPED = "with --output, the same command goes on after the last part that was finished"
+
+
 def run(
     model: Model,
     output: Annotated[Path, typer.Option("--output", help="The file to write: .npy, .parquet or .jsonl.")],

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import typer
 
-from halbert.errors import HalbertError
+from halbert.errors import HalbertError, Interrupted
 from halbert.version import __version__
 
 VERBS = (
     "inspect", "diff", "models", "convert", "vocab", "tokenize", "corpus", "pretrain", "finetune", "evaluate", "predict",
     "embed", "fill", "quantize", "audit",
 )  # fmt: skip
+
+
+CLEAN = "nothing half-written was left behind"  # what Ctrl-C leaves, unless a verb says otherwise (STOPPED)
 
 
 def application(arguments: Sequence[str]) -> typer.Typer:
@@ -35,8 +40,21 @@ def application(arguments: Sequence[str]) -> typer.Typer:
     called = arguments[0] if arguments and arguments[0] in VERBS else None
     for name in VERBS if called is None else (called,):
         verb = importlib.import_module(f"halbert.cli.{name}")
-        app.command(name, help=verb.HELP, epilog=verb.EXAMPLE)(verb.run)
+        app.command(name, help=verb.HELP, epilog=verb.EXAMPLE)(_interruptible(verb))
     return app
+
+
+def _interruptible(verb: ModuleType) -> Callable[..., None]:
+    """The verb's function, which says at Ctrl-C what is left; typer would end the program without a word."""
+
+    @functools.wraps(verb.run)
+    def run(*arguments: object, **named: object) -> None:
+        try:
+            verb.run(*arguments, **named)
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped; {getattr(verb, 'STOPPED', CLEAN)}") from None
+
+    return run
 
 
 def options(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
@@ -62,8 +80,7 @@ def run() -> None:
     except HalbertError as error:
         print(f"halbert: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print("halbert: stopped; nothing half-written was left behind", file=sys.stderr)
+    except KeyboardInterrupt:  # before a verb began
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone; nobody is left to be told.

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from halbert.cli.options import Json
 from halbert.cli.output import print_json, table
 
-HELP = "List every released BERT and ALBERT by name, with exact parameter counts, and which are in the local cache."
+HELP = (
+    "List the models in the box, and every released BERT and ALBERT by name, with exact parameter counts, and which are in "
+    "the local cache."
+)
 EXAMPLE = "Example: halbert models --json"
 
 
 def run(json: Json = False) -> None:
     """See HELP."""
     from halbert import presets
+    from halbert.models import bundled
+    from halbert.source import resolve_spec
     from halbert.weights.hub import is_cached
 
+    boxed: list[dict[str, Any]] = [
+        {
+            "name": name, "encoder": (spec := resolve_spec(folder).spec).encoder.count_encoder(), "in_the_box": True,
+            "bytes": sum(file.stat().st_size for file in folder.rglob("*.safetensors")), "pieces": spec.encoder.vocab_size,
+        }
+        for name, folder in bundled().items()
+    ]  # fmt: skip
     found = [
         {
             "name": p.name,
@@ -29,8 +43,16 @@ def run(json: Json = False) -> None:
         for p in presets.all_presets().values()
     ]
     if json:
-        print_json(found)
+        print_json([*boxed, *found])
         return
+    if boxed:
+        print("In the box, pretrained:")
+        table(
+            ["name", "encoder parameters", "MB", "pieces"],
+            [[str(m["name"]), f"{m['encoder']:,}", f"{m['bytes'] / 1e6:.1f}", f"{m['pieces']:,}"] for m in boxed],
+            right=(1, 2, 3),
+        )
+        print("\nReleased:")
     rows = [
         [
             str(m["name"]),

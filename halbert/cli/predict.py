@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 HELP = "Answer texts with the model's own fine-tuned head: one JSON object a line, in input order."
 EXAMPLE = 'Example: halbert predict ./tuned "What a film." "Two hours of rain."'
+STOPPED = "with --output, the same command goes on after the last part that was finished"
 
 
 def run(

@@ -18,6 +18,7 @@ EXAMPLE = (
     "Stopped (SIGTERM: exit 75) or killed? The same command with --resume goes on as if nothing had happened.\n\n"
     "Several processes: torchrun --nproc-per-node 2 -m halbert pretrain albert-mini … --set accumulate=2"
 )
+STOPPED = "the same command with --resume goes on from the last checkpoint, if there is one"
 
 
 def run(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from halbert.compare.noise import NOISES
 from halbert.errors import missing_extra
 
 try:
@@ -37,6 +39,13 @@ def svg(chart: alt.TopLevelMixin) -> str:
     return str(
         vl_convert.vegalite_to_svg(styled.to_dict(), vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2]))
     )
+
+
+def png(picture: str) -> bytes:
+    """An SVG as a PNG of twice its size, on white."""
+    first = picture.index(">", picture.index("<svg")) + 1
+    white = f'{picture[:first]}<rect width="100%" height="100%" fill="white"/>{picture[first:]}'
+    return bytes(vl_convert.svg_to_png(white, scale=2))
 
 
 def parameters(results: dict[str, Any]) -> str:
@@ -82,24 +91,30 @@ def latency(results: dict[str, Any]) -> str | None:
     return svg(alt.layer(bars, rules).properties(width=420, height=240))
 
 
-def quality(results: dict[str, Any]) -> str | None:
-    """Fine-tuned accuracy against parameters: the mean with its interval, and every seed."""
+def quality(results: dict[str, Any], against: str = "parameters") -> str | None:
+    """Fine-tuned accuracy: the mean with its interval, and every seed, against parameters, or against the median latency of
+    one text of 32 pieces."""
     names = [s["name"] for s in results["subjects"]]
-    size = {s["name"]: s["parameters"]["encoder"] for s in results["subjects"]}
+    if against == "parameters":
+        size = {s["name"]: s["parameters"]["encoder"] for s in results["subjects"]}
+        title, shape = "encoder parameters", "~s"
+    else:
+        size = {
+            m["subject"]: 1000 * m["value"]
+            for m in results["measurements"]
+            if m["name"] == "latency_32_p50" and m["value"]
+        }
+        title, shape = "milliseconds, one text of 32 pieces", "~r"
     rows, seeds = [], []
     for m in results["measurements"]:
-        if m["name"].endswith("_accuracy") and m["name"] != "masked_accuracy" and m["low"] is not None:
-            row = {"model": m["subject"], "task": m["name"].removesuffix("_accuracy"), "parameters": size[m["subject"]]}
+        named = m["name"].endswith("_accuracy") and m["name"] != "masked_accuracy"
+        if named and m["low"] is not None and m["subject"] in size:
+            row = {"model": m["subject"], "task": m["name"].removesuffix("_accuracy"), "cost": size[m["subject"]]}
             rows.append({**row, **{key: 100 * m[key] for key in ("value", "low", "high")}})
             seeds += [{**row, "value": 100 * sample} for sample in m["samples"]]
     if not rows:
         return None
-    x = alt.X(
-        "parameters:Q",
-        title="encoder parameters",
-        scale=alt.Scale(zero=False, padding=40),
-        axis=alt.Axis(format="~s", tickCount=5),
-    )
+    x = alt.X("cost:Q", title=title, scale=alt.Scale(zero=False, padding=40), axis=alt.Axis(format=shape, tickCount=5))
     y = alt.Y("value:Q", title="accuracy, %", scale=alt.Scale(zero=False, padding=10))
     colour = alt.Color("model:N", scale=_colour(names), title=None)
     one = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
@@ -113,6 +128,133 @@ def quality(results: dict[str, Any]) -> str | None:
         .encode(x=x, y=y, color=colour),
     )
     return svg(layers.properties(width=420, height=240))
+
+
+def learning(results: dict[str, Any]) -> str | None:
+    """Accuracy by the number of labels, of the first task that has curves."""
+    names = [s["name"] for s in results["subjects"]]
+    found = [
+        (match[1], int(match[2]), m)
+        for m in results["measurements"]
+        if (match := re.fullmatch(r"(.+)_from_(\d+)_labels", m["name"])) and m["low"] is not None
+    ]
+    task = found[0][0] if found else ""
+    rows = [
+        {"model": m["subject"], "labels": n, **{key: 100 * m[key] for key in ("value", "low", "high")}}
+        for name, n, m in found
+        if name == task
+    ]
+    counts = sorted({row["labels"] for row in rows})
+    if len(counts) < 2:
+        return None
+    x = alt.X(
+        "labels:Q", title=f"labelled texts to learn from ({task})", scale=alt.Scale(type="log", base=4),
+        axis=alt.Axis(values=counts, format="d"),
+    )  # fmt: skip
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=alt.Color("model:N", scale=_colour(names), title=None))
+    y = alt.Y("value:Q", title="accuracy, %", scale=alt.Scale(zero=False))
+    layers = alt.layer(
+        base.mark_area(opacity=0.15).encode(
+            y=alt.Y("low:Q", title="accuracy, %", scale=alt.Scale(zero=False)), y2="high:Q"
+        ),
+        base.mark_line(strokeWidth=2, point=True).encode(
+            y=y, strokeDash=alt.StrokeDash("model:N", title=None, scale=alt.Scale(domain=names))
+        ),
+    )
+    return svg(layers.properties(width=420, height=240))
+
+
+def robustness(results: dict[str, Any]) -> str | None:
+    """Accuracy on a task's texts as they are and made harder, of the first task that was measured so."""
+    names = [s["name"] for s in results["subjects"]]
+    kinds = {"accuracy": "as it is"} | {f"under_{noise.name}": noise.name.replace("_", " ") for noise in NOISES}
+    task = next((m["name"].partition("_under_")[0] for m in results["measurements"] if "_under_" in m["name"]), None)
+    rows = [
+        {"model": m["subject"], "text": kinds[kind], **{key: 100 * m[key] for key in ("value", "low", "high")}}
+        for m in results["measurements"]
+        for kind in kinds
+        if m["name"] == f"{task}_{kind}" and m["low"] is not None
+    ]
+    if task is None or not rows:
+        return None
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("text:N", sort=list(kinds.values()), title=None, axis=alt.Axis(labelAngle=-20)),
+        xOffset=alt.XOffset("model:N", sort=names),
+        color=alt.Color("model:N", scale=_colour(names), title=None),
+    )
+    y = alt.Y("value:Q", title=f"accuracy, % ({task})", scale=alt.Scale(zero=False, padding=10))
+    points = base.mark_point(size=70, filled=True).encode(
+        y=y, shape=alt.Shape("model:N", title=None, scale=alt.Scale(domain=names))
+    )
+    rules = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=f"accuracy, % ({task})"), y2="high:Q")
+    return svg(alt.layer(rules, points).properties(width=420, height=240))
+
+
+def layers(results: dict[str, Any]) -> str | None:
+    """How alike a piece's states are before and after each layer."""
+    names = [s["name"] for s in results["subjects"]]
+    rows = [
+        {"model": m["subject"], "layer": layer, "value": value}
+        for m in results["measurements"] if m["name"] == "layer_cosine"
+        for layer, value in enumerate(m["samples"], 1)
+    ]  # fmt: skip
+    if not rows:
+        return None
+    deepest = max(row["layer"] for row in rows)
+    chart = (
+        alt.Chart(alt.Data(values=rows), width=420, height=240)
+        .mark_line(strokeWidth=2, point=True)
+        .encode(
+            x=alt.X("layer:Q", title="layer", axis=alt.Axis(values=list(range(1, deepest + 1)), format="d")),
+            y=alt.Y("value:Q", title="cosine of states before and after", scale=alt.Scale(zero=False)),
+            color=alt.Color("model:N", scale=_colour(names), title=None),
+            strokeDash=alt.StrokeDash("model:N", title=None, scale=alt.Scale(domain=names)),
+        )
+    )
+    return svg(chart)
+
+
+_ACROSS = 22  # languages in a row of the grid
+
+
+def languages(results: dict[str, Any]) -> str | None:
+    """A cell for every language: the share of its letters a vocabulary has. Models of one vocabulary share a grid."""
+    grids: dict[tuple[float, ...], list[str]] = {}
+    names: list[str] = []
+    for m in results["measurements"]:
+        if m["name"] == "letters_covered" and m["samples"] and m.get("labels"):
+            grids.setdefault(tuple(m["samples"]), []).append(m["subject"])
+            names = m["labels"]
+    if not grids:
+        return None
+    order = sorted(range(len(names)), key=lambda i: names[i])
+    rows = [
+        {
+            "model": ", ".join(subjects), "language": names[i], "short": names[i][:3], "letters": shares[i],
+            "row": place // _ACROSS, "column": place % _ACROSS,
+        }
+        for shares, subjects in grids.items() for place, i in enumerate(order)
+    ]  # fmt: skip
+    high = -(-len(names) // _ACROSS)
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("column:O", axis=None), y=alt.Y("row:O", axis=None), tooltip=["language:N", "letters:Q"]
+    )
+    cells = base.mark_rect(stroke="white", strokeWidth=1).encode(
+        color=alt.Color(
+            "letters:Q", title="share of a language's letters",
+            scale=alt.Scale(domain=[0, 1], range=["#D55E00", "#F0E4D0", "#0072B2"]), legend=alt.Legend(format="%"),
+        )
+    )  # fmt: skip
+    text = base.mark_text(fontSize=9).encode(
+        text="short:N",
+        color=alt.condition("datum.letters > 0.8 || datum.letters < 0.2", alt.value("white"), alt.value("#333")),
+    )
+    whole = alt.layer(cells, text).properties(width=24 * _ACROSS, height=18 * high)
+    return svg(
+        whole.facet(
+            row=alt.Row("model:N", title=None, header=alt.Header(labelColor=_INK, labelFontSize=12, labelOrient="top"))
+        )
+    )
 
 
 def curves(results: dict[str, Any]) -> str | None:

@@ -16,14 +16,26 @@ from typing import Any
 import msgspec
 
 from halbert.bundle import Bundle
-from halbert.compare.audit import PROBES, TEXTS, Plan, Progress, Silent, TaskData, command_for, run_plan
+from halbert.compare.audit import TEXTS, run_plan
 from halbert.compare.claims import read_claims
+from halbert.compare.plan import (
+    PROBES,
+    DepthName,
+    Plan,
+    Progress,
+    Silent,
+    TaskData,
+    check_probes,
+    command_for,
+    depth_of,
+)
 from halbert.compare.subject import Subject
 from halbert.data.corpus import build_corpus
 from halbert.data.documentation import LIBRARIES, Paragraph, read_documentation, split_of, versions, which_library
 from halbert.data.readers import Example
 from halbert.files import check_target, whole_folder, write_bytes
 from halbert.presets import encoder
+from halbert.run.backend import Precision
 from halbert.spec import EncoderSpec, TextSpec
 from halbert.text import Tokenizer
 from halbert.text.learn import learn_vocabulary
@@ -73,8 +85,10 @@ def default_audit(
     *,
     out: str | os.PathLike[str],
     seconds: float = 80.0,
-    seeds: int = 3,
-    precision: str = "auto",
+    depth: DepthName = "usual",
+    seeds: int | None = None,
+    minutes: float | None = None,
+    precision: Precision = "auto",
     threads: int | None = None,
     probes: Sequence[str] = PROBES,
     libraries: tuple[str, ...] = LIBRARIES,
@@ -89,7 +103,7 @@ def default_audit(
     """
     progress = progress or Silent()
     check_target(out, overwrite)
-    asked = read_claims(claims)
+    asked, wanted, looks = read_claims(claims), check_probes(probes), depth_of(depth, seeds)
     with whole_folder(out, overwrite) as folder:
         with progress.task("Reading documentation", len(libraries)) as step:
             paragraphs = read_documentation(libraries, progress=step)
@@ -115,14 +129,14 @@ def default_audit(
         home = Path(out).name
         command = command_for(
             [f"{home}/models/{s.name}" for s in subjects], ["classify"], [f"{home}/data/which-library-train.csv"],
-            [f"{home}/data/which-library-test.csv"], seeds=seeds, precision=precision, threads=threads, recipe=FINETUNING,
-            claims=claims, weights=weights,
+            [f"{home}/data/which-library-test.csv"], seeds=seeds, depth=depth, precision=precision, threads=threads,
+            recipe=FINETUNING, claims=claims, weights=weights,
         )  # fmt: skip
         where = "package documentation"
         plan = Plan(
             subjects=subjects, tasks=[TaskData(name="which-library", where=where, train=task["train"], test=task["test"])],
-            texts=[e.text for e in task["test"]][:TEXTS], texts_from=where, probes=tuple(probes), command=command,
-            notes=_notes(subjects), seeds=seeds, precision=precision, threads=threads, recipe=FINETUNING,
+            texts=[e.text for e in task["test"]][:TEXTS], texts_from=where, probes=wanted, command=command,
+            notes=_notes(subjects), depth=looks, minutes=minutes, precision=precision, threads=threads, recipe=FINETUNING,
             claims=asked, weights=dict(weights or {}),
         )  # fmt: skip
         return run_plan(plan, folder, progress)

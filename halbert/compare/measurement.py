@@ -29,7 +29,10 @@ _STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 class Quantity(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured: its unit, how samples become a value, which direction is better, and in words how it is made."""
+    """What is measured: its unit, how samples become a value, which direction is better, and in words how it is made.
+
+    ``labels`` name the samples, where each is of something else (a language).
+    """
 
     name: str
     title: str
@@ -37,12 +40,14 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     statistic: Statistic
     better: Literal["lower", "higher", "neither"]
     how: str
+    labels: list[str] | None = None
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """A quantity of one subject. ``value`` is ``statistic`` of ``samples``; ``low`` and ``high`` bound it at 95 %.
 
     ``items`` holds, where a run judges many examples, the per-example results of each run: comparisons pair them.
+    ``labels`` name the samples, where each is of something else.
     An undefined value is ``None``, with the reason in ``why``.
     """
 
@@ -61,6 +66,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     why: str | None = None
     items: list[list[float]] | None = None
+    labels: list[str] | None = None
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +106,7 @@ def measured(
         probe=probe, subject=subject, name=quantity.name, title=quantity.title, unit=quantity.unit,
         statistic=quantity.statistic, better=quantity.better, samples=[float(x) for x in array], value=value,
         low=low, high=high, how=quantity.how, command=command,
-        items=None if items is None else [[float(x) for x in row] for row in items],
+        items=None if items is None else [[float(x) for x in row] for row in items], labels=quantity.labels,
     )  # fmt: skip
 
 
@@ -207,8 +213,12 @@ def compare_all(
     measurements: Sequence[Measurement],
     equal_in: Callable[[str, str], list[str]],
     comparable: Callable[[str, str, str], bool],
+    paired: Callable[[str, str], bool] = lambda a, b: True,
 ) -> list[Comparison]:
-    """Every pair of subjects in every quantity; the 5 % of error is divided by the number of inexact comparisons."""
+    """Every pair of subjects in every quantity of which one can have better, rounds ``paired`` where they belong together.
+
+    The 5 % of error is divided by the number of inexact comparisons.
+    """
     tables: dict[str, dict[str, Measurement]] = {}
     for m in measurements:
         tables.setdefault(m.name, {})[m.subject] = m
@@ -216,9 +226,11 @@ def compare_all(
         (a, b)
         for table in tables.values()
         for a, b in itertools.combinations(table.values(), 2)
-        if comparable(a.name, a.subject, b.subject)
+        if a.better != "neither" and comparable(a.name, a.subject, b.subject)
     ]
     uncertain = sum(a.statistic != "exact" and a.value is not None and b.value is not None for a, b in pairs)
     level = 0.05 / max(1, uncertain)
-    found = (compare_pair(a, b, level, equal_in(a.subject, b.subject)) for a, b in pairs)
+    found = (
+        compare_pair(a, b, level, equal_in(a.subject, b.subject), paired=paired(a.subject, b.subject)) for a, b in pairs
+    )
     return [comparison for comparison in found if comparison is not None]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from halbert.compare import charts
+from halbert.compare.answers import pros_and_cons, questions
 from halbert.compare.verdict import outcome, show
 from halbert.errors import missing_extra
 from halbert.files import write_bytes
@@ -81,7 +83,7 @@ def _slid(weights: dict[str, float], name: str) -> str:
 
 
 def write_report(results: dict[str, Any], folder: Path) -> None:
-    """Write ``index.html`` (self-contained) and ``report.md``."""
+    """Write ``index.html`` (self-contained), ``report.md``, for every model a snippet for its card, and the pictures."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: resources.files("halbert").joinpath("compare", "page", name).read_text("utf-8")),
         autoescape=lambda name: bool(name and name.endswith("html")),
@@ -96,6 +98,11 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "parameters": charts.parameters(results),
         "latency": charts.latency(results),
         "quality": charts.quality(results),
+        "tradeoff": charts.quality(results, "latency"),
+        "learning": charts.learning(results),
+        "robustness": charts.robustness(results),
+        "layers": charts.layers(results),
+        "languages": charts.languages(results),
         "curves": charts.curves(results),
     }
     pairs: dict[tuple[str, str], dict[str, Any]] = {}
@@ -104,10 +111,13 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         pairs.setdefault(key, {"names": key, "equal_in": sentence["equal_in"], "sentences": []})["sentences"].append(
             sentence
         )
+    names = [s["name"] for s in results["subjects"]]
     values = {
         "pairs": list(pairs.values()),
+        "sides": pros_and_cons(results),
+        "questions": questions(results),
         "results": results,
-        "names": [s["name"] for s in results["subjects"]],
+        "names": names,
         "rows": matrix(results),
         "own": {row["name"]: _slid(results.get("weights") or {}, row["name"]) for row in results["verdict"]["scores"]},
         "charts": {name: markupsafe.Markup(svg) if svg else None for name, svg in drawn.items()},
@@ -115,3 +125,13 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
     }
     for template, file in (("report.html", "index.html"), ("report.md", "report.md")):
         write_bytes(folder / file, environment.get_template(template).render(values).encode())
+    for number, name in enumerate(names):
+        place = folder / "cards" / f"{number + 1}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}.md"
+        place.parent.mkdir(exist_ok=True)
+        write_bytes(place, environment.get_template("card.md").render({**values, "name": name}).encode())
+    for title, picture in drawn.items():
+        if picture:
+            place = folder / "pictures" / f"{title}.svg"
+            place.parent.mkdir(exist_ok=True)
+            write_bytes(place, picture.encode())
+            write_bytes(place.with_suffix(".png"), charts.png(picture))

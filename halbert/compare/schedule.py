@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
+from halbert.compare.kept import Kept
 from halbert.compare.measurement import Measurement, Quantity, measured, undefined
 from halbert.compare.subject import Subject
 
 # One round's result: samples by quantity; a list is several samples, a tuple (sample, items) one with its examples.
 Sample = dict[str, Any]
+LEAST = 20  # rounds before a median's interval is looked at
 
 
 class Probe(Protocol):
@@ -33,28 +39,66 @@ class Probe(Protocol):
         ...
 
 
+class Budget:
+    """Seconds shared out among the probes that are still to come; without a number there is no end.
+
+    A probe that has had its share stops after the round it is in, but not before ``fewest`` rounds: without two there is
+    no interval.
+    """
+
+    def __init__(self, seconds: float | None, probes: int, fewest: int = 2) -> None:
+        self.ends = math.inf if seconds is None else time.monotonic() + seconds
+        self.left = probes
+        self.fewest = fewest
+        self.until = math.inf
+
+    def begin(self) -> None:
+        """The next probe."""
+        now = time.monotonic()
+        self.until = now + max(0.0, self.ends - now) / max(1, self.left)
+        self.left -= 1
+
+    def spent(self, rounds: int) -> bool:
+        """Whether the probe has to stop after so many rounds."""
+        return rounds >= self.fewest and time.monotonic() >= self.until
+
+
 def run_probe(
-    probe: Probe, subjects: Sequence[Subject], command: str, progress: Callable[[str], None] = lambda what: None
+    probe: Probe,
+    subjects: Sequence[Subject],
+    command: str,
+    progress: Callable[[str], None] = lambda what: None,
+    *,
+    kept: Kept | None = None,
+    budget: Budget | None = None,
 ) -> list[Measurement]:
-    """All measurements of one probe, subject by subject in the order given."""
+    """All measurements of one probe, subject by subject in the order given.
+
+    Rounds that were ``kept`` are not taken again. A probe that says ``narrow`` (a share) stops before its ``rounds`` once
+    every median is known to within that share of itself; one whose ``budget`` is spent stops too.
+    """
     refused = {s.name: probe.refuse(s) for s in subjects}
     able = [s for s in subjects if refused[s.name] is None]
-    prepared = {s.name: probe.prepare(s) for s in able}
-    samples: dict[str, dict[str, list[float]]] = {s.name: {} for s in able}
-    items: dict[str, dict[str, list[Any]]] = {s.name: {} for s in able}
-    for number in range(probe.rounds):
-        shift = number % max(1, len(able))
-        for subject in able[shift:] + able[:shift]:
-            for name, value in probe.sample(subject, prepared[subject.name], number).items():
-                collected = samples[subject.name].setdefault(name, [])
-                if isinstance(value, list):
-                    collected += value
-                elif isinstance(value, tuple):
-                    collected.append(value[0])
-                    items[subject.name].setdefault(name, []).append(value[1])
-                else:
-                    collected.append(value)
+    budget = budget or Budget(None, 1)
+    budget.begin()
+    rounds = kept.rounds(probe.name) if kept else []
+    prepared: dict[str, Any] = {}
+    for _ in rounds[: probe.rounds]:
+        for subject in able:
             progress(subject.name)
+    while (
+        able and len(rounds) < probe.rounds and not (rounds and (budget.spent(len(rounds)) or _narrow(probe, rounds)))
+    ):
+        if not prepared:
+            prepared = {s.name: probe.prepare(s) for s in able}
+        number, taken = len(rounds), {}
+        shift = number % len(able)
+        for subject in able[shift:] + able[:shift]:
+            taken[subject.name] = probe.sample(subject, prepared[subject.name], number)
+            progress(subject.name)
+        rounds.append(taken)
+        if kept:
+            kept.keep(probe.name, taken)
     results = []
     for subject in subjects:
         for quantity in probe.quantities:
@@ -62,10 +106,40 @@ def run_probe(
             if why is not None:
                 results.append(undefined(quantity, probe.name, subject.name, command, why))
             else:
-                results.append(
-                    measured(
-                        quantity, probe.name, subject.name, samples[subject.name][quantity.name], command,
-                        items[subject.name].get(quantity.name),
-                    )
-                )  # fmt: skip
+                samples, items = _collected(rounds, subject.name, quantity.name)
+                results.append(measured(quantity, probe.name, subject.name, samples, command, items or None))
     return results
+
+
+def _collected(rounds: Sequence[dict[str, Sample]], subject: str, quantity: str) -> tuple[list[float], list[Any]]:
+    """Samples and items of one quantity of one subject."""
+    samples: list[float] = []
+    items: list[Any] = []
+    for taken in rounds:
+        value = taken[subject][quantity]
+        if isinstance(value, list):
+            samples += value
+        elif isinstance(value, tuple):
+            samples.append(value[0])
+            items.append(value[1])
+        else:
+            samples.append(value)
+    return samples, items
+
+
+def _narrow(probe: Probe, rounds: Sequence[dict[str, Sample]]) -> bool:
+    """Whether every median is known well enough: its interval by order statistics, which needs no resampling."""
+    width = getattr(probe, "narrow", None)
+    if width is None or len(rounds) < LEAST or len(rounds) % 10:
+        return False
+    n = len(rounds)
+    reach = 0.98 * math.sqrt(n)
+    low, high = max(0, math.floor(n / 2 - reach)), min(n - 1, math.ceil(n / 2 + reach))
+    for quantity in probe.quantities:
+        if quantity.statistic != "p50":
+            continue
+        for subject in rounds[0]:
+            samples = np.sort([taken[subject][quantity.name] for taken in rounds])
+            if samples[high] - samples[low] > 2 * width * samples[n // 2]:
+                return False
+    return True

@@ -10,6 +10,7 @@ is drawn from a normal distribution of its interval's width; no winner is called
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -19,6 +20,7 @@ import msgspec
 import numpy as np
 
 from halbert.compare.measurement import Measurement
+from halbert.compare.noise import NOISES
 from halbert.errors import InputError, nearest
 from halbert.spec import from_dict
 
@@ -29,22 +31,25 @@ LEAST_LACK = 1e-3  # a share is never scored as lacking less of 1: the last erro
 
 
 class Criterion(NamedTuple):
-    """What is scored: the quantities it is the mean of, by name or by how the name ends."""
+    """What is scored: the mean of the quantities whose whole name the pattern matches."""
 
     name: str
     title: str
-    quantities: tuple[str, ...]
-    ends: str = ""
+    pattern: str
 
 
 CRITERIA = (
-    Criterion("size", "Size on disk", ("bytes_on_disk",)),
-    Criterion("memory", "Memory", ("memory_peak",)),
-    Criterion("latency", "Speed, one text", ("latency_32_p50",)),
-    Criterion("throughput", "Speed, many texts", ("throughput",)),
-    Criterion("quality", "Accuracy on tasks", (), "_accuracy"),
-    Criterion("masked", "Masked pieces", ("masked_accuracy",)),
-    Criterion("tuning", "Time to fine-tune", (), "_seconds"),
+    Criterion("size", "Size on disk", "bytes_on_disk"),
+    Criterion("memory", "Memory", "memory_peak"),
+    Criterion("latency", "Speed, one text", "latency_32_p50"),
+    Criterion("throughput", "Speed, many texts", "throughput"),
+    Criterion("quality", "Accuracy on tasks", "(?!masked_accuracy$).*_accuracy"),
+    Criterion("labels", "Accuracy from few labels", r".*_from_(16|64)_labels"),
+    Criterion("robustness", "Accuracy on text made harder", f".*_under_({'|'.join(noise.name for noise in NOISES)})"),
+    Criterion("languages", "Languages it can write", "languages_written"),
+    Criterion("translations", "Translations found", "translations_found"),
+    Criterion("masked", "Masked pieces", "masked_accuracy"),
+    Criterion("tuning", "Time to fine-tune", ".*_seconds"),
 )
 
 
@@ -147,11 +152,7 @@ def table_of(measurements: Sequence[Measurement], order: Sequence[str]) -> Table
         names = [
             name
             for name, found in by_name.items()
-            if (
-                name in criterion.quantities
-                or (criterion.ends and name.endswith(criterion.ends) and name != "masked_accuracy")
-            )
-            and all(subject in found for subject in order)
+            if re.fullmatch(criterion.pattern, name) and all(subject in found for subject in order)
         ]
         if not names:
             continue
@@ -204,6 +205,14 @@ def rank(table: Table, profile: Profile) -> Ranking:
     )  # fmt: skip
 
 
+FAR = 10.0  # times a weight: who would weigh a criterion so differently has another profile
+
+
+def _near(at: float, weight: float) -> bool:
+    """Whether a weight is one that somebody with this profile might have."""
+    return weight / FAR <= at <= FAR * max(weight, 0.5)
+
+
 def _flips(table: Table, weights: np.ndarray, lead: int) -> list[Flip]:
     """For each criterion the nearest weight at which another leads, nearest (as a factor) first."""
     found = []
@@ -217,7 +226,12 @@ def _flips(table: Table, weights: np.ndarray, lead: int) -> list[Flip]:
                 continue
             at = -rest / gap[c]
             # Beyond it the other leads: by more weight where it is better in this, by less where it is worse.
-            if at >= 0 and (at > weights[c]) == (gap[c] > 0) and not math.isclose(at, weights[c]):
+            if (
+                at >= 0
+                and (at > weights[c]) == (gap[c] > 0)
+                and not math.isclose(at, weights[c])
+                and _near(at, weights[c])
+            ):
                 found.append(
                     Flip(criterion=row.name, weight=round(float(at), 3), instead_of=float(weights[c]), leader=name)
                 )

@@ -120,6 +120,12 @@ def show(value: float, unit: str, sign: bool = False) -> str:
         return f"{plus}{value * 1000:.2f} ms" if size < 1 else f"{plus}{value:.1f} s"
     if unit == "share":
         return f"{plus}{100 * value:.1f} %"
+    if unit == "ratio":
+        return f"{plus}{value:.3g}"
+    if unit == "cosine":
+        return f"{plus}{value:.5f}"
+    if unit == "languages":
+        return f"{plus}{value:.0f} languages"
     if unit in ("parameters", "FLOP"):
         for scale, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
             if size >= scale:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -128,12 +130,15 @@ def apply_block(
     return ffn(x_BSH), probs_BASS
 
 
-def initialize(module: nn.Module, std: float, generator: torch.Generator) -> None:
+def initialize(module: nn.Module, std: float, generator: torch.Generator, but: Container[str] = ()) -> None:
     """Truncated normal (within 2 standard deviations) for matrices, 0 for biases, 1 for LayerNorm scales.
 
-    Source: google-research/bert ``modeling.py``, ``create_initializer``.
+    Parameters whose names are in ``but`` stay as they are. Source: google-research/bert ``modeling.py``,
+    ``create_initializer``.
     """
     for name, parameter in module.named_parameters():
+        if name in but:
+            continue
         if name.endswith("norm.weight"):
             nn.init.ones_(parameter)
         elif parameter.ndim >= 2:

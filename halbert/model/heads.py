@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import torch
 from torch import Tensor, nn
 
@@ -68,9 +70,9 @@ class Model(nn.Module):
                 dropout = spec.classifier_dropout_prob if head.row.dropout else 0.0
                 self.heads[name] = LinearHead(spec.hidden_size, head.width, dropout)
 
-    def initialize(self, seed: int) -> Model:
-        """Fresh parameters, the same for the same seed on every machine."""
-        initialize(self, self.spec.initializer_range, torch.Generator().manual_seed(seed))
+    def initialize(self, seed: int, but: Container[str] = ()) -> Model:
+        """Fresh parameters, the same for the same seed on every machine; those named in ``but`` stay as they are."""
+        initialize(self, self.spec.initializer_range, torch.Generator().manual_seed(seed), but)
         return self
 
     @property

@@ -23,16 +23,16 @@ from halbert.run import scoring
 from halbert.run.predictor import Predictor
 from halbert.tasks import findings
 from halbert.tasks.answers import write_leads, write_predictions
+from halbert.tasks.decoding import softmax
 from halbert.tasks.judging import Judged, judged, metrics_of
 from halbert.tasks.metrics import score
 from halbert.tasks.table import TASKS, Task, get_task
 
 
-def guess_classes(predictor: Predictor, examples: list[Example], max_length: int | None = None) -> list[int]:
-    """The class number the model gives each example."""
+def class_chances(predictor: Predictor, examples: list[Example], max_length: int | None = None) -> np.ndarray:
+    """The probability of each class for each example (N, C)."""
     pairs = [e.pair or "" for e in examples] if examples and examples[0].pair is not None else None
-    table = predictor.logits([e.text for e in examples], pairs, max_length=max_length)
-    return [int(i) for i in np.argmax(table, axis=1)]
+    return softmax(predictor.logits([e.text for e in examples], pairs, max_length=max_length))
 
 
 def task_of(bundle: Bundle, head: HeadSpec | None, asked: str | None) -> Task:

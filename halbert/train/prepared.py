@@ -147,15 +147,20 @@ def start_model(bundle: Bundle, head: HeadSpec | None, seed: int, recipe: Finetu
         )
     if recipe is not None and recipe.classifier_dropout is not None:
         encoder = msgspec.structs.replace(encoder, classifier_dropout_prob=recipe.classifier_dropout)
-    model = Model(encoder, heads).initialize(seed)
+    with torch.device("meta"):  # drawing a number for every weight that is replaced anyway takes seconds
+        model = Model(encoder, heads)
+    own = {name for name, _ in model.named_parameters()}
+    known = {
+        name: a for name, a in bundle.arrays.items() if name in own and name.startswith(("encoder.", "heads.mlm."))
+    }
+    model = model.to_empty(device="cpu").initialize(seed, but=known)
     if head is not None and head.kind != "mlm":
         weight = model.heads[head.kind].dense.weight
         torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5, generator=torch.Generator().manual_seed(seed))
-    own = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name, array in bundle.arrays.items():
-            if name in own and name.startswith(("encoder.", "heads.mlm.")):
-                own[name].copy_(torch.from_numpy(np.array(array, np.float32)))
+        for name, array in known.items():
+            parameters[name].copy_(torch.from_numpy(np.array(array, np.float32)))
     return model
 
 

@@ -360,6 +360,8 @@ def test_other_ends(halbert, monkeypatch, error, status):
     assert ("Please report" in done.err) == (status == 70)
     if str(error):
         assert str(error) in done.err
+    if isinstance(error, KeyboardInterrupt):
+        assert done.err == "halbert: stopped; nothing half-written was left behind\n"
 
 
 def test_the_message_goes_to_standard_error_in_a_real_process(world):

@@ -13,9 +13,10 @@ from typing import Any
 import jsonschema
 import numpy as np
 
+from halbert import compare
 from halbert.compare.verdict import show
 
-SCHEMA = Path(__file__).parent.parent / "golden" / "results.schema.json"
+SCHEMA = Path(compare.__file__).parent / "results.schema.json"
 STATISTICS = {
     "exact": lambda x: x[0], "mean": np.mean, "p50": lambda x: np.percentile(x, 50), "p95": lambda x: np.percentile(x, 95),
 }  # fmt: skip

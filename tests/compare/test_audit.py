@@ -7,8 +7,9 @@ import json
 import pytest
 
 from halbert.compare import default
-from halbert.compare.audit import PROBES, compare, open_subjects, split_task, task_names
+from halbert.compare.audit import compare, open_subjects
 from halbert.compare.default import default_audit
+from halbert.compare.plan import DEPTHS, PROBES, Depth, TaskData, split_task, task_names
 from halbert.compare.probes.latency import LatencyProbe
 from halbert.compare.probes.memory import MemoryProbe
 from halbert.compare.probes.throughput import ThroughputProbe
@@ -26,9 +27,7 @@ RECIPE = FinetuneRecipe(epochs=1, batch_size=8, length=16, learning_rate=1e-3, p
 @pytest.fixture
 def short(monkeypatch):
     """Few rounds of everything."""
-    monkeypatch.setattr(MemoryProbe, "rounds", 1)
-    monkeypatch.setattr(LatencyProbe.__init__, "__defaults__", (3, 1))
-    monkeypatch.setattr(ThroughputProbe.__init__, "__defaults__", (3,))
+    monkeypatch.setitem(DEPTHS, "usual", Depth(memory=2, latency=3, throughput=3, seeds=2, curves=1))
     monkeypatch.setattr("halbert.compare.measurement.RESAMPLES", 200)
     # Without data, documentation is read for seconds; one test does that.
     monkeypatch.setattr("halbert.compare.audit._documentation_texts", lambda: [text for text, _ in small.rows(20)])
@@ -41,6 +40,8 @@ def place(tmp_path_factory):
     small.bundle(seed=1, **small.ALBERT).save(folder / "albert")
     small.bundle(("label",), seed=2).save(folder / "bare")
     small.write_csv(folder / "my rows.csv", small.rows(40))
+    pairs = "".join(f"{language} {text},{text},{language}\n" for language in ("de", "fr") for text, _ in small.rows(20))
+    (folder / "parallel.csv").write_text("text_a,text_b,language\n" + pairs)
     (folder / "more").mkdir()
     small.write_csv(folder / "more" / "my rows.csv", small.rows(30))
     return folder
@@ -54,7 +55,7 @@ def test_all_probes(short, place, tmp_path):
     out = tmp_path / "report"
     told = run(
         place, out, ("bert", "albert", "bare"), tasks=["classify", "classify"],
-        data=[place / "my rows.csv", place / "more" / "my rows.csv"],
+        data=[place / "my rows.csv", place / "more" / "my rows.csv"], parallel=place / "parallel.csv",
     )  # fmt: skip
     results = check_folder(out)
     assert results == json.loads(json.dumps(told))
@@ -91,15 +92,59 @@ def test_a_test_file_of_its_own(short, place, tmp_path):
 
 
 @pytest.mark.parametrize("probe", [LatencyProbe, ThroughputProbe, MemoryProbe])
-def test_a_failing_probe_leaves_nothing_behind(short, place, tmp_path, monkeypatch, probe):
+def test_after_a_failure_the_same_command_goes_on(short, place, tmp_path, monkeypatch, probe):
     def fail(*_):
         raise HalbertError("the probe fell over")
 
-    monkeypatch.setattr(probe, "sample", fail)
     before = small.left_in(place)
-    with pytest.raises(HalbertError, match="fell over"):
+    with monkeypatch.context() as patch:
+        patch.setattr(probe, "sample", fail)
+        with pytest.raises(HalbertError, match="fell over"):
+            run(place, tmp_path / "report", probes=["size", probe.name])
+    assert small.left_in(place) == before
+    assert small.left_in(tmp_path) == ["report.audit", "report.audit/plan.json", "report.audit/size.jsonl"]
+    with pytest.raises(InputError, match="holds an audit that was stopped"):
         run(place, tmp_path / "report", probes=["size", probe.name])
-    assert small.left_in(tmp_path) == [] and small.left_in(place) == before
+    monkeypatch.setattr("halbert.compare.probes.size.SizeProbe.sample", fail)  # is not taken again
+    run(place, tmp_path / "report", probes=["size", probe.name], resume=True)
+    check_folder(tmp_path / "report")
+    assert not (tmp_path / "report.audit").exists()
+
+
+def test_more_rounds_for_a_finished_audit(short, place, tmp_path, monkeypatch):
+    out = tmp_path / "report"
+    run(place, out, probes=["size", "throughput"])
+    first = json.loads((out / "results.json").read_text())
+    monkeypatch.setitem(DEPTHS, "usual", Depth(throughput=5, seeds=2))
+    run(place, out, probes=["size", "throughput", "latency"], resume=True)
+    again = check_folder(out)
+    samples = [
+        {m["subject"]: m["samples"] for m in found["measurements"] if m["name"] == "throughput"} for found in (first, again)
+    ]  # fmt: skip
+    for name in samples[0]:
+        assert samples[1][name][:3] == samples[0][name] and len(samples[1][name]) == 5
+    with pytest.raises(InputError, match="of other precision"):
+        compare([str(place / m) for m in ("bert", "albert")], out=out, probes=["size"], precision="bf16", resume=True,
+                recipe=RECIPE)  # fmt: skip
+    check_folder(out)  # and what was there still is
+
+
+def test_rows_to_learn_from_can_be_fewer():
+    task = TaskData(name="t", where="w", train=[1, 2, 3, 4, 5], test=[6])
+    assert task.at_most(None) is task and task.at_most(5) is task
+    some = task.at_most(3)
+    assert len(some.train) == 3 and set(some.train) < {1, 2, 3, 4, 5} and some.test == [6]
+    assert task.at_most(3).train == some.train
+
+
+def test_a_busy_machine_is_named():
+    from halbert.compare.machine import Bystander, warnings_of
+
+    told = Bystander().told()
+    assert 0 <= told["others"] <= 1.5 and told["uneven"] >= 1
+    assert warnings_of({"others": 0.02, "uneven": 1.05}) == []
+    busy, uneven = warnings_of({"others": 0.5, "uneven": 1.6})
+    assert "50 % of its cores" in busy and "1.60 times" in uneven
 
 
 def test_overwriting_only_when_asked_and_only_when_done(short, place, tmp_path, monkeypatch):
@@ -165,7 +210,7 @@ def test_the_default_audit(short, tmp_path, monkeypatch):
     results = check_folder(out)
     assert results["verdict"] == told["verdict"] and len(results["verdict"]["headline"]) == 3
     assert [s["name"] for s in results["subjects"]] == ["bert", "albert", "albert-wide"]
-    assert {m["probe"].partition(":")[0] for m in results["measurements"]} == set(PROBES)
+    assert {m["probe"].partition(":")[0] for m in results["measurements"]} == set(PROBES) - {"retrieval"}
     assert all(m["value"] is not None for m in results["measurements"])
     assert len({s["training"]["steps"] for s in results["subjects"]}) == 1
     for s in results["subjects"]:

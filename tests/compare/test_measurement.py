@@ -128,7 +128,12 @@ def test_judged_examples(monkeypatch):
     assert np.mean([c.low <= 0 <= c.high for c in equal]) >= 0.8
 
 
-@pytest.mark.parametrize(("better", "winner"), [("lower", "a"), ("higher", "b"), ("neither", None)])
+def test_what_has_no_better_side_is_not_compared():
+    made = [taken(name, [1.0], better="neither", statistic="exact") for name in "ab"]
+    assert compare_all(made, lambda a, b: [], ALWAYS) == []
+
+
+@pytest.mark.parametrize(("better", "winner"), [("lower", "a"), ("higher", "b")])
 @pytest.mark.parametrize("statistic", ["exact", "p50"])
 def test_direction_of_better(better, winner, statistic):
     x, y = (

@@ -20,3 +20,44 @@
   table.addEventListener("input", update);
   update();
 })();
+
+// Rows of the matrix: those that hold every word of the search, in the order of the column that was clicked.
+(() => {
+  const table = document.querySelector("table.matrix");
+  const field = document.getElementById("find");
+  if (!table || !field) return;
+  field.closest("p").hidden = false;
+  const body = table.tBodies[0];
+  const rows = [...body.rows];
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of rows) {
+      const text = `${row.id} ${row.querySelector("summary").textContent}`.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word));
+      shown += row.hidden ? 0 : 1;
+    }
+    document.getElementById("found").value = words.length ? `${shown} of ${rows.length} rows` : "";
+  });
+  // A link to a row that the search hides shows it again.
+  window.addEventListener("hashchange", () => {
+    const row = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!row || !row.hidden) return;
+    field.value = "";
+    field.dispatchEvent(new Event("input"));
+    row.scrollIntoView();
+  });
+  for (const [column, head] of [...table.tHead.rows[0].cells].entries()) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const order = head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", order);
+      const key = (row) => column === 0 ? rows.indexOf(row) : Number(getComputedStyle(row.cells[column]).getPropertyValue("--share").replace("%", ""));
+      body.append(...[...rows].sort((x, y) => (order === "ascending" ? 1 : -1) * (key(x) - key(y))));
+    });
+  }
+})();

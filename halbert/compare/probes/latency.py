@@ -21,6 +21,7 @@ class LatencyProbe:
 
     name = "latency"
     title = "Latency"
+    narrow = 0.01
 
     def __init__(self, predictors: dict[str, Predictor], rounds: int = 60, calls: int = 3) -> None:
         self.predictors = predictors
@@ -30,7 +31,7 @@ class LatencyProbe:
         first = next(iter(told.values()))
         made = (
             f"{first['engine']} {first['precision']}, {first['threads']} threads, batch 1, every piece real; each of "
-            f"{rounds} rounds takes the median of {calls} calls, subjects in turn"
+            f"at most {rounds} rounds takes the median of {calls} calls, subjects in turn, until every median is known to 1 %"
         )
         self.quantities = [
             Quantity(name=f"latency_{length}_{statistic}", title=f"Latency, {length} pieces, {statistic}", unit="s",

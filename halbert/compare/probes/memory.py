@@ -39,10 +39,10 @@ class MemoryProbe:
 
     name = "memory"
     title = "Memory"
-    rounds = 3
 
-    def __init__(self, precision: str) -> None:
+    def __init__(self, precision: str, rounds: int = 3) -> None:
         self.precision = precision
+        self.rounds = rounds
         made = f"a fresh process loads the model with OpenVINO ({precision}) and runs 128 pieces once"
         self.quantities = [
             Quantity(name="memory_added", title="Memory the model adds", unit="bytes", statistic="p50", better="lower",

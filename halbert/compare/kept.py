@@ -1,0 +1,101 @@
+"""Samples on disk as they are taken: an audit that was stopped goes on, and one that is finished can be given more rounds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from halbert.errors import HalbertError, InputError
+from halbert.files import read_json, write_bytes, write_json
+
+Rounds = list[dict[str, dict[str, Any]]]  # by round: subject, sample
+
+
+class Kept:
+    """The folder ``OUT.audit`` of an audit at work; it becomes ``OUT/samples`` when the report is written.
+
+    Raises :class:`InputError` when a run is there that ``resume`` was not asked for, one of other models, data or
+    settings, or none to go on with.
+    """
+
+    def __init__(self, out: str | os.PathLike[str], plan: dict[str, Any], resume: bool) -> None:
+        self.out = Path(out)
+        self.place = Path(f"{self.out}.audit")
+        if self.place.exists() and not resume:
+            raise InputError(f"{self.place}: holds an audit that was stopped; go on with it by --resume, or remove it")
+        if resume and not self.place.exists():
+            if not (self.out / "samples" / "plan.json").exists():
+                raise InputError(f"{self.out}: holds no audit to go on with; expected one of this command in it")
+            shutil.copytree(self.out / "samples", self.place)
+        file = self.place / "plan.json"
+        if file.exists():
+            before = read_json(file)
+            other = sorted(k for k in plan.keys() | before.keys() if before.get(k) != plan.get(k))
+            if other:
+                raise InputError(
+                    f"{self.place}: its audit was of other {', '.join(other)}; go on with the same, or begin a new one"
+                )
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+            write_json(file, plan)
+        except OSError as error:
+            raise InputError(f"{self.place}: cannot be written: {error.strerror}") from None
+
+    def rounds(self, probe: str) -> Rounds:
+        """What was sampled before, a round a line; a line that a kill has cut is taken away, so that others can follow."""
+        file = self._file(probe)
+        found: Rounds = []
+        if not file.exists():
+            return found
+        lines = file.read_text("utf-8").splitlines(keepends=True)
+        for line in lines:
+            try:
+                samples = json.loads(line) if line.endswith("\n") else None
+            except ValueError:
+                samples = None
+            if samples is None:
+                write_bytes(file, "".join(lines[: len(found)]).encode())
+                break
+            found.append({subject: _unpacked(sample) for subject, sample in samples.items()})
+        return found
+
+    def keep(self, probe: str, samples: dict[str, dict[str, Any]]) -> None:
+        """Add a whole round."""
+        line = json.dumps({subject: _packed(sample) for subject, sample in samples.items()}) + "\n"
+        with self._file(probe).open("a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _file(self, probe: str) -> Path:
+        return self.place / f"{probe.replace(':', '-').replace('/', '-')}.jsonl"
+
+    def move_into(self, folder: Path) -> None:
+        """Make the samples part of the finished audit."""
+        shutil.copytree(self.place, folder / "samples", dirs_exist_ok=True)
+
+    def leave(self, error: BaseException) -> None:
+        """After a failure: what was measured stays, unless nothing was, or the fault is ours."""
+        kept = any(self.place.glob("*.jsonl"))
+        if not kept or not isinstance(error, HalbertError | OSError | KeyboardInterrupt):
+            self.remove()
+
+    def remove(self) -> None:
+        """Nothing is left to go on with."""
+        shutil.rmtree(self.place, ignore_errors=True)
+
+
+def _packed(sample: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {"value": value[0], "items": value[1]} if isinstance(value, tuple) else value
+        for name, value in sample.items()
+    }
+
+
+def _unpacked(sample: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: (value["value"], value["items"]) if isinstance(value, dict) else value for name, value in sample.items()
+    }

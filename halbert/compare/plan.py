@@ -1,0 +1,188 @@
+"""What an audit is about: models, tasks, texts, how long it may look, and the command that says all of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from halbert.compare.claims import Claim
+from halbert.compare.subject import Subject
+from halbert.data.features import check_labels, label_order
+from halbert.data.readers import Example, read_examples
+from halbert.errors import InputError, nearest
+from halbert.run.backend import Precision
+from halbert.train.recipe import FinetuneRecipe
+
+PROBES = (
+    "size", "memory", "latency", "throughput", "languages", "unknown", "agreement", "inside", "masked", "retrieval",
+    "finetuning", "learning",
+)  # fmt: skip
+Step = Callable[..., None]  # (detail: str = "", advance: int = 1)
+DepthName = Literal["quick", "usual", "full"]
+
+
+class Progress(Protocol):
+    """Who shows long steps: ``with progress.task("what", total) as step: step("detail")``."""
+
+    def task(self, title: str, total: int) -> AbstractContextManager[Step]:
+        """Begin a step of ``total`` parts."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Step]:
+        """Begin a step nobody sees."""
+        yield lambda detail="", advance=1: None
+
+
+class Depth(msgspec.Struct, frozen=True, kw_only=True):
+    """How long an audit looks: rounds of each probe, seeds, labelled rows to learn from, seeds of the learning curves
+    (none: no curves)."""
+
+    memory: int = 3
+    latency: int = 60
+    throughput: int = 7
+    seeds: int = 3
+    rows: int | None = None
+    curves: int = 3
+
+
+DEPTHS: dict[str, Depth] = {
+    "quick": Depth(memory=2, latency=20, throughput=3, seeds=2, rows=400, curves=0),
+    "usual": Depth(),
+    "full": Depth(memory=5, latency=300, throughput=25, seeds=8, curves=5),
+}
+
+
+class TaskData(msgspec.Struct, frozen=True, kw_only=True):
+    """One labelled task: rows to learn from and rows to be judged by."""
+
+    name: str
+    where: str
+    train: list[Example]
+    test: list[Example]
+
+    def at_most(self, rows: int | None) -> TaskData:
+        """The task with at most so many rows to learn from, drawn once for all models."""
+        if rows is None or len(self.train) <= rows:
+            return self
+        return msgspec.structs.replace(self, train=random.Random(0).sample(self.train, rows))
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an audit measures, and how long it may look: ``minutes`` for all probes together, if given."""
+
+    subjects: list[Subject]
+    tasks: list[TaskData]
+    texts: list[str]  # held-out paragraphs: throughput, masked pieces
+    texts_from: str
+    command: str
+    notes: list[str] = []
+    probes: tuple[str, ...] = PROBES
+    precision: Precision = "auto"
+    depth: Depth = Depth()
+    minutes: float | None = None
+    threads: int | None = None
+    recipe: FinetuneRecipe = FinetuneRecipe()
+    claims: list[Claim] = []
+    weights: dict[str, float] = {}
+    parallel: dict[str, list[Example]] = {}  # pairs by language
+    parallel_from: str = ""
+
+
+def check_probes(probes: Sequence[str]) -> tuple[str, ...]:
+    """The names of probes. Raises :class:`InputError` for one that is none."""
+    for probe in probes:
+        if probe not in PROBES:
+            raise InputError(f"no probe is called {probe!r}{nearest(probe, PROBES)}; known: {', '.join(PROBES)}")
+    return tuple(probes)
+
+
+def depth_of(name: str, seeds: int | None) -> Depth:
+    """A depth by name, with another number of seeds if one is given. Raises :class:`InputError` for an unknown name."""
+    if name not in DEPTHS:
+        raise InputError(f"no depth is called {name!r}{nearest(name, DEPTHS)}; known: {', '.join(DEPTHS)}")
+    depth = DEPTHS[name]
+    return depth if seeds is None else msgspec.structs.replace(depth, seeds=seeds)
+
+
+def split_task(name: str, data: str | os.PathLike[str], test: str | os.PathLike[str] | None) -> TaskData:
+    """A task out of the user's files; without a test file every fifth row, in order, is kept for the test.
+
+    Raises :class:`InputError` for files that cannot be used, before anything is measured.
+    """
+    rows = read_examples(data)
+    if test is not None:
+        train, held = rows, read_examples(test)
+    else:
+        train, held = [r for i, r in enumerate(rows) if i % 5], rows[::5]
+    if len(train) < 2 or not held:
+        raise InputError(f"{data}: {len(rows)} rows are too few to learn from and to test on")
+    check_labels(held, label_order(train, str(data)), str(test or data))
+    return TaskData(name=name, where=Path(data).name, train=train, test=held)
+
+
+def task_names(data: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """A name for each file, out of its own; two files of one name get different ones."""
+    names: list[str] = []
+    for path in data:
+        stem = name = "-".join(Path(path).name.split(".")[0].split()) or "task"
+        n = 2
+        while name in names:
+            name, n = f"{stem}-{n}", n + 1
+        names.append(name)
+    return names
+
+
+def command_for(
+    models: Sequence[str],
+    tasks: Sequence[str],
+    data: Sequence[str | os.PathLike[str]],
+    test: Sequence[str | os.PathLike[str]],
+    *,
+    precision: str,
+    threads: int | None,
+    recipe: FinetuneRecipe,
+    depth: str = "usual",
+    seeds: int | None = None,
+    parallel: str | os.PathLike[str] | None = None,
+    random_weights: int | None = None,
+    claims: str | os.PathLike[str] = "default",
+    weights: Mapping[str, float] | None = None,
+) -> str:
+    """The command line that measures the same again."""
+    words = ["halbert", "audit", *map(str, models)]
+    for kind, file in zip(tasks, data, strict=True):
+        words += ["--task", kind, "--data", str(file)]
+    for file in test:
+        words += ["--test", str(file)]
+    if parallel is not None:
+        words += ["--parallel", str(parallel)]
+    if depth != "usual":
+        words += [f"--{depth}"]
+    if seeds is not None:
+        words += ["--seeds", str(seeds)]
+    words += ["--precision", precision]
+    if threads is not None:
+        words += ["--threads", str(threads)]
+    if random_weights is not None:
+        words += ["--random-weights", str(random_weights)]
+    if str(claims) != "default":
+        words += ["--claims", str(claims)]
+    for name, weight in (weights or {}).items():
+        words += ["--weight", f"{name}={weight:g}"]
+    usual: dict[str, Any] = msgspec.to_builtins(FinetuneRecipe())
+    for field, value in msgspec.to_builtins(recipe).items():
+        if value != usual[field]:
+            words += ["--set", f"{field}={value}"]
+    return shlex.join(words)

@@ -1,0 +1,245 @@
+"""The English pair in the box: texts, vocabulary, corpora, two trainings, scores, and the bundles with their cards.
+
+    make models      (or: python -m models.english --data DIR --work DIR [--export])
+
+What is in the work folder already is not made again, and a training that was stopped goes on where it was, so that the
+same command can be given until it is done. ``--export`` writes the bundles to ``halbert/models/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ablations import pair_accuracy
+from halbert.bundle import Bundle
+from halbert.compare.machine import describe_machine
+from halbert.data.corpus import Corpus, build_corpus
+from halbert.data.labelled import DataFile
+from halbert.files import write_json
+from halbert.model.arrays import model_of
+from halbert.source import load_bundle, resolve_tokenizer
+from halbert.spec import TextSpec
+from halbert.tasks.table import get_task
+from halbert.text import Tokenizer
+from halbert.text.learn import count_words, learn_from_counts
+from halbert.train.finetuning import finetune_once, usual_recipe
+from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
+from halbert.train.recipe import read_recipe
+from models.texts import documentation, english
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT.parent / "shared" / "data"
+RESULTS = ROOT / "benchmarks/results/models.json"
+NAMES = ("bert-mini-en", "albert-mini-en")
+VOCABULARY, BATCHES, LENGTH = 12_000, 200, 128
+LICENCE = "cc-by-4.0"
+TEXTS = (
+    "99 English novels of 1840 to 1920 (ELTeC-eng, public domain), seven OpenStax textbooks (CC BY 3.0, copyright 2014 "
+    "OpenStax College), inaugural and State of the Union addresses of presidents of the United States (public domain), and "
+    "the documentation inside the Python packages that Halbert installs (their own free licences)"
+)
+SENTENCES = (
+    "Paris is the [MASK] of France.", "She opened the door and walked into the [MASK].", "The children played in the [MASK].",
+    "He was born in the [MASK] of 1850.", "Water boils when it is [MASK].", "I would like a cup of [MASK].",
+    "The heart pumps [MASK] through the body.", "They lived happily for many [MASK].", "The function returns a new [MASK].",
+    "Good morning, my dear [MASK].",
+)  # fmt: skip
+
+
+def prepare(data: Path, place: Path) -> tuple[Tokenizer, Corpus, Corpus]:
+    """The tokenizer, the corpus to learn from and the one that is held out; made once in a folder."""
+
+    def texts(held_out: bool) -> Any:
+        return itertools.chain(english(data, held_out), documentation(held_out))
+
+    if not (place / "tokenizer").exists():
+        counts = count_words((p for document in texts(False) for p in document), TextSpec())
+        learn_from_counts(counts, VOCABULARY, TextSpec()).save(place / "tokenizer")
+    tokenizer = resolve_tokenizer(str(place / "tokenizer"))
+    made = []
+    for name, held_out in (("train", False), ("held-out", True)):
+        if not (place / name / "manifest.json").exists():
+            build_corpus(texts(held_out), tokenizer, place / name, note=TEXTS)
+        made.append(Corpus(place / name))
+    return tokenizer, *made
+
+
+def unigram(train: Corpus, batches: list[Any], size: int) -> dict[str, float]:
+    """What a predictor scores that knows only how frequent each piece is: always the most frequent, and the entropy."""
+    counts = np.zeros(size, np.int64)
+    for number in range(len(train)):
+        counts += np.bincount(np.asarray(train.shard(number).ids), minlength=size)
+    share = (counts + 1) / (counts.sum() + size)
+    hidden = np.concatenate([batch.labels[: batch.masked] for batch in batches])
+    return {"accuracy": float(np.mean(hidden == counts.argmax())), "loss": float(-np.log(share[hidden]).mean())}
+
+
+def judge(bundle: Bundle, tokenizer: Tokenizer, held_out: Corpus) -> dict[str, Any]:
+    """Masked pieces (single pieces, 15 %) and pairs of text that was held out."""
+    batches = held_out_batches(held_out, tokenizer, LENGTH, 4096, seed=1)[:BATCHES]
+    scores = masked_scores(model_of(bundle.spec.encoder, bundle.heads, bundle.arrays).eval(), batches)
+    counts = np.array(scores.counts)
+    accuracy = np.array(scores.accuracies)
+    return {
+        "masked_accuracy": float(np.average(accuracy, weights=counts)),
+        "masked_standard_error": float(accuracy.std(ddof=1) / np.sqrt(len(accuracy))),
+        "masked_loss": float(np.average(scores.losses, weights=counts)), "masked": int(counts.sum()),
+        **{f"{o}_accuracy": pair_accuracy(bundle, held_out, LENGTH, o) for o in ("sop", "nsp")},
+    }  # fmt: skip
+
+
+def sentiment(bundle: Bundle, data: Path, seeds: int) -> list[dict[str, float]]:
+    """SST-2 with the usual settings of the encoder: accuracy of the dev and the test set, a row a seed."""
+    row, found = get_task("sst2"), []
+    files = {name: data / "glue/SST-2" / file for name, file in
+             (("train", "train.tsv.gz"), ("dev", "dev.tsv"), ("test", "test.tsv"))}  # fmt: skip
+    for seed in range(seeds):
+        recipe = usual_recipe(row, bundle.spec.encoder, {"seed": seed, "keep": "last"})
+        scored = {}
+        for name in ("dev", "test"):
+            if name == "dev":
+                source = [
+                    DataFile(files[n], row.form, columns=row.columns, header=row.header) for n in ("train", "dev")
+                ]
+                run = finetune_once(bundle, row, source[0], source[1], recipe)
+                scored["dev"] = run.scores["accuracy"].value
+            else:
+                from halbert.run.evaluation import class_chances
+                from halbert.run.predictor import load
+
+                rows = list(DataFile(files["test"], row.form, columns=row.columns, header=row.header))
+                labels = run.bundle.heads["label"].labels
+                guess = class_chances(load(run.bundle), rows, recipe.length).argmax(1)
+                scored["test"] = float(np.mean([labels[g] == e.label for g, e in zip(guess, rows, strict=True)]))
+        found.append(scored)
+        print(f"  SST-2, seed {seed}: {scored}", file=sys.stderr, flush=True)
+    return found
+
+
+def filled(bundle: Bundle) -> list[dict[str, Any]]:
+    """What a model fills into everyday sentences, its five first pieces."""
+    from halbert.run.predictor import load
+
+    predictor = load(bundle, precision="fp32")
+    return [
+        {"text": text, "pieces": [[row["piece"], round(row["probability"], 3)] for row in predictor.fill(text)[0][:5]]}
+        for text in SENTENCES
+    ]
+
+
+def about(name: str, told: dict[str, Any]) -> str:
+    """The card's own part: what it learnt from, what it can do, what it cannot."""
+    other = next(n for n in NAMES if n != name)
+    run, base = told["training"], told["unigram"]
+    pair = told["sop_accuracy"]
+    lines = [
+        f"Learnt from nothing, beside `{other}`, on the same text, with the same pieces, in the same steps: what differs "
+        "between the two is one parameter group for all layers (or one for each) and the width of the embeddings.",
+        "",
+        f"**Text**: {TEXTS}. {told['train_tokens']:,} pieces, of which it read {run['tokens']:,} in {run['seconds'] / 60:.0f} "
+        f"minutes ({run['machine']}, {run['precision']}); recipe `halbert/recipes/{name}.toml`. Licence of the weights: CC BY 4.0.",
+        "",
+        "**Scores on text that was held out** (novels, textbooks, speeches, documentation):",
+        "",
+        "| what | score | a predictor that reads nothing |",
+        "|---|--:|--:|",
+        f"| masked pieces found ({told['masked']:,}) | {100 * told['masked_accuracy']:.1f} % (standard error "
+        f"{100 * told['masked_standard_error']:.1f}) | {100 * base['accuracy']:.1f} % |",
+        f"| masked-piece loss | {told['masked_loss']:.2f} | {base['loss']:.2f} |",
+        f"| order of two texts (SOP, {pair['n']:,}) | {100 * pair['value']:.1f} % | 50 % |",
+    ]
+    if told.get("sst2"):
+        tests = [100 * row["test"] for row in told["sst2"]]
+        lines.append(
+            f"| SST-2 test, fine-tuned, {len(tests)} seeds | {statistics.mean(tests):.1f} % ({min(tests):.1f} to {max(tests):.1f}) | "
+            "50.1 % |"
+        )
+    lines += ["", "**Ten everyday sentences**, filled in as they come, also where they fail:", ""]
+    lines += ["| sentence | its first three pieces |", "|---|---|"]
+    lines += [
+        f"| {row['text']} | {', '.join(f'{piece} {100 * p:.0f} %' for piece, p in row['pieces'][:3])} |"
+        for row in told["filled"]
+    ]
+    lines += [
+        "",
+        "**Limits**: a model of this size knows words and their company, few facts. Its text is of 1840 to 1920 for the most "
+        "part, with the views of its time. English, lower-cased, at most 512 pieces of which it has seen 128.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Make what is missing, step by step; write the results; export when asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with the texts")
+    parser.add_argument("--work", type=Path, required=True, help="folder for corpora, checkpoints and models")
+    parser.add_argument("--only", nargs="*", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--seeds", type=int, default=3, help="of the fine-tunings")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipes")
+    parser.add_argument("--export", action="store_true", help="write the bundles to halbert/models/")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    tokenizer, train, held_out = prepare(options.data, options.work)
+    for name in options.only:
+        out = options.work / name
+        if not (out / "halbert.json").exists():
+            recipe = read_recipe(name, [*options.set, f"corpus='{train.folder}'"])
+            pretrain(recipe, tokenizer, out, resume=out.exists(), tell=print, report=_report(name))
+        file = options.work / f"{name}.json"
+        bundle = load_bundle(out)
+        told: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        if "masked_accuracy" not in told:
+            batches = held_out_batches(held_out, tokenizer, LENGTH, 4096, seed=1)[:BATCHES]
+            training = bundle.provenance["training"]
+            told |= {
+                **judge(bundle, tokenizer, held_out), "filled": filled(bundle),
+                "unigram": unigram(train, batches, tokenizer.vocab_size), "train_tokens": train.manifest.tokens,
+                "parameters": bundle.spec.encoder.count_encoder(), "machine": describe_machine(),
+                "created": time.strftime("%Y-%m-%d", time.gmtime()),
+                "training": {
+                    "tokens": training["tokens"], "seconds": training["seconds"], "precision": training["precision"],
+                    "machine": f"{describe_machine()['processor']}, {describe_machine()['cores']} cores",
+                },
+            }  # fmt: skip
+            write_json(file, told)
+        if len(told.get("sst2", [])) < options.seeds:
+            told["sst2"] = sentiment(bundle, options.data, options.seeds)
+            write_json(file, told)
+        print(json.dumps({k: v for k, v in told.items() if k not in ("machine", "filled")}), flush=True)
+        if options.export:
+            export(name, bundle, told)
+
+
+def export(name: str, bundle: Bundle, told: dict[str, Any]) -> None:
+    """Write a bundle to the package, in half precision, with its card; and its figures to the results."""
+    provenance = {**bundle.provenance, "licence": LICENCE, "about": about(name, told)}
+    bundle.replace(name=name, provenance=provenance).save(
+        ROOT / "halbert/models" / name, overwrite=True, dtype="float16"
+    )
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    write_json(RESULTS, {**results, name: told})
+
+
+def _report(name: str) -> Any:
+    def report(entry: dict[str, Any]) -> None:
+        if entry["step"] % 200 == 0:
+            print(
+                f"{name} {entry['step']}: loss {entry['masked_loss']:.3f}, masked {entry['masked_accuracy']:.3f}, "
+                f"{entry['tokens_per_second']:,.0f} pieces/s",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+
+    return report
+
+
+if __name__ == "__main__":
+    main()

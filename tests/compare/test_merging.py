@@ -1,0 +1,75 @@
+"""Audits put together: names stay apart, what was not made alike is not compared, rounds of two runs are not paired."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from halbert.compare.audit import report_again
+from halbert.compare.merging import merge
+from halbert.errors import InputError
+from tests.compare.made import results
+from tests.compare.pages import check_folder, check_results
+
+
+def another(made, date="2026-05-06", processor="a processor"):
+    other = copy.deepcopy(made)
+    other["created"] = f"{date}T01:02:03+00:00"
+    other["machine"]["processor"] = processor
+    return other
+
+
+def test_the_same_models_on_another_day():
+    first = results(("bert", "albert"))
+    merged = merge([first, another(first)])
+    assert [s["name"] for s in merged["subjects"]] == [
+        "bert (2026-01-02)", "albert (2026-01-02)", "bert (2026-05-06)", "albert (2026-05-06)",
+    ]  # fmt: skip
+    check_results(merged)
+    equal = {(c["a"], c["b"]): c["equal_in"] for c in merged["comparisons"] if c["name"] == "parameters"}
+    assert "machine" in equal["bert (2026-01-02)", "bert (2026-05-06)"]
+    assert equal["bert (2026-01-02)", "albert (2026-01-02)"] == ["tokenizer"]  # as the audit itself said
+    for c in merged["comparisons"]:
+        if c["a"].split(" ")[0] == c["b"].split(" ")[0]:
+            assert c["difference"] == 0 and not c["significant"]
+
+
+def test_further_models_keep_their_names():
+    merged = merge([results(("bert", "albert")), another(results(("small", "tiny")))])
+    assert [s["name"] for s in merged["subjects"]] == ["bert", "albert", "small", "tiny"]
+    assert len(merged["merged"]) == 2 and merged["merged"][1]["subjects"] == ["small", "tiny"]
+
+
+def test_what_was_made_otherwise_is_not_compared():
+    first, other = results(("bert", "albert")), another(results(("small", "tiny"), how="made in another way"))
+    pairs = {(c["a"], c["b"]) for c in merge([first, other])["comparisons"] if c["name"] == "parameters"}
+    assert pairs == {("bert", "albert"), ("small", "tiny")}
+
+
+def test_what_an_audit_refused_to_compare_stays_so():
+    first = results(("bert", "albert"))
+    first["comparisons"] = [c for c in first["comparisons"] if c["name"] != "bytes_on_disk"]
+    names = {(c["name"], c["a"], c["b"]) for c in merge([first, another(results(("small", "tiny")))])["comparisons"]}
+    assert ("bytes_on_disk", "bert", "albert") not in names and ("bytes_on_disk", "small", "tiny") in names
+
+
+def test_machines_tell_results_of_one_day_apart():
+    first = results(("bert", "albert"))
+    merged = merge([first, another(first, "2026-01-02", "another")])
+    assert merged["subjects"][2]["name"] == "bert (another, 2 cores)"
+
+
+def test_a_page_of_two_audits(tmp_path):
+    first = results(("bert", "albert"))
+    for name, made in (("a", first), ("b", another(first))):
+        (tmp_path / f"{name}.json").write_text(json.dumps(made))
+    report_again([tmp_path / "a.json", tmp_path / "b.json"], out=tmp_path / "out")
+    check_folder(tmp_path / "out")
+    again = report_again(tmp_path / "out", out=tmp_path / "again")  # and it is a result like any other
+    assert len(again["merged"]) == 2
+    with pytest.raises(InputError, match="given twice"):
+        report_again([tmp_path / "a.json", tmp_path / "a.json"], out=tmp_path / "no")
+    with pytest.raises(InputError, match="at least two"):
+        merge([first])

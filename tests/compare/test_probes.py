@@ -1,0 +1,227 @@
+"""Every probe on something whose answer is known, and a twin that is wrong."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from halbert.compare.noise import NOISES
+from halbert.compare.probes.agreement import AgreementProbe
+from halbert.compare.probes.finetuning import FinetuningProbe
+from halbert.compare.probes.inside import InsideProbe
+from halbert.compare.probes.languages import LanguagesProbe, alphabets
+from halbert.compare.probes.learning import LearningProbe, label_counts
+from halbert.compare.probes.retrieval import RetrievalProbe, found_share, read_parallel
+from halbert.compare.probes.unknown import UnknownProbe
+from halbert.compare.schedule import run_probe
+from halbert.data.readers import Example
+from halbert.errors import InputError
+from halbert.run.predictor import load
+from halbert.train.recipe import FinetuneRecipe
+from tests import small
+from tests.compare.made import subject
+
+TEXTS = [text for text, _ in small.rows(20)]
+RECIPE = FinetuneRecipe(epochs=2, batch_size=8, length=16, learning_rate=1e-3, precision="fp32")
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr("halbert.compare.measurement.RESAMPLES", 200)
+
+
+@pytest.fixture(scope="module")
+def one():
+    return subject("one")
+
+
+@pytest.fixture(scope="module")
+def predictors(one):
+    return {"one": load(one.bundle, precision="fp32")}
+
+
+def measured(probe, *subjects):
+    return {(m.name, m.subject): m for m in run_probe(probe, subjects, "command")}
+
+
+class Vectors:
+    """A predictor that knows a vector for each text, and may be disturbed."""
+
+    def __init__(self, vector, noise=0.0, company=0.0):
+        self.vector, self.noise, self.company, self.calls = vector, noise, company, 0
+        self.backend = self
+
+    def describe(self):
+        return {"precision": "fp7"}
+
+    def embed(self, texts, **_):
+        self.calls += 1
+        rows = np.array([self.vector(text) for text in texts], np.float64)
+        return rows * (1 + self.noise * (self.calls > 1)) + self.company * (len(texts) > 1)
+
+
+def test_agreement_of_an_engine_that_repeats_itself(one, predictors):
+    m = measured(AgreementProbe(predictors, TEXTS, "here"), one)
+    assert m["differs_again", "one"].value == 0
+    assert m["differs_alone", "one"].value < 1e-5
+    assert m["likeness_to_torch", "one"].value > 0.99999 and len(m["likeness_to_torch", "one"].samples) == len(TEXTS)
+
+
+def test_agreement_finds_what_was_planted(one):
+    def vector(text):
+        return [len(text), 1.0, 2.0]
+
+    for planted, name in (({"noise": 0.01}, "differs_again"), ({"company": 0.5}, "differs_alone")):
+        probe = AgreementProbe({"one": Vectors(vector, **planted)}, TEXTS, "here")
+        found = probe.sample(one, Vectors(vector), 0)
+        assert found[name] > 1e-3
+    probe = AgreementProbe({"one": Vectors(vector)}, TEXTS, "here")
+    assert probe.sample(one, Vectors(lambda text: [1.0, -len(text), 0.0]), 0)["likeness_to_torch"][0] < 0.5
+
+
+def test_translations_are_found_where_vectors_say_so():
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((50, 8))
+    assert found_share(a, a) == 1.0
+    assert found_share(a, 3 * a + 7) == 1.0  # a language's own place and scale do not matter
+    order = np.roll(np.arange(50), 1)
+    assert found_share(a, a[order]) == 0.0
+    half = np.concatenate([a[:25], rng.standard_normal((25, 8)) * 0.01])
+    assert 0.4 < found_share(a, half) < 0.75
+
+
+def parallel(path, languages=("xx", "yy"), count=30):
+    rows = [f"{language}\t{i}\t{language} word{i}\tword{i}" for language in languages for i in range(count)]
+    path.write_text("lang\tid\tsentence\tenglish\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_retrieval_by_language(tmp_path, one):
+    pairs = read_parallel(parallel(tmp_path / "t.tsv"))
+    assert {language: len(some) for language, some in pairs.items()} == {"xx": 30, "yy": 30}
+
+    def vector(text):  # knows xx, not yy
+        rng = np.random.default_rng(abs(hash(text.split()[-1])) % 2**32 if "yy" not in text else len(text))
+        return rng.standard_normal(16)
+
+    m = measured(RetrievalProbe({"one": Vectors(vector)}, pairs, "t.tsv"), one)["translations_found", "one"]
+    assert m.labels == ["xx", "yy"] and m.samples[0] == 1.0 and m.samples[1] < 0.3
+    assert "2 languages, 30 to 30 pairs" in m.how
+
+
+def test_parallel_text_that_cannot_be_used(tmp_path):
+    with pytest.raises(InputError, match="no language has 20 pairs"):
+        read_parallel(parallel(tmp_path / "few.tsv", count=19))
+    (tmp_path / "one.csv").write_text("text\nhello\n")
+    with pytest.raises(InputError, match="text_b"):
+        read_parallel(tmp_path / "one.csv")
+    (tmp_path / "named.csv").write_text("text_a,text_b,language\n" + "a,b,de\n" * 25)
+    assert {k: len(v) for k, v in read_parallel(tmp_path / "named.csv", most=21).items()} == {"de": 21}
+    (tmp_path / "bare.csv").write_text("text_a,text_b\n" + "a,b\n" * 25)
+    assert list(read_parallel(tmp_path / "bare.csv")) == ["all"]
+
+
+def test_inside_by_hand(one, predictors):
+    probe = InsideProbe(predictors, TEXTS[:3], "here")
+    found = probe.sample(one, None, 0)
+    layers = one.bundle.spec.encoder.num_hidden_layers
+    assert {len(values) for values in found.values()} == {layers}
+    # By the definition, piece by piece, from torch.
+    torch_predictor = load(one.bundle, precision="fp32", backend="torch")
+    from halbert.data.batches import pad_rows
+
+    cosines, entropies = [], []
+    for row in torch_predictor.prepare(TEXTS[:3], None, 32).rows:
+        batch = pad_rows([row], 0, 1)
+        got = torch_predictor.backend.forward(batch, ["hidden_states", "attentions"])
+        for s in range(batch.ids.shape[1]):
+            a, b = got["hidden_states"][0, 0, s], got["hidden_states"][1, 0, s]
+            cosines.append(float(a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)))
+            for head in got["attentions"][0, 0, :, s]:
+                entropies.append(-sum(p * math.log(p) for p in head) / math.log(len(head)))
+    assert found["layer_cosine"][0] == pytest.approx(np.mean(cosines), abs=1e-5)
+    weights = np.repeat(1, len(entropies))
+    assert found["attention_entropy"][0] == pytest.approx(np.average(entropies, weights=weights), abs=1e-4)
+
+
+def test_unknown_words_are_counted(one):
+    probe = UnknownProbe(["the cat", "the ☃ \U0001f600"], "here")
+    found = probe.sample(one, None, 0)
+    tokenizer = one.bundle.tokenizer
+    ids = [i for text in probe.texts["plain"] for i in tokenizer.arrays([text])[0]]
+    share = np.mean(np.array(ids) == tokenizer.special_ids["unk"])
+    assert share > 0 and found["unknown_plain"] == pytest.approx(share)
+    assert found["pieces_plain"] == pytest.approx(len(ids) / 5)
+    assert found["unknown_strangers"] >= 0 and {f"unknown_{n.name}" for n in NOISES if n.name != "disorder"} < set(
+        found
+    )
+
+
+def test_languages_of_a_vocabulary_that_knows_one_alphabet(one):
+    assert len(alphabets()) > 100
+    m = measured(LanguagesProbe(), one)
+    shares = dict(zip(m["letters_covered", "one"].labels, m["letters_covered", "one"].samples, strict=True))
+    assert shares["Chinese"] < 0.5 and min(shares.values()) >= 0 and max(shares.values()) <= 1
+    assert m["languages_written", "one"].value == sum(share >= 0.99 for share in shares.values())
+
+
+def test_label_counts():
+    assert label_counts(1000) == [16, 64, 256]
+    assert label_counts(20) == [] and label_counts(22) == [16] and label_counts(1400) == [16, 64, 256, 1024]
+
+
+def examples(count, start=0):
+    return [Example(text=text, label=label) for text, label in small.rows(start + count)[start:]]
+
+
+def test_learning_from_few_labels(short, one):
+    probe = LearningProbe("rows", examples(40), examples(12, 40), "here", RECIPE, seeds=2)
+    m = measured(probe, one)
+    assert set(name for name, _ in m) == {"rows_from_16_labels", "rows_any_rate", "rows_failed"}
+    assert len(m["rows_from_16_labels", "one"].items) == 2 and len(m["rows_from_16_labels", "one"].items[0]) == 12
+    for value in m.values():
+        assert 0 <= value.value <= 1
+
+
+def test_a_rate_at_which_nothing_is_learnt_counts_as_failed(short, one):
+    import msgspec
+
+    mad = msgspec.structs.replace(RECIPE, learning_rate=2.0, epochs=20)
+    probe = LearningProbe("rows", examples(40), examples(12, 40), "here", mad, seeds=1)
+    assert probe.sample(one, None, 0)["rows_failed"] > 0.5
+
+
+def test_one_label_teaches_nothing(one):
+    same = [Example(text=f"word {i}", label="a") for i in range(30)] + [Example(text="x", label="b")] * 0
+    probe = LearningProbe("rows", same, [Example(text="x", label="a"), Example(text="y", label="b")], "here", RECIPE)
+    assert probe._learn(one, same[:16], 1e-3, 0) == (0.5, [1.0, 0.0], True)
+
+
+def test_fine_tuning_with_noise(short, one):
+    probe = FinetuningProbe("rows", examples(30), examples(10, 30), "here", RECIPE, seeds=2, noises=True)
+    m = measured(probe, one)
+    for noise in NOISES:
+        found = m[f"rows_under_{noise.name}", "one"]
+        assert len(found.items) == 2 and len(found.items[0]) == 10 and noise.title in found.how
+    # The vocabulary is lower-cased: capitals change nothing.
+    assert m["rows_under_capitals", "one"].items == m["rows_accuracy", "one"].items
+    assert 0 <= m["rows_calibration", "one"].value <= 1
+
+
+def test_random_weights_are_refused_where_they_say_nothing(one):
+    from halbert.bundle import random_bundle
+    from halbert.compare.subject import Subject
+
+    drawn = Subject(
+        name="drawn",
+        bundle=random_bundle(one.bundle.spec, one.bundle.tokenizer, 0, {}, "drawn"),
+        folder=one.folder,
+    )
+    for probe in (
+        InsideProbe({}, TEXTS, "here"), UnknownProbe(TEXTS, "here"), LanguagesProbe(), RetrievalProbe({}, {"de": []}, "x"),
+        LearningProbe("rows", examples(40), examples(4), "here", RECIPE),
+        FinetuningProbe("rows", examples(40), examples(4), "here", RECIPE),
+    ):  # fmt: skip
+        assert probe.refuse(drawn)
