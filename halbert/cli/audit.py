@@ -49,7 +49,7 @@ def run(
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds, 2 seeds, 400 rows to learn from.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Many rounds and 8 seeds, as long as it takes.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Many rounds and 12 seeds, as long as it takes.")] = False,
     minutes: Annotated[
         float | None,
         typer.Option(
@@ -63,7 +63,12 @@ def run(
     seeds: Annotated[
         int | None, typer.Option(min=2, help="Seeds of every fine-tuning; 3 unless --quick or --full.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="Without models: pre-training time of each, on average.")] = 80,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="Without models: pre-training time of each, on average; 80, with --quick 20, with --full 300."
+        ),
+    ] = None,
     random_weights: Annotated[
         int | None,
         typer.Option(

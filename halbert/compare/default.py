@@ -48,6 +48,7 @@ NARROW = 64  # ALBERT's embedding width here: half of H, as E = 128 would be no 
 LENGTH = 128
 RECIPE = PretrainRecipe(length=LENGTH, batch_tokens=2048, learning_rate=1e-3, steps=1, warmup_steps=0, start="pmi-svd")
 FINETUNING = FinetuneRecipe(epochs=4, learning_rate=1e-3, batch_size=16, length=64)
+SECONDS = {"quick": 20.0, "usual": 80.0, "full": 300.0}  # of pre-training, by depth
 _TRIAL_STEPS = 20
 
 
@@ -84,7 +85,7 @@ def designs(vocab_size: int) -> dict[str, tuple[EncoderSpec, str, str]]:
 def default_audit(
     *,
     out: str | os.PathLike[str],
-    seconds: float = 80.0,
+    seconds: float | None = None,
     depth: DepthName = "usual",
     seeds: int | None = None,
     minutes: float | None = None,
@@ -97,11 +98,13 @@ def default_audit(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Build text, task and models, then audit them. ``seconds`` of pre-training are meant for each model on average.
+    """Build text, task and models, then audit them. ``seconds`` of pre-training are meant for each model on average;
+    without a number the ``depth`` says how many.
 
     All models take the same number of steps over the same text. Returns what ``results.json`` holds.
     """
     progress = progress or Silent()
+    seconds = SECONDS[depth] if seconds is None else seconds
     check_target(out, overwrite)
     asked, wanted, looks = read_claims(claims), check_probes(probes), depth_of(depth, seeds)
     with whole_folder(out, overwrite) as folder:

@@ -51,16 +51,16 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
 
     memory: int = 3
     latency: int = 60
-    throughput: int = 7
+    throughput: int = 20
     seeds: int = 3
     rows: int | None = None
     curves: int = 3
 
 
 DEPTHS: dict[str, Depth] = {
-    "quick": Depth(memory=2, latency=20, throughput=3, seeds=2, rows=400, curves=0),
+    "quick": Depth(memory=2, latency=20, throughput=5, seeds=2, rows=400, curves=0),
     "usual": Depth(),
-    "full": Depth(memory=5, latency=300, throughput=25, seeds=8, curves=5),
+    "full": Depth(memory=5, latency=300, throughput=40, seeds=12, curves=5),
 }
 
 

@@ -45,8 +45,8 @@ class OpenVINOBackend:
             precision = "int8" if bundle.int8 else "bf16" if capable else "fp32"
         self.precision = precision
         self._config: dict[str, Any] = {
-            # What of an int8 graph is not int8 (attention, norms) is bfloat16 where the CPU has it: decision 49.
-            "INFERENCE_PRECISION_HINT": "bf16" if capable and self.precision in ("bf16", "int8") else "f32",
+            # Also of int8: its other parts in bf16 would be a tenth faster, and wrong with several streams (decision 49).
+            "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
         if bundle.int8 is not None:

@@ -40,6 +40,16 @@ def opened(browser: Any, file: Path, width: int, scheme: str) -> Any:
     ink, paper = page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
     )
+    assert accessible(page) == []
     light = [sum(map(int, colour[4:-1].split(","))) for colour in (ink, paper)]
     assert (light[0] < light[1]) == (scheme == "light") and abs(light[0] - light[1]) > 300
     return page
+
+
+def accessible(page: Any) -> list[str]:
+    """What axe finds on a page that keeps somebody from using it."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        f"{fault['id']}: {fault['nodes'][0]['html'][:200]}" for fault in found if fault["impact"] in ("serious", "critical")
+    ]

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from halbert.compare.measurement import Quantity, compare_all
+from halbert.compare.plan import Depth
 from halbert.compare.schedule import run_probe
 from tests.compare.made import subject
 
 FILE = Path(__file__).parent.parent / "golden" / "audit-samples.json"
-SEEDS = 5  # of a task's fine-tuning, and
-ROUNDS = {"latency": 60, "throughput": 7}  # of speed, as in the default audit
 SUBJECTS = [subject("a"), subject("b")]
 
 
@@ -63,17 +62,14 @@ def read() -> Real:
 
 
 class Tuned:
-    """A task: rows drawn again, the same for both models, seeds divided among them; ``b`` loses ``points`` of its rows."""
+    """A task: rows drawn again, the same for both models, and seeds, for each; ``b`` loses ``points`` of its rows."""
 
-    name, title, rounds = "finetuning:task", "Task", SEEDS
+    name, title = "finetuning:task", "Task"
 
-    def __init__(self, real: Real, draw: random.Random, points: float, lie: float = 0.0) -> None:
+    def __init__(self, real: Real, draw: random.Random, seeds: int, points: float, lie: float = 0.0) -> None:
         self.real, self.lie = real, lie
-        seeds = draw.sample(range(len(real.seconds)), len(real.seconds))
-        self.seeds = {
-            "a": [draw.choice(seeds[::2]) for _ in range(SEEDS)],
-            "b": [draw.choice(seeds[1::2]) for _ in range(SEEDS)],
-        }
+        self.rounds = seeds
+        self.seeds = {name: [draw.randrange(len(real.seconds)) for _ in range(seeds)] for name in "ab"}
         rows = next(iter(real.right.values())).shape[1]
         self.rows = [draw.randrange(rows) for _ in range(rows)]
         right = real.right["accuracy"].mean()
@@ -103,12 +99,12 @@ class Tuned:
 
 
 class Timed:
-    """Speed: each round is a real one for ``a`` and the next real one for ``b``, which is ``slower`` by a share."""
+    """Speed: each round is a real one for one model and the next real one for the other; ``b`` is ``slower`` by a share."""
 
     def __init__(
-        self, name: str, samples: dict[str, np.ndarray], draw: random.Random, slower: float, lie: bool
+        self, name: str, samples: dict[str, np.ndarray], draw: random.Random, rounds: int, slower: float, lie: bool
     ) -> None:
-        self.name, self.title, self.rounds = name, name, ROUNDS[name]
+        self.name, self.title, self.rounds = name, name, rounds
         self.samples, self.slower, self.lie = samples, slower, lie
         most = len(next(iter(samples.values()))) - 1
         self.drawn = [draw.randrange(most) for _ in range(self.rounds)]
@@ -140,13 +136,15 @@ class Timed:
         return taken
 
 
-def audit(real: Real, number: int, points: float = 0.0, slower: float = 0.0, lying: bool = False) -> set[str]:
-    """The quantities in which a drawn audit says that the two models differ."""
+def audit(
+    real: Real, number: int, depth: Depth, points: float = 0.0, slower: float = 0.0, lying: bool = False
+) -> set[str]:
+    """The quantities in which a drawn audit of this depth says that the two models differ."""
     draw = random.Random(number)
     probes = [
-        Tuned(real, draw, points, lie=0.05 if lying else 0.0),
-        Timed("latency", real.latency, draw, slower, lying),
-        Timed("throughput", {"throughput": real.throughput}, draw, slower, lying),
+        Tuned(real, draw, depth.seeds, points, lie=0.05 if lying else 0.0),
+        Timed("latency", real.latency, draw, depth.latency, slower, lying),
+        Timed("throughput", {"throughput": real.throughput}, draw, depth.throughput, slower, lying),
     ]
     measurements = [m for probe in probes for m in run_probe(probe, SUBJECTS, "halbert audit a b")]
     comparisons = compare_all(measurements, lambda a, b: [], lambda name, a, b: True)

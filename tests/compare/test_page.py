@@ -54,5 +54,30 @@ def test_the_page(browser, file, width, scheme):
     assert not first.locator("code").is_visible()
     first.locator("summary").click()
     assert first.locator("code").is_visible() and first.locator("code").inner_text().startswith("halbert audit ")
+    rows = page.locator(".matrix tbody tr")
+    everything = rows.evaluate_all("found => found.map(row => row.id)")
+    page.locator("#find").fill("THE throughput")
+    assert rows.evaluate_all("found => found.filter(row => !row.hidden).map(row => row.id)") == ["throughput"]
+    assert page.locator("#found").inner_text() == f"1 of {len(everything)} rows"
+    # A link to a row that is hidden brings all of them back.
+    page.locator('a[href="#parameters"]').first.click()
+    page.wait_for_function("document.getElementById('find').value === ''")
+    assert rows.evaluate_all("found => found.filter(row => row.hidden).length") == 0
+    # Sorted by a model, and back by the first column.
+    head = page.locator(".matrix thead th")
+    head.nth(2).locator("button").click()
+    assert head.nth(2).get_attribute("aria-sort") == "ascending"
+    shares = rows.evaluate_all(
+        "found => found.map(row => parseFloat(getComputedStyle(row.cells[2]).getPropertyValue('--share')))"
+    )
+    assert shares == sorted(shares)
+    head.nth(0).locator("button").click()
+    assert rows.evaluate_all("found => found.map(row => row.id)") == everything
+    assert head.nth(2).get_attribute("aria-sort") is None
+
+    question = page.locator("details.question").nth(1)
+    assert not question.locator("li").first.is_visible()
+    question.locator("summary").click()
+    assert question.locator("li").first.is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import pytest
 
+from halbert.compare.plan import DEPTHS
 from tests.compare import sampled
 
-pytestmark = pytest.mark.skipif(not sampled.FILE.exists(), reason="no samples of a real audit")
+FEW, MANY = 5, 100
+pytestmark = pytest.mark.timeout(1800)
+audits = pytest.mark.parametrize("audits", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 
 
 @pytest.fixture(scope="module")
@@ -15,39 +18,41 @@ def real():
     return sampled.read()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def resamples(monkeypatch):
     monkeypatch.setattr("halbert.compare.measurement.RESAMPLES", 4000)
 
 
-def count(real, audits, of, **planted):
-    return sum(of(sampled.audit(real, number, **planted)) for number in range(audits))
+def count(real, audits, depth, of, **planted):
+    return sum(of(sampled.audit(real, number, DEPTHS[depth], **planted)) for number in range(audits))
 
 
-def slow_too(few, many):
-    return pytest.mark.parametrize("audits", [few, pytest.param(many, marks=pytest.mark.slow)])
+def enough(audits):
+    """95 of 100; of a few one may be missed."""
+    return 95 if audits == MANY else audits - 1
 
 
-@slow_too(12, 100)
-def test_two_copies_of_one_model_do_not_differ(real, resamples, audits):
-    assert count(real, audits, lambda found: not found) >= 0.95 * audits - (audits < 100)
+@audits
+@pytest.mark.parametrize("depth", ["usual", "full"])
+def test_two_copies_of_one_model_do_not_differ(real, depth, audits):
+    assert count(real, audits, depth, lambda found: not found) >= enough(audits)
 
 
-@slow_too(12, 100)
-def test_five_points_are_found(real, resamples, audits):
-    found = count(real, audits, lambda found: "task_accuracy" in found, points=0.05)
-    assert found >= 0.95 * audits - (audits < 100)
+@audits
+def test_five_points_are_found(real, audits):
+    assert count(real, audits, "full", lambda found: "task_accuracy" in found, points=0.05) >= enough(audits)
 
 
-@slow_too(12, 100)
-def test_a_tenth_slower_is_found(real, resamples, audits):
+@audits
+@pytest.mark.parametrize("depth", ["usual", "full"])
+def test_a_tenth_slower_is_found(real, depth, audits):
     def of(found):
         return {"latency_128_p50", "throughput"} <= found
 
-    assert count(real, audits, of, slower=0.1) >= 0.95 * audits - (audits < 100)
+    assert count(real, audits, depth, of, slower=0.1) >= enough(audits)
 
 
-def test_a_lying_probe_finds_what_is_not_there_and_not_what_is(real, resamples):
+def test_a_lying_probe_finds_what_is_not_there_and_not_what_is(real):
     # It says 5 points more for b, and the same time for all.
-    assert count(real, 5, lambda found: "task_accuracy" in found, lying=True) == 5
-    assert count(real, 5, lambda found: "latency_128_p50" in found, slower=0.1, lying=True) == 0
+    assert count(real, 5, "full", lambda found: "task_accuracy" in found, lying=True) >= 4
+    assert count(real, 5, "usual", lambda found: "latency_128_p50" in found, slower=0.1, lying=True) == 0

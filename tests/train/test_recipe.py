@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from halbert import presets
 from halbert.errors import InputError, SpecError
-from halbert.spec import PretrainSpec
+from halbert.spec import PretrainSpec, difference
 from halbert.train.pretraining import pretrain, spec_of_recipe
 from halbert.train.recipe import (
     FinetuneRecipe,
@@ -189,7 +189,9 @@ def test_stages_fill_all_steps(weights, steps):
         )
 
 
-SHIPPED = ["ablation", "albert", "albert-mini", "albert-small", "bert", "bert-mini", "bert-small"]
+SHIPPED = [
+    "ablation", "albert", "albert-mini", "albert-mini-en", "albert-small", "bert", "bert-mini", "bert-mini-en", "bert-small",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -218,6 +220,13 @@ def test_shipped_models():
         assert (bert.encoder.num_hidden_groups, albert.encoder.num_hidden_groups) == (4, 1)
     for name, spec in specs.items():
         if name == "ablation":  # every knob is turned from here
+            continue
+        if name.endswith("-mini-en"):  # held equal but for two knobs
+            assert spec.pretraining == specs["bert-mini-en"].pretraining
+            assert {knob.field for knob in difference(specs["bert-mini-en"], spec)} <= {
+                "num_hidden_groups",
+                "embedding_size",
+            }
             continue
         objective = ("nsp", "piece") if spec.encoder.num_hidden_groups > 1 else ("sop", "ngram")
         assert (spec.pretraining.sentence_objective, spec.pretraining.masking) == objective, name

@@ -16,6 +16,7 @@ class ThroughputProbe:
 
     name = "throughput"
     title = "Throughput"
+    narrow = 0.01
 
     def __init__(self, predictors: dict[str, Predictor], texts: Sequence[str], where: str, rounds: int = 7) -> None:
         self.predictors = predictors
@@ -26,7 +27,7 @@ class ThroughputProbe:
             Quantity(name="throughput", title="Throughput, mixed lengths", unit="texts/s", statistic="p50", better="higher",
                      how=f"{len(self.texts)} texts of {where}, one embedding each, tokenisation included, sorted by length "
                          f"and batched by tokens; {first['engine']} {first['precision']}, {first['threads']} threads; "
-                         f"{rounds} rounds, subjects in turn; median"),
+                         f"at most {rounds} rounds, subjects in turn, until every median is known to 1 %; median"),
         ]  # fmt: skip
 
     def refuse(self, subject: Subject) -> str | None:
