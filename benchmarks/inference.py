@@ -29,6 +29,7 @@ import numpy as np
 
 from benchmarks.million import million
 from benchmarks.peers import PEERS
+from benchmarks.saved import saved
 from benchmarks.sharing import BYTES, WIDTHS, sweep
 from halbert import presets
 from halbert.bundle import random_bundle
@@ -250,7 +251,7 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS), help="of the sweep")
     parser.add_argument(
         "--only",
-        choices=("bulk", "latency", "first", "sweep", "million"),
+        choices=("bulk", "latency", "first", "saved", "sweep", "million"),
         help="one part; the others are kept as they are",
     )
     options = parser.parse_args()
@@ -266,7 +267,7 @@ def main() -> None:
         "command": "make bench-inference" if options.out == OUT else f"python -m benchmarks.inference --out {options.out.name}",
         "machine": describe_machine(), "left_out": [] if "bf16" in precisions else ["bf16: this processor has none"],
     }  # fmt: skip
-    alone = options.only in ("sweep", "million")
+    alone = options.only in ("saved", "sweep", "million")
     if not alone or not result:
         result |= told
     wanted = ["bert-base-uncased", "albert-base-v2", "bert-large-uncased", "albert-xlarge-v2"]
@@ -290,6 +291,9 @@ def main() -> None:
             large += [("halbert int8", "albert-xlarge-v2 int8"), ("transformers pipeline", "bert-large-uncased")]
             large += [("halbert bf16", "bert-large-uncased")] if "bf16" in precisions else []
             result["one_text"] += one_text(models, large, (128,), options.rounds + 1)
+        if options.only in (None, "saved"):
+            told_saved = {**told, "command": f"{AGAIN} saved"}
+            result["saved"] = {**told_saved, "rows": saved(real, texts_of(options.data, options.texts), 5)}
         if options.only in (None, "sweep"):
             swept = sweep(real, max(options.rounds, 3), [p for p in BYTES if p in precisions], tuple(options.widths))
             result["sweep"] = {**told, "command": f"{AGAIN} sweep", **swept}

@@ -88,6 +88,18 @@ def section(stem: str, result: dict[str, Any]) -> str:
                     ],
                 )
             )
+    if kept := result.get("saved"):
+        parts.append("### Work saved\n")
+        parts.append(
+            "The real 6 × 384 checkpoint: times as fast as with the work done, in turn (median of "
+            f"{len(kept['rows'][0]['seconds']['with'])} rounds, lowest and highest). {measured(kept)}\n"
+        )
+        parts.append(
+            table(
+                ["what", "times as fast"],
+                [[r["saving"], f"{r['times']:.2f} ({r['low']:.2f}-{r['high']:.2f})"] for r in kept["rows"]],
+            )
+        )
     if swept := result.get("sweep"):
         parts.append(sharing_section(stem, swept))
     if first := result.get("first_answer"):

@@ -66,7 +66,7 @@ def run(
     seconds: Annotated[
         float | None,
         typer.Option(
-            min=1, help="Without models: pre-training time of each, on average; 80, with --quick 20, with --full 300."
+            min=1, help="Without models: pre-training time of each, on average; 50, with --quick 20, with --full 300."
         ),
     ] = None,
     random_weights: Annotated[

@@ -18,6 +18,7 @@ from halbert.compare.kept import Kept
 from halbert.compare.machine import Bystander, describe_machine, warnings_of
 from halbert.compare.measurement import Comparison, Measurement, compare_all
 from halbert.compare.merging import merge
+from halbert.compare.origin import learnt_from
 from halbert.compare.plan import (
     PROBES,
     DepthName,
@@ -259,6 +260,7 @@ def describe_subject(subject: Subject) -> dict[str, Any]:
         "description": subject.description,
         "spec": spec.flat(),
         "parameters": {"encoder": encoder_total(parts), "by_part": parts},
+        "learnt_from": learnt_from(subject.bundle, subject.name),
         "heads": {name: head.kind for name, head in subject.bundle.heads.items()},
         "training": {k: v for k, v in training.items() if k != "journal"},
         "curve": [

@@ -48,7 +48,7 @@ NARROW = 64  # ALBERT's embedding width here: half of H, as E = 128 would be no 
 LENGTH = 128
 RECIPE = PretrainRecipe(length=LENGTH, batch_tokens=2048, learning_rate=1e-3, steps=1, warmup_steps=0, start="pmi-svd")
 FINETUNING = FinetuneRecipe(epochs=4, learning_rate=1e-3, batch_size=16, length=64)
-SECONDS = {"quick": 20.0, "usual": 80.0, "full": 300.0}  # of pre-training, by depth
+SECONDS = {"quick": 20.0, "usual": 50.0, "full": 300.0}  # of pre-training, by depth
 _TRIAL_STEPS = 20
 
 
