@@ -20,12 +20,13 @@ from halbert.bundle import FORMAT, Bundle, Manifest, Pooling, divide_heads
 from halbert.errors import InputError, WeightsError, nearest
 from halbert.files import confined, exists, read_json, require_file, sha256
 from halbert.models import bundled
-from halbert.spec import EncoderSpec, ModelSpec, TextSpec, from_dict
+from halbert.spec import EncoderSpec, ModelSpec, PretrainSpec, TextSpec, from_dict
 from halbert.text import Tokenizer, load_tokenizer
 from halbert.text.tokenizer import CASED, open_tokenizer, told_text, upper_case, vocabulary_file
 from halbert.weights import archive, google, huggingface, names, tensorflow1
 from halbert.weights.accounting import settle
 from halbert.weights.int8 import ENGINE, load_int8
+from halbert.weights.relatives import is_relative
 from halbert.weights.tensors import read_tensors
 
 
@@ -292,7 +293,11 @@ def _told_spec(
             )
     family = huggingface.layout_in(config)
     origins["sentence_objective"] = origins["masking"] = f"assumed: as for every {family.upper()}"
-    return ModelSpec(encoder=encoder, text=text, pretraining=presets.PRETRAINED[family]), origins, tuple(warnings)
+    # Neither DistilBERT nor ELECTRA learnt about pairs.
+    learnt = (
+        PretrainSpec(sentence_objective="none", masking="piece") if is_relative(config) else presets.PRETRAINED[family]
+    )
+    return ModelSpec(encoder=encoder, text=text, pretraining=learnt), origins, tuple(warnings)
 
 
 def _read_google(place: Place) -> Bundle:

@@ -20,6 +20,7 @@ from halbert.heads import HEADS, HeadKind, HeadSpec
 from halbert.spec import EncoderSpec
 from halbert.weights.accounting import settle
 from halbert.weights.names import BUFFERS, HEAD_ROWS, TIED, Layout, Row, expected, file_groups, layout_of
+from halbert.weights.relatives import is_relative, lost, renamed, translate_tensors, translated
 from halbert.weights.tensors import Dtype, read_file, read_tensors, save_tensors, tensor_names
 
 POOLER_FILE = "pooler.safetensors"
@@ -109,6 +110,7 @@ def layout_in(config: Mapping[str, Any]) -> Any:
 
 def origins_of(config: Mapping[str, Any], spec: EncoderSpec, looked: bool = True) -> dict[str, str]:
     """Where each field of an encoder read by :func:`spec_of` came from; ``looked``: whether tensors were seen."""
+    config = translated(dict(config))
     albert = layout_in(config) == "albert"
     origins = {}
     for name in msgspec.structs.asdict(spec):
@@ -128,8 +130,9 @@ def origins_of(config: Mapping[str, Any], spec: EncoderSpec, looked: bool = True
 
 def losses(config: Mapping[str, Any]) -> list[str]:
     """What a configuration says of its head that Halbert does not keep."""
+    found = lost(config)
+    config = translated(dict(config))
     labels = config.get("id2label")
-    found = []
     if isinstance(labels, Mapping) and len(labels) == 1 and config.get("problem_type") != "regression":
         found.append(
             f"a classifier with the one label {next(iter(labels.values()))!r} is read as a score without bounds"
@@ -146,7 +149,10 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
         raise InputError(f"{where}: expected a JSON object")
     layout = layout_in(config)
     if layout not in tuple(CLASS):  # a tuple: the value may be of any JSON type
-        raise InputError(f"{where}: model_type is {layout!r}; Halbert reads 'bert' and 'albert'")
+        raise InputError(
+            f"{where}: model_type is {layout!r}; Halbert reads 'bert' and 'albert', and 'distilbert' and 'electra', which are "
+            "such encoders by other names"
+        )
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(
             f"{where}: position_embedding_type is {config['position_embedding_type']!r}; expected 'absolute'"
@@ -233,10 +239,13 @@ def read(
     Raises :class:`InputError` or :class:`WeightsError` naming the file and the fault.
     """
     config_file = folder / "config.json"
-    config = read_json(config_file)
+    written = read_json(config_file)
+    config = translated(written)
     told, told_heads = spec_of(config, str(config_file))
     layout: Layout = layout_in(config)
     tensors = read_tensors(folder, allow_pickle)
+    if is_relative(written):
+        tensors = translate_tensors(written, tensors)
     if spec is not None and heads is not None and spec.pooler == "tanh" and not keeps_pooler(heads):
         tensors |= read_file(folder / POOLER_FILE)
     tensors = _canonical(_modern(tensors, str(folder)), layout, str(folder))
@@ -256,11 +265,14 @@ def describe(folder: Path) -> tuple[EncoderSpec, dict[str, HeadSpec], bool]:
     Raises :class:`InputError` or :class:`WeightsError` naming the file and the fault.
     """
     config_file = folder / "config.json"
-    config = read_json(config_file)
+    written = read_json(config_file)
+    config = translated(written)
     told, heads = spec_of(config, str(config_file))
     names = tensor_names(folder)
     if names is None:
         return told, heads, False
+    if is_relative(written):
+        names = set(renamed(written, names).values())
     layout: Layout = layout_in(config)
     return *seen(told, heads, {_prefixed(name, names, layout) for name in names}, layout, str(folder)), True
 
