@@ -115,7 +115,7 @@ def compare(
             command=command, probes=wanted, recipe=recipe, claims=asked, weights=dict(weights or {}), minutes=minutes,
             parallel=pairs, parallel_from="" if parallel is None else Path(parallel).name,
         )  # fmt: skip
-        files = {str(file): sha256(Path(file)) for file in (*data, *test, *([parallel] if parallel else []))}
+        files = [sha256(Path(file)) for file in (*data, *test, *([parallel] if parallel else []))]
         kept = Kept(out, _identity(plan, files, random_weights), resume)
         try:
             results = run_plan(plan, folder, progress or Silent(), kept)
@@ -126,7 +126,7 @@ def compare(
     return results
 
 
-def _identity(plan: Plan, files: dict[str, str], random_weights: int | None) -> dict[str, Any]:
+def _identity(plan: Plan, files: list[str], random_weights: int | None) -> dict[str, Any]:
     """What the samples of two runs must have in common to be put together."""
     machine = describe_machine()
     return {

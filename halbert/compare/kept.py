@@ -26,21 +26,20 @@ class Kept:
         self.place = Path(f"{self.out}.audit")
         if self.place.exists() and not resume:
             raise InputError(f"{self.place}: holds an audit that was stopped; go on with it by --resume, or remove it")
-        if resume and not self.place.exists():
-            if not (self.out / "samples" / "plan.json").exists():
-                raise InputError(f"{self.out}: holds no audit to go on with; expected one of this command in it")
-            shutil.copytree(self.out / "samples", self.place)
-        file = self.place / "plan.json"
-        if file.exists():
-            before = read_json(file)
-            other = sorted(k for k in plan.keys() | before.keys() if before.get(k) != plan.get(k))
+        before = self.place if self.place.exists() else self.out / "samples"
+        if resume and not (before / "plan.json").exists():
+            raise InputError(f"{self.out}: holds no audit to go on with; expected one of this command in it")
+        if resume:
+            other = _differences(read_json(before / "plan.json"), plan)
             if other:
                 raise InputError(
-                    f"{self.place}: its audit was of other {', '.join(other)}; go on with the same, or begin a new one"
+                    f"{before}: its audit was of other {', '.join(other)}; go on with the same, or begin a new one"
                 )
+        if resume and before != self.place:
+            shutil.copytree(before, self.place)
         try:
             self.place.mkdir(parents=True, exist_ok=True)
-            write_json(file, plan)
+            write_json(self.place / "plan.json", plan)
         except OSError as error:
             raise InputError(f"{self.place}: cannot be written: {error.strerror}") from None
 
@@ -86,6 +85,10 @@ class Kept:
     def remove(self) -> None:
         """Nothing is left to go on with."""
         shutil.rmtree(self.place, ignore_errors=True)
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return sorted(key for key in now.keys() | before.keys() if before.get(key) != now.get(key))
 
 
 def _packed(sample: dict[str, Any]) -> dict[str, Any]:

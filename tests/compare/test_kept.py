@@ -90,6 +90,12 @@ def test_samples_of_another_audit_are_refused(tmp_path):
     assert json.loads((kept.place / "plan.json").read_text()) == PLAN
     with pytest.raises(InputError, match="holds no audit to go on with"):
         Kept(tmp_path / "other", PLAN, True)
+    (tmp_path / "out").mkdir()
+    kept.move_into(tmp_path / "out")
+    kept.remove()
+    with pytest.raises(InputError, match="of other rows"):
+        Kept(tmp_path / "out", {**PLAN, "rows": 5}, True)
+    assert not kept.place.exists()  # nothing is left of a try that was refused
 
 
 def test_what_stays_after_a_failure(tmp_path):
