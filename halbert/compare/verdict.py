@@ -85,7 +85,9 @@ def _sentence(c: Comparison, values: dict[tuple[str, str], Measurement]) -> Sent
     if c.difference == 0 and a.statistic == "exact":
         text = f"{a.title}: equal ({show(a.value, c.unit)})."
     elif not c.significant:
-        text = f"{a.title}: no clear difference ({numbers}; difference {interval(c)})."
+        # A 95 % interval that leaves 0 out is not enough where many things are compared.
+        among = ", among so many comparisons" if c.low > 0 or c.high < 0 else ""
+        text = f"{a.title}: no clear difference{among} ({numbers}; difference {interval(c)})."
     else:
         more = c.difference > 0
         many, few = (c.b, c.a) if more else (c.a, c.b)

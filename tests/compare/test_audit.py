@@ -29,6 +29,7 @@ def short(monkeypatch):
     """Few rounds of everything."""
     monkeypatch.setitem(DEPTHS, "usual", Depth(memory=2, latency=3, throughput=3, seeds=2, curves=1))
     monkeypatch.setattr("halbert.compare.measurement.RESAMPLES", 200)
+    monkeypatch.setattr("halbert.compare.probes.learning._LEAST_STEPS", 5)
     # Without data, documentation is read for seconds; one test does that.
     monkeypatch.setattr("halbert.compare.audit._documentation_texts", lambda: [text for text, _ in small.rows(20)])
 
