@@ -25,22 +25,17 @@ from halbert.compare.machine import describe_machine
 from halbert.data.corpus import Corpus, build_corpus
 from halbert.data.labelled import DataFile
 from halbert.files import write_json
-from halbert.model.arrays import model_of
-from halbert.source import load_bundle, resolve_tokenizer
+from halbert.source import resolve_tokenizer
 from halbert.spec import TextSpec
 from halbert.tasks.table import get_task
 from halbert.text import Tokenizer
 from halbert.text.learn import count_words, learn_from_counts
 from halbert.train.finetuning import finetune_once, usual_recipe
-from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
-from halbert.train.recipe import read_recipe
+from models.making import DATA, LENGTH, export, masked, trained, training_of, unigram
 from models.texts import documentation, english
 
-ROOT = Path(__file__).parent.parent
-DATA = ROOT.parent / "shared" / "data"
-RESULTS = ROOT / "benchmarks/results/models.json"
 NAMES = ("bert-mini-en", "albert-mini-en")
-VOCABULARY, BATCHES, LENGTH = 12_000, 200, 128
+VOCABULARY = 12_000
 LICENCE = "cc-by-4.0"
 TEXTS = (
     "99 English novels of 1840 to 1920 (ELTeC-eng, public domain), seven OpenStax textbooks (CC BY 3.0, copyright 2014 "
@@ -73,28 +68,10 @@ def prepare(data: Path, place: Path) -> tuple[Tokenizer, Corpus, Corpus]:
     return tokenizer, *made
 
 
-def unigram(train: Corpus, batches: list[Any], size: int) -> dict[str, float]:
-    """What a predictor scores that knows only how frequent each piece is: always the most frequent, and the entropy."""
-    counts = np.zeros(size, np.int64)
-    for number in range(len(train)):
-        counts += np.bincount(np.asarray(train.shard(number).ids), minlength=size)
-    share = (counts + 1) / (counts.sum() + size)
-    hidden = np.concatenate([batch.labels[: batch.masked] for batch in batches])
-    return {"accuracy": float(np.mean(hidden == counts.argmax())), "loss": float(-np.log(share[hidden]).mean())}
-
-
 def judge(bundle: Bundle, tokenizer: Tokenizer, held_out: Corpus) -> dict[str, Any]:
-    """Masked pieces (single pieces, 15 %) and pairs of text that was held out."""
-    batches = held_out_batches(held_out, tokenizer, LENGTH, 4096, seed=1)[:BATCHES]
-    scores = masked_scores(model_of(bundle.spec.encoder, bundle.heads, bundle.arrays).eval(), batches)
-    counts = np.array(scores.counts)
-    accuracy = np.array(scores.accuracies)
-    return {
-        "masked_accuracy": float(np.average(accuracy, weights=counts)),
-        "masked_standard_error": float(accuracy.std(ddof=1) / np.sqrt(len(accuracy))),
-        "masked_loss": float(np.average(scores.losses, weights=counts)), "masked": int(counts.sum()),
-        **{f"{o}_accuracy": pair_accuracy(bundle, held_out, LENGTH, o) for o in ("sop", "nsp")},
-    }  # fmt: skip
+    """Masked pieces and pairs of text that was held out."""
+    pairs = {f"{o}_accuracy": pair_accuracy(bundle, held_out, LENGTH, o) for o in ("sop", "nsp")}
+    return {**masked(bundle, tokenizer, held_out), **pairs}
 
 
 def sentiment(bundle: Bundle, data: Path, seeds: int) -> list[dict[str, float]]:
@@ -190,25 +167,15 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     tokenizer, train, held_out = prepare(options.data, options.work)
     for name in options.only:
-        out = options.work / name
-        if not (out / "halbert.json").exists():
-            recipe = read_recipe(name, [*options.set, f"corpus='{train.folder}'"])
-            pretrain(recipe, tokenizer, out, resume=out.exists(), tell=print, report=_report(name))
+        bundle = trained(name, tokenizer, options.work / name, [*options.set, f"corpus='{train.folder}'"])
         file = options.work / f"{name}.json"
-        bundle = load_bundle(out)
         told: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         if "masked_accuracy" not in told:
-            batches = held_out_batches(held_out, tokenizer, LENGTH, 4096, seed=1)[:BATCHES]
-            training = bundle.provenance["training"]
             told |= {
                 **judge(bundle, tokenizer, held_out), "filled": filled(bundle),
-                "unigram": unigram(train, batches, tokenizer.vocab_size), "train_tokens": train.manifest.tokens,
+                "unigram": unigram(train, held_out, tokenizer), "train_tokens": train.manifest.tokens,
                 "parameters": bundle.spec.encoder.count_encoder(), "machine": describe_machine(),
-                "created": time.strftime("%Y-%m-%d", time.gmtime()),
-                "training": {
-                    "tokens": training["tokens"], "seconds": training["seconds"], "precision": training["precision"],
-                    "machine": f"{describe_machine()['processor']}, {describe_machine()['cores']} cores",
-                },
+                "created": time.strftime("%Y-%m-%d", time.gmtime()), "training": training_of(bundle),
             }  # fmt: skip
             write_json(file, told)
         if len(told.get("sst2", [])) < options.seeds:
@@ -216,29 +183,7 @@ def main() -> None:
             write_json(file, told)
         print(json.dumps({k: v for k, v in told.items() if k not in ("machine", "filled")}), flush=True)
         if options.export:
-            export(name, bundle, told)
-
-
-def export(name: str, bundle: Bundle, told: dict[str, Any]) -> None:
-    """Write a bundle to the package, in half precision, with its card; and its figures to the results."""
-    provenance = {**bundle.provenance, "licence": LICENCE, "about": about(name, told)}
-    bundle.replace(name=name, provenance=provenance).save(
-        ROOT / "halbert/models" / name, overwrite=True, dtype="float16"
-    )
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    write_json(RESULTS, {**results, name: told})
-
-
-def _report(name: str) -> Any:
-    def report(entry: dict[str, Any]) -> None:
-        if entry["step"] % 200 == 0:
-            print(
-                f"{name} {entry['step']}: loss {entry['masked_loss']:.3f}, masked {entry['masked_accuracy']:.3f}, "
-                f"{entry['tokens_per_second']:,.0f} pieces/s",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
-
-    return report
+            export(name, bundle, LICENCE, about(name, told), told)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
 from halbert.cli.options import MODEL_HELP, Precision, PrecisionChoice, Quiet, Set, Threads
 from halbert.cli.output import Bars, note
@@ -14,13 +15,13 @@ from halbert.spec import from_dict
 
 HELP = (
     "Put models side by side, measured: size, memory, latency, throughput, masked pieces, fine-tuning on your data. "
-    "Without models, a BERT and two ALBERTs are trained on the spot on the documentation of the installed packages."
+    "Without models, the two in the box are compared on the documentation of the installed packages."
 )
 EXAMPLE = (
     "Example: halbert audit ./bert ./albert --task classify --data train.csv --out report\n\n"
     "In CI: halbert audit ./bert ./albert --out new --baseline old/results.json"
 )
-STOPPED = "of models of your own what was measured is kept: the same command with --resume goes on"
+STOPPED = "what was measured is kept, unless with --seconds: the same command with --resume goes on"
 
 
 def run(
@@ -33,6 +34,12 @@ def run(
     test: Annotated[
         list[Path] | None, typer.Option(help="Rows to be scored on; without it every fifth row of --data.")
     ] = None,
+    transfer: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Rows of other languages to be scored on too: a column language beside the others; repeatable."
+        ),
+    ] = None,
     parallel: Annotated[
         Path | None,
         typer.Option(
@@ -44,8 +51,8 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="PROBE",
-            help="Measure only this: size, memory, latency, throughput, languages, unknown, agreement, inside, masked, "
-            "retrieval, finetuning, learning; repeatable.",
+            help="Measure only this: size, memory, latency, engines, throughput, languages, unknown, agreement, inside, masked, "
+            "masked-languages, retrieval, layers, finetuning, learning, pace; repeatable.",
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds, 2 seeds, 400 rows to learn from.")] = False,
@@ -66,7 +73,9 @@ def run(
     seconds: Annotated[
         float | None,
         typer.Option(
-            min=1, help="Without models: pre-training time of each, on average; 50, with --quick 20, with --full 300."
+            min=1,
+            help="Without models: pre-train three small ones for this audit (a BERT, an ALBERT of its shape, an ALBERT of its "
+            "parameter count), so long each on average.",
         ),
     ] = None,
     random_weights: Annotated[
@@ -124,38 +133,48 @@ def run(
     weights = read_weights(weight or [])
     before = None if baseline is None else read_results(baseline)
     if report_only:
-        if models or task or data or test or set or only or parallel or minutes or resume or random_weights is not None:
+        if (
+            models
+            or task
+            or data
+            or test
+            or transfer
+            or set
+            or only
+            or parallel
+            or minutes
+            or resume
+            or random_weights is not None
+        ):
             raise InputError("--report-only measures nothing: give it --out, --claims, --weight and --baseline alone")
         results = report_again(report_only, out=out, claims=claims, weights=weights, overwrite=overwrite)
     elif models:
         recipe = from_dict(FinetuneRecipe, apply_changes({}, set or []), "--set")
         results = compare(
-            models, out=out, tasks=task or [], data=data or [], test=test or [], parallel=parallel, probes=probes,
+            models, out=out, tasks=task or [], data=data or [], test=test or [], transfer=transfer or [], parallel=parallel, probes=probes,
             precision=chosen, depth=depth, seeds=seeds, minutes=minutes, resume=resume, threads=threads,
             recipe=recipe, random_weights=random_weights, claims=claims, weights=weights, overwrite=overwrite, progress=bars,
         )  # fmt: skip
     else:
-        if task or data or test or set or parallel or resume or random_weights is not None:
+        if task or data or test or transfer or parallel or random_weights is not None:
             raise InputError(
-                "--task, --data, --test, --parallel, --random-weights, --resume and --set go with models of your own; name "
-                "at least two"
+                "--task, --data, --test, --transfer, --parallel and --random-weights go with models of your own; name at least two"
             )
-        from halbert.compare.default import default_audit
+        if seconds is not None and (resume or set):
+            raise InputError("--resume and --set do not go with --seconds, which trains models for this audit alone")
+        alike: dict[str, Any] = dict(
+            out=out, depth=depth, seeds=seeds, minutes=minutes, precision=chosen, probes=probes, threads=threads,
+            claims=claims, weights=weights, overwrite=overwrite, progress=bars,
+        )  # fmt: skip
+        if seconds is not None:
+            from halbert.compare.trained import trained_audit
 
-        results = default_audit(
-            out=out,
-            seconds=seconds,
-            depth=depth,
-            seeds=seeds,
-            minutes=minutes,
-            precision=chosen,
-            probes=probes,
-            threads=threads,
-            claims=claims,
-            weights=weights,
-            overwrite=overwrite,
-            progress=bars,
-        )
+            results = trained_audit(seconds=seconds, **alike)
+        else:
+            from halbert.compare.default import FINETUNING, default_audit
+
+            changed = from_dict(FinetuneRecipe, apply_changes(to_builtins(FINETUNING), set or []), "--set")
+            results = default_audit(recipe=changed, resume=resume, **alike)
     print(f"Report: {out / 'index.html'}")
     for sentence in results["verdict"]["headline"]:
         print(sentence)

@@ -70,7 +70,9 @@ def _said(
 def _clearest(found: list[tuple[float, Said]]) -> list[Said]:
     kinds: dict[str, tuple[float, Said]] = {}
     for ratio, said in found:
-        kind = re.sub(r"_(p50|p95|\d+|typos|strangers|capitals|disorder|labels|macro_f1)(?=_|$)", "", said.link)
+        kind = re.sub(
+            r"_(p50|p95|p99|\d+|\d+x\d+|typos|strangers|capitals|disorder|labels|macro_f1)(?=_|$)", "", said.link
+        )
         if kind not in kinds or ratio > kinds[kind][0]:
             kinds[kind] = (ratio, said)
     ordered = sorted(kinds.values(), key=lambda pair: -pair[0])

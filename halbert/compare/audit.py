@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ def compare(
     tasks: Sequence[str] = (),
     data: Sequence[str | os.PathLike[str]] = (),
     test: Sequence[str | os.PathLike[str]] = (),
+    transfer: Sequence[str | os.PathLike[str]] = (),
     parallel: str | os.PathLike[str] | None = None,
     probes: Sequence[str] = PROBES,
     precision: Precision = "auto",
@@ -78,8 +79,9 @@ def compare(
     """Measure models against each other on the user's own labelled files and write page, report and results.
 
     With ``random_weights`` (a seed) the models' shapes are measured with drawn weights: size and speed, no quality.
-    ``tasks`` and ``data`` (and ``test``, if given) go together one by one; ``parallel`` holds sentences and their
-    translations. ``depth`` is how long to look, ``minutes`` an end to it. Every round is on disk as soon as it is taken
+    ``tasks`` and ``data`` (and ``test``, if given) go together one by one, and so does ``transfer``: rows of other
+    languages that a task's fine-tuned models are also judged by. ``parallel`` holds sentences and their translations.
+    ``depth`` is how long to look, ``minutes`` an end to it. Every round is on disk as soon as it is taken
     (``OUT.audit``): ``resume`` goes on with an audit that was stopped, and adds rounds to one that was finished.
     ``claims`` are answered from what was measured and published (:mod:`halbert.compare.claims`); ``weights`` of criteria
     are a profile of the verdict's of your own (:mod:`halbert.compare.scores`).
@@ -91,32 +93,50 @@ def compare(
     wanted, looks = check_probes(probes), depth_of(depth, seeds)
     if len(models) < 2:
         raise InputError(f"{len(models)} model(s) were named; a comparison needs at least two")
-    if len(tasks) != len(data) or len(test) not in (0, len(data)):
-        raise InputError(f"{len(tasks)} --task, {len(data)} --data and {len(test)} --test; expected as many of each")
+    if len(tasks) != len(data) or any(len(files) not in (0, len(data)) for files in (test, transfer)):
+        told = f"{len(tasks)} --task, {len(data)} --data, {len(test)} --test and {len(transfer)} --transfer"
+        raise InputError(f"{told}; expected as many of each")
     for kind in tasks:
         get_task(kind)
     asked = read_claims(claims)
     loaded_tasks = [
-        split_task(name, d, test[i] if test else None) for i, (name, d) in enumerate(zip(task_names(data), data))
+        split_task(name, d, test[i] if test else None, transfer[i] if transfer else None)
+        for i, (name, d) in enumerate(zip(task_names(data), data))
     ]
     pairs = {} if parallel is None else read_parallel(parallel)
     texts = [e.text for t in loaded_tasks for e in t.test] or _documentation_texts()
     recipe = recipe or FinetuneRecipe()
     command = command_for(
         models, tasks, data, test, seeds=seeds, precision=precision, threads=threads, recipe=recipe, depth=depth,
-        parallel=parallel, random_weights=random_weights, claims=claims, weights=weights,
+        transfer=transfer, parallel=parallel, random_weights=random_weights, claims=claims, weights=weights,
     )  # fmt: skip
-    with whole_folder(out, overwrite or resume) as folder:
-        subjects = open_subjects(models, folder / "models", random_weights)
+
+    def plan_in(folder: Path) -> tuple[Plan, list[Path]]:
         plan = Plan(
-            subjects=subjects, tasks=loaded_tasks, texts=texts[:TEXTS], precision=precision, depth=looks, threads=threads,
-            notes=[] if random_weights is None else [RANDOM_NOTE],
+            subjects=open_subjects(models, folder / "models", random_weights), tasks=loaded_tasks, texts=texts[:TEXTS],
             texts_from=", ".join(t.where for t in loaded_tasks) or "installed packages' documentation",
+            notes=[] if random_weights is None else [RANDOM_NOTE], precision=precision, depth=looks, threads=threads,
             command=command, probes=wanted, recipe=recipe, claims=asked, weights=dict(weights or {}), minutes=minutes,
             parallel=pairs, parallel_from="" if parallel is None else Path(parallel).name,
         )  # fmt: skip
-        files = [sha256(Path(file)) for file in (*data, *test, *([parallel] if parallel else []))]
-        kept = Kept(out, _identity(plan, files, random_weights), resume)
+        return plan, [Path(file) for file in (*data, *test, *transfer, *([parallel] if parallel else []))]
+
+    return run_kept(plan_in, out, overwrite, resume, progress, random_weights)
+
+
+def run_kept(
+    plan_in: Callable[[Path], tuple[Plan, list[Path]]],
+    out: str | os.PathLike[str],
+    overwrite: bool,
+    resume: bool,
+    progress: Progress | None,
+    random_weights: int | None = None,
+) -> dict[str, Any]:
+    """Run the plan made for a folder, of which also the files it reads are told, so that it can be stopped and gone on with
+    (:mod:`halbert.compare.kept`). Returns what ``results.json`` holds."""
+    with whole_folder(out, overwrite or resume) as folder:
+        plan, files = plan_in(folder)
+        kept = Kept(out, _identity(plan, list(map(sha256, files)), random_weights), resume)
         try:
             results = run_plan(plan, folder, progress or Silent(), kept)
         except BaseException as error:

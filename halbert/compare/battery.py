@@ -6,22 +6,27 @@ from pathlib import Path
 
 from halbert.compare.plan import Plan
 from halbert.compare.probes.agreement import AgreementProbe
+from halbert.compare.probes.engines import EnginesProbe
 from halbert.compare.probes.finetuning import FinetuningProbe
 from halbert.compare.probes.inside import InsideProbe
 from halbert.compare.probes.languages import LanguagesProbe
 from halbert.compare.probes.latency import LatencyProbe
+from halbert.compare.probes.layers import LayersProbe
 from halbert.compare.probes.learning import LearningProbe
 from halbert.compare.probes.masked import MaskedProbe
+from halbert.compare.probes.masked_languages import MaskedLanguagesProbe
 from halbert.compare.probes.memory import MemoryProbe
+from halbert.compare.probes.pace import PaceProbe
 from halbert.compare.probes.retrieval import RetrievalProbe
 from halbert.compare.probes.size import SizeProbe
 from halbert.compare.probes.throughput import ThroughputProbe
 from halbert.compare.probes.unknown import UnknownProbe
 from halbert.compare.schedule import Probe
 from halbert.data.corpus import build_corpus
+from halbert.run.openvino_backend import multiplies_bf16
 from halbert.run.predictor import Predictor, load
 
-_RUN_A_MODEL = {"memory", "latency", "throughput", "agreement", "inside", "retrieval"}
+_RUN_A_MODEL = {"memory", "latency", "throughput", "agreement", "inside", "retrieval", "layers", "engines"}
 _LARGE = 5e9  # FLOPs for 128 pieces, from which a pass over all texts takes longer than seconds
 
 
@@ -37,10 +42,11 @@ def build_probes(plan: Plan, folder: Path) -> list[Probe]:
     if "size" in asked:
         probes.append(SizeProbe())
     if "memory" in asked:
-        engine = next(iter(predictors.values())).backend.describe()
-        probes.append(MemoryProbe(str(engine["precision"]), depth.memory))
+        probes.append(MemoryProbe(_precisions(predictors), depth.memory))
     if "latency" in asked:
-        probes.append(LatencyProbe(predictors, depth.latency))
+        probes.append(LatencyProbe(predictors, depth.latency, longest=_positions(plan)))
+    if "engines" in asked:
+        probes.append(EnginesProbe(_precisions(predictors), depth.engines, plan.threads))
     if "throughput" in asked:
         work = max(s.bundle.spec.encoder.count_flops(128) for s in plan.subjects)
         texts = plan.texts if work < _LARGE else plan.texts[:96]
@@ -55,14 +61,18 @@ def build_probes(plan: Plan, folder: Path) -> list[Probe]:
         probes.append(InsideProbe(predictors, plan.texts, plan.texts_from))
     if "masked" in asked:
         probes.append(_masked(plan, folder))
+    if "masked-languages" in asked and plan.parallel:
+        probes.append(MaskedLanguagesProbe(plan.parallel, plan.parallel_from, min(128, _positions(plan))))
     if "retrieval" in asked and plan.parallel:
         probes.append(RetrievalProbe(predictors, plan.parallel, plan.parallel_from))
     for task in (t.at_most(depth.rows) for t in plan.tasks):
+        if "layers" in asked:
+            probes.append(LayersProbe(task.name, task.train, task.test, task.where, predictors))
         if "finetuning" in asked:
             probes.append(
                 FinetuningProbe(
                     task.name, task.train, task.test, task.where, plan.recipe,
-                    seeds=depth.seeds, precision=plan.precision, noises=True,
+                    seeds=depth.seeds, precision=plan.precision, noises=True, abroad=task.abroad,
                 )
             )  # fmt: skip
         if "learning" in asked and depth.curves:
@@ -72,7 +82,15 @@ def build_probes(plan: Plan, folder: Path) -> list[Probe]:
                     seeds=depth.curves, precision=plan.precision,
                 )
             )  # fmt: skip
+        if "pace" in asked and depth.curves:
+            probes.append(PaceProbe(task.name, task.train, task.test, task.where, plan.recipe, seeds=depth.curves))
     return probes
+
+
+def _precisions(predictors: dict[str, Predictor]) -> list[str]:
+    """The audit's own precision, and what else this processor multiplies."""
+    own = str(next(iter(predictors.values())).backend.describe()["precision"])
+    return [own, *(p for p in ("fp32", "bf16") if p != own and (p == "fp32" or multiplies_bf16()))]
 
 
 def _masked(plan: Plan, folder: Path) -> MaskedProbe:
@@ -83,5 +101,8 @@ def _masked(plan: Plan, folder: Path) -> MaskedProbe:
             place = folder / "data" / f"held-out-{tokenizer.fingerprint[:8]}"
             documents = ([text] for text in plan.texts)
             corpora[tokenizer.fingerprint] = build_corpus(documents, tokenizer, place, note=plan.texts_from)
-    positions = min(s.bundle.spec.encoder.max_position_embeddings for s in plan.subjects)
-    return MaskedProbe(corpora, f"{len(plan.texts)} texts of {plan.texts_from}", min(128, positions))
+    return MaskedProbe(corpora, f"{len(plan.texts)} texts of {plan.texts_from}", min(128, _positions(plan)))
+
+
+def _positions(plan: Plan) -> int:
+    return min(s.bundle.spec.encoder.max_position_embeddings for s in plan.subjects)

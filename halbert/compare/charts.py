@@ -75,8 +75,9 @@ def latency(results: dict[str, Any]) -> str | None:
     names = [s["name"] for s in results["subjects"]]
     rows = []
     for m in results["measurements"]:
-        if m["name"].startswith("latency_") and m["name"].endswith("_p50") and m["low"] is not None:
-            row = {"model": m["subject"], "pieces": m["name"].split("_")[1]}
+        match = re.fullmatch(r"latency_(\d+)_p50", m["name"])
+        if match and m["low"] is not None:
+            row = {"model": m["subject"], "pieces": match[1]}
             rows.append({**row, **{key: m[key] * 1000 for key in ("value", "low", "high")}})
     if not rows:
         return None
@@ -192,11 +193,25 @@ def robustness(results: dict[str, Any]) -> str | None:
 
 def layers(results: dict[str, Any]) -> str | None:
     """How alike a piece's states are before and after each layer."""
+    found = [m for m in results["measurements"] if m["name"] == "layer_cosine"]
+    return _by_layer(results, found, "cosine of states before and after", 1)
+
+
+def known(results: dict[str, Any]) -> str | None:
+    """What can be read off each layer, of the first task that was probed."""
+    found = [m for m in results["measurements"] if m["name"].endswith("_by_layer")]
+    task = found[0]["name"].removesuffix("_by_layer") if found else ""
+    return _by_layer(results, [m for m in found if m["name"] == f"{task}_by_layer"], f"accuracy, % ({task})", 0, 100)
+
+
+def _by_layer(
+    results: dict[str, Any], found: list[dict[str, Any]], title: str, first: int, scale: int = 1
+) -> str | None:
+    """Samples by layer, of which the ``first`` is the first's number (0: embeddings)."""
     names = [s["name"] for s in results["subjects"]]
     rows = [
-        {"model": m["subject"], "layer": layer, "value": value}
-        for m in results["measurements"] if m["name"] == "layer_cosine"
-        for layer, value in enumerate(m["samples"], 1)
+        {"model": m["subject"], "layer": layer, "value": scale * value}
+        for m in found for layer, value in enumerate(m["samples"], first)
     ]  # fmt: skip
     if not rows:
         return None
@@ -205,12 +220,46 @@ def layers(results: dict[str, Any]) -> str | None:
         alt.Chart(alt.Data(values=rows), width=420, height=240)
         .mark_line(strokeWidth=2, point=True)
         .encode(
-            x=alt.X("layer:Q", title="layer", axis=alt.Axis(values=list(range(1, deepest + 1)), format="d")),
-            y=alt.Y("value:Q", title="cosine of states before and after", scale=alt.Scale(zero=False)),
+            x=alt.X(
+                "layer:Q", title="layer" if first else "layer (0: embeddings)",
+                axis=alt.Axis(values=list(range(first, deepest + 1)), format="d"),
+            ),
+            y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False)),
             color=alt.Color("model:N", scale=_colour(names), title=None),
             strokeDash=alt.StrokeDash("model:N", title=None, scale=alt.Scale(domain=names)),
         )
-    )
+    )  # fmt: skip
+    return svg(chart)
+
+
+def spoken(results: dict[str, Any], pattern: str) -> str | None:
+    """A figure for each language: the mean over rounds, of the first quantity of which the pattern is the whole name; the
+    best first."""
+    names = [s["name"] for s in results["subjects"]]
+    found = [m for m in results["measurements"] if re.fullmatch(pattern, m["name"]) and m.get("labels")]
+    shares: dict[tuple[str, str], list[float]] = {}
+    for m in found:
+        if m["name"] == found[0]["name"]:
+            for language, sample in zip(m["labels"], m["samples"], strict=True):
+                shares.setdefault((m["subject"], language), []).append(100 * sample)
+    if not shares:
+        return None
+    means = {key: sum(values) / len(values) for key, values in shares.items()}
+    rows = [{"model": model, "language": language, "share": mean} for (model, language), mean in means.items()]
+    best: dict[str, float] = {}
+    for (_, language), mean in means.items():
+        best[language] = max(mean, best.get(language, 0.0))
+    order = sorted(best, key=lambda language: -best[language])
+    chart = (
+        alt.Chart(alt.Data(values=rows), width=alt.Step(max(9, min(28, 900 // len(order)))), height=220)
+        .mark_point(size=36, filled=True, opacity=0.9)
+        .encode(
+            x=alt.X("language:N", sort=order, title=None, axis=alt.Axis(labelAngle=-90, labelFontSize=9, labelOverlap=False)),
+            y=alt.Y("share:Q", title="%"),
+            color=alt.Color("model:N", scale=_colour(names), title=None),
+            shape=alt.Shape("model:N", title=None, scale=alt.Scale(domain=names)),
+        )
+    )  # fmt: skip
     return svg(chart)
 
 

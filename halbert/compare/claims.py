@@ -40,8 +40,8 @@ COUNTED: dict[str, tuple[str, str, Callable[[EncoderSpec], float]]] = {
 
 # Quantities of an audit that a claim can name; of others no claim was ever read.
 MEASURED = (
-    "memory_added", "memory_peak", "bytes_on_disk", "throughput", "masked_accuracy",
-    *(f"latency_{length}_{statistic}" for length in (8, 32, 128) for statistic in ("p50", "p95")),
+    "memory_added", "memory_peak", "first_answer", "bytes_on_disk", "throughput", "masked_accuracy",
+    *(f"latency_{length}_{statistic}" for length in (8, 32, 128, 512, "16x32") for statistic in ("p50", "p95", "p99")),
 )  # fmt: skip
 
 

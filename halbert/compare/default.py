@@ -1,213 +1,67 @@
-"""The default audit: a BERT, an ALBERT of the same shape and an ALBERT of the same parameter count, trained here.
-
-Text: the documentation inside the installed packages. Everything that is trained or scored is written to the output
-folder, so that every figure can be had again with ``halbert audit`` on those files.
-"""
+"""The default audit: the models in the box, on a task made of the documentation inside the installed packages."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from halbert.bundle import Bundle
-from halbert.compare.audit import TEXTS, run_plan
+from halbert.compare.audit import TEXTS, open_subjects, run_kept
 from halbert.compare.claims import read_claims
-from halbert.compare.plan import (
-    PROBES,
-    DepthName,
-    Plan,
-    Progress,
-    Silent,
-    TaskData,
-    check_probes,
-    command_for,
-    depth_of,
-)
-from halbert.compare.subject import Subject
-from halbert.data.corpus import build_corpus
-from halbert.data.documentation import LIBRARIES, Paragraph, read_documentation, split_of, versions, which_library
-from halbert.data.readers import Example
-from halbert.files import check_target, whole_folder, write_bytes
-from halbert.presets import encoder
+from halbert.compare.documented import WHERE, read_task
+from halbert.compare.plan import PROBES, DepthName, Plan, Progress, Silent, check_probes, command_for, depth_of
+from halbert.data.documentation import LIBRARIES
+from halbert.files import check_target
 from halbert.run.backend import Precision
-from halbert.spec import EncoderSpec, TextSpec
-from halbert.text import Tokenizer
-from halbert.text.learn import learn_vocabulary
-from halbert.train.pretraining import pretrain
-from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
+from halbert.train.recipe import FinetuneRecipe
 
-VOCABULARY = 6000
-HIDDEN, LAYERS, HEADS = 128, 3, 2
-NARROW = 64  # ALBERT's embedding width here: half of H, as E = 128 would be no factorisation at this size
-LENGTH = 128
-RECIPE = PretrainRecipe(length=LENGTH, batch_tokens=2048, learning_rate=1e-3, steps=1, warmup_steps=0, start="pmi-svd")
-FINETUNING = FinetuneRecipe(epochs=4, learning_rate=1e-3, batch_size=16, length=64)
-SECONDS = {"quick": 20.0, "usual": 50.0, "full": 300.0}  # of pre-training, by depth
-_TRIAL_STEPS = 20
-
-
-def wider(target: EncoderSpec) -> EncoderSpec:
-    """ALBERT's sharing at (nearly) the target's parameter count: the number of heads and their width that come closest."""
-
-    def at(heads: int, head_size: int) -> EncoderSpec:
-        width = heads * head_size
-        return msgspec.structs.replace(
-            target, embedding_size=NARROW, num_hidden_groups=1, hidden_size=width, intermediate_size=4 * width,
-            num_attention_heads=heads,
-        )  # fmt: skip
-
-    tried = (at(heads, size) for heads in range(1, 65) for size in range(40, 81, 2))
-    return min(tried, key=lambda spec: abs(spec.count_encoder() - target.count_encoder()))
-
-
-def designs(vocab_size: int) -> dict[str, tuple[EncoderSpec, str, str]]:
-    """Name: (encoder, sentence objective, description)."""
-    # Held equal: activation, dropout (0: no text is seen often), masking, tokenizer, text, tokens.
-    bert = encoder(
-        vocab_size, LAYERS, HIDDEN, HEADS,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, max_position_embeddings=LENGTH,
-    )  # fmt: skip
-    albert = msgspec.structs.replace(bert, embedding_size=NARROW, num_hidden_groups=1)
-    wide = wider(bert)
-    return {
-        "bert": (bert, "nsp", "BERT: every layer its own parameters, embeddings as wide as the layers, NSP"),
-        "albert": (albert, "sop", "ALBERT of the same shape: one layer used three times, narrower embeddings, SOP"),
-        "albert-wide": (wide, "sop", "ALBERT of BERT's parameter count: one wider layer used three times, SOP"),
-    }
+MODELS = ("bert-mini-en", "albert-mini-en")
+FINETUNING = FinetuneRecipe(epochs=4, learning_rate=3e-4, batch_size=16, length=64)
+NOTE = (
+    "Both models learnt from the same text with the same tokenizer, in the same number of steps, and have the same shape, "
+    "masking and sentence objective (SOP): what differs is one parameter group for all layers or one for each, and the width "
+    "of the embeddings. Equal shape favours the one with more parameters. They are small (hours on two cores): what "
+    "holds between them is evidence about the two designs at this size, not about the released models."
+)
 
 
 def default_audit(
     *,
     out: str | os.PathLike[str],
-    seconds: float | None = None,
+    models: Sequence[str] = MODELS,
     depth: DepthName = "usual",
     seeds: int | None = None,
     minutes: float | None = None,
     precision: Precision = "auto",
     threads: int | None = None,
+    recipe: FinetuneRecipe = FINETUNING,
     probes: Sequence[str] = PROBES,
     libraries: tuple[str, ...] = LIBRARIES,
     claims: str | os.PathLike[str] = "default",
     weights: Mapping[str, float] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Build text, task and models, then audit them. ``seconds`` of pre-training are meant for each model on average;
-    without a number the ``depth`` says how many.
-
-    All models take the same number of steps over the same text. Returns what ``results.json`` holds.
-    """
-    progress = progress or Silent()
-    seconds = SECONDS[depth] if seconds is None else seconds
-    check_target(out, overwrite)
+    """Audit the models in the box; the labelled rows are written to ``out/data``. Returns what ``results.json`` holds."""
+    check_target(out, overwrite or resume)
     asked, wanted, looks = read_claims(claims), check_probes(probes), depth_of(depth, seeds)
-    with whole_folder(out, overwrite) as folder:
-        with progress.task("Reading documentation", len(libraries)) as step:
-            paragraphs = read_documentation(libraries, progress=step)
-        task = which_library(paragraphs, train=1000)
-        with progress.task("Learning a vocabulary, building the corpus", 2) as step:
-            tokenizer = learn_vocabulary((p.text for p in paragraphs if split_of(p) == "train"), VOCABULARY, TextSpec())
-            step("vocabulary")
-            note = f"docstrings of {', '.join(f'{n} {v}' for n, v in versions(libraries).items())}"
-            build_corpus(_documents(paragraphs), tokenizer, folder / "data" / "corpus", note=note)
-            step("corpus")
-        for split in ("train", "test"):
-            write_bytes(folder / "data" / f"which-library-{split}.csv", _csv(task[split]))
-        recipes = _recipes(folder / "data" / "corpus", tokenizer, seconds, progress)
-        subjects = []
-        for name, (recipe, description) in recipes.items():
-            with progress.task(f"Pre-training {name}", recipe.steps) as step:
-                bundle = _pretrain(recipe, tokenizer, step, name)
-            place = bundle.save(folder / "models" / name)
-            subjects.append(
-                Subject(name=name, bundle=bundle.replace(folder=place), folder=place, description=description)
-            )
-        # The redo command names files of this folder; everything measured is in them.
-        home = Path(out).name
+    progress = progress or Silent()
+    _, task = read_task(libraries, progress)
+    home = f"{Path(out).name}/data"
+
+    def plan_in(folder: Path) -> tuple[Plan, list[Path]]:
+        written = task.write(folder / "data")
         command = command_for(
-            [f"{home}/models/{s.name}" for s in subjects], ["classify"], [f"{home}/data/which-library-train.csv"],
-            [f"{home}/data/which-library-test.csv"], seeds=seeds, depth=depth, precision=precision, threads=threads,
-            recipe=FINETUNING, claims=claims, weights=weights,
+            models, ["classify"], *([f"{home}/{file.name}"] for file in written), seeds=seeds, depth=depth,
+            precision=precision, threads=threads, recipe=recipe, claims=claims, weights=weights,
         )  # fmt: skip
-        where = "package documentation"
         plan = Plan(
-            subjects=subjects, tasks=[TaskData(name="which-library", where=where, train=task["train"], test=task["test"])],
-            texts=[e.text for e in task["test"]][:TEXTS], texts_from=where, probes=wanted, command=command,
-            notes=_notes(subjects), depth=looks, minutes=minutes, precision=precision, threads=threads, recipe=FINETUNING,
-            claims=asked, weights=dict(weights or {}),
+            subjects=open_subjects(models, folder / "models"), tasks=[task], texts=[e.text for e in task.test][:TEXTS],
+            texts_from=WHERE, probes=wanted, command=command, notes=[NOTE], depth=looks, minutes=minutes,
+            precision=precision, threads=threads, recipe=recipe, claims=asked, weights=dict(weights or {}),
         )  # fmt: skip
-        return run_plan(plan, folder, progress)
+        return plan, written
 
-
-def _notes(subjects: list[Subject]) -> list[str]:
-    tokens = {s.bundle.provenance["training"]["tokens"] for s in subjects}
-    return [
-        "All three models learnt from the same text with the same tokenizer, in the same number of steps "
-        f"({min(tokens):,} to {max(tokens):,} pieces each): seconds of training, not days. Their quality says something "
-        "about the two designs at this budget, nothing about the released models.",
-        "bert and albert have equal shape and equal tokens, which favours the one with more parameters. albert-wide has "
-        "bert's parameter count and is wider, which favours it in quality and costs it time.",
-        "Each model has its own sentence objective (NSP or SOP); masking, dropout (0) and activation are the same.",
-    ]
-
-
-def _documents(paragraphs: list[Paragraph]) -> list[list[str]]:
-    modules: dict[tuple[str, str], list[str]] = {}
-    for p in paragraphs:
-        if split_of(p) == "train":
-            modules.setdefault((p.library, p.module), []).append(p.text)
-    return list(modules.values())
-
-
-def _csv(examples: list[Example]) -> bytes:
-    written = io.StringIO(newline="")
-    rows = csv.writer(written, lineterminator="\n")
-    rows.writerow(["text", "label"])
-    rows.writerows([e.text, e.label] for e in examples)
-    return written.getvalue().encode()
-
-
-def _recipes(
-    corpus: Path, tokenizer: Tokenizer, seconds: float, progress: Progress
-) -> dict[str, tuple[PretrainRecipe, str]]:
-    """A recipe for each model, all with as many steps as the time allows: each model's pace is measured first."""
-    trials = {
-        name: msgspec.structs.replace(
-            RECIPE, corpus=str(corpus), encoder=msgspec.structs.asdict(spec), steps=_TRIAL_STEPS, start="random",
-            pretraining={"sentence_objective": objective, "masking": "piece"},
-        )
-        for name, (spec, objective, _) in designs(tokenizer.vocab_size).items()
-    }  # fmt: skip
-    pace = 0.0
-    with progress.task("Measuring the pace of training", len(trials)) as step:
-        for name, recipe in trials.items():
-            journal = pretrain(recipe, tokenizer, name=name).provenance["training"]["journal"]
-            # The first entry covers ten steps, the slow first ones among them; the pace is that of the rest.
-            pace += (journal[-1]["seconds"] - journal[0]["seconds"]) / (journal[-1]["step"] - journal[0]["step"])
-            step(name)
-    steps = max(20, int(seconds * len(trials) / pace))
-    described = designs(tokenizer.vocab_size)
-    return {
-        name: (
-            msgspec.structs.replace(recipe, steps=steps, warmup_steps=max(1, steps // 10), start=RECIPE.start),
-            described[name][2],
-        )
-        for name, recipe in trials.items()
-    }
-
-
-def _pretrain(recipe: PretrainRecipe, tokenizer: Tokenizer, step: Any, name: str) -> Bundle:
-    done = 0
-
-    def report(entry: dict[str, Any]) -> None:
-        nonlocal done
-        step(f"loss {entry['masked_loss']:.2f}, {entry['tokens_per_second']:,.0f} pieces/s", entry["step"] - done)
-        done = entry["step"]
-
-    return pretrain(recipe, tokenizer, name=name, report=report)
+    return run_kept(plan_in, out, overwrite, resume, progress)

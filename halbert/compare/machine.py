@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,17 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def peak_memory() -> int:
+    """Bytes: the highest resident size this process has had."""
+    try:
+        status = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 BUSY, UNEVEN = 0.1, 1.2  # shares of the cores taken by others, and slowest over fastest, from which it is said

@@ -18,20 +18,21 @@ except ImportError:
     raise missing_extra("scipy", "evaluate", "intervals") from None
 
 RESAMPLES = 10_000
-Statistic = Literal["exact", "mean", "p50", "p95"]
+Statistic = Literal["exact", "mean", "p50", "p95", "p99"]
 
 _STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "exact": lambda x: x[..., 0],
     "mean": lambda x: x.mean(-1),
     "p50": lambda x: np.percentile(x, 50, axis=-1),
     "p95": lambda x: np.percentile(x, 95, axis=-1),
+    "p99": lambda x: np.percentile(x, 99, axis=-1),
 }
 
 
 class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     """What is measured: its unit, how samples become a value, which direction is better, and in words how it is made.
 
-    ``labels`` name the samples, where each is of something else (a language).
+    ``labels`` name a round's samples, where each is of something else (a language).
     """
 
     name: str
@@ -106,7 +107,8 @@ def measured(
         probe=probe, subject=subject, name=quantity.name, title=quantity.title, unit=quantity.unit,
         statistic=quantity.statistic, better=quantity.better, samples=[float(x) for x in array], value=value,
         low=low, high=high, how=quantity.how, command=command,
-        items=None if items is None else [[float(x) for x in row] for row in items], labels=quantity.labels,
+        items=None if items is None else [[float(x) for x in row] for row in items],
+        labels=None if quantity.labels is None else [quantity.labels[i % len(quantity.labels)] for i in range(len(array))],
     )  # fmt: skip
 
 

@@ -69,13 +69,37 @@ def disorder(words: list[str], share: float, draw: random.Random) -> list[str]:
     return found
 
 
+def first_half(words: list[str], share: float, draw: random.Random) -> list[str]:
+    """The first half of the words, rounded up."""
+    return words[: -(-len(words) // 2)]
+
+
+_VERBS = frozenset((
+    "am", "is", "are", "was", "were", "be", "can", "could", "will", "would", "shall", "should", "must", "may", "might",
+    "has", "have", "had", "does", "do", "did",
+))  # fmt: skip
+
+
+def negated(text: str) -> str | None:
+    """The text with a *not* after its first auxiliary verb, or taken away where one stands there; ``None`` without such a
+    verb. English."""
+    words = text.split()
+    for i, word in enumerate(words):
+        if word.lower() in _VERBS:
+            if i + 1 < len(words) and words[i + 1].lower() == "not":
+                return " ".join(words[: i + 1] + words[i + 2 :])
+            return " ".join([*words[: i + 1], "not", *words[i + 1 :]])
+    return None
+
+
 class Noise(NamedTuple):
-    """One way of making texts harder, at one strength."""
+    """One way of making texts harder, at one strength; ``respells``: it writes words that a vocabulary may not have."""
 
     name: str
     title: str
     change: Change
     share: float = 1.0
+    respells: bool = True
 
     def disturb(self, text: str, index: int) -> str:
         """The text made harder; the same for every model, drawn from its number."""
@@ -97,5 +121,6 @@ NOISES = (
     Noise("typos_30", "a typing error in 30 % of the words", typos, 0.3),
     Noise("strangers", "invented names and emoji before 30 % of the words", strangers, 0.3),
     Noise("capitals", "all in capitals", capitals),
-    Noise("disorder", "every three words in another order", disorder),
+    Noise("disorder", "every three words in another order", disorder, respells=False),
+    Noise("first_half", "only the first half of the words", first_half, respells=False),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import random
 import shlex
@@ -17,12 +19,13 @@ from halbert.compare.subject import Subject
 from halbert.data.features import check_labels, label_order
 from halbert.data.readers import Example, read_examples
 from halbert.errors import InputError, nearest
+from halbert.files import write_bytes
 from halbert.run.backend import Precision
 from halbert.train.recipe import FinetuneRecipe
 
 PROBES = (
-    "size", "memory", "latency", "throughput", "languages", "unknown", "agreement", "inside", "masked", "retrieval",
-    "finetuning", "learning",
+    "size", "memory", "latency", "engines", "throughput", "languages", "unknown", "agreement", "inside", "masked",
+    "masked-languages", "retrieval", "layers", "finetuning", "learning", "pace",
 )  # fmt: skip
 Step = Callable[..., None]  # (detail: str = "", advance: int = 1)
 DepthName = Literal["quick", "usual", "full"]
@@ -51,6 +54,7 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
 
     memory: int = 3
     latency: int = 60
+    engines: int = 15
     throughput: int = 20
     seeds: int = 3
     rows: int | None = None
@@ -58,25 +62,39 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEPTHS: dict[str, Depth] = {
-    "quick": Depth(memory=2, latency=20, throughput=5, seeds=2, rows=400, curves=0),
+    "quick": Depth(memory=2, latency=20, engines=5, throughput=5, seeds=2, rows=400, curves=0),
     "usual": Depth(),
-    "full": Depth(memory=5, latency=300, throughput=40, seeds=12, curves=5),
+    "full": Depth(memory=5, latency=300, engines=40, throughput=40, seeds=12, curves=5),
 }
 
 
 class TaskData(msgspec.Struct, frozen=True, kw_only=True):
-    """One labelled task: rows to learn from and rows to be judged by."""
+    """One labelled task: rows to learn from, rows to be judged by, and such of other languages."""
 
     name: str
     where: str
     train: list[Example]
     test: list[Example]
+    abroad: list[Example] = []
 
     def at_most(self, rows: int | None) -> TaskData:
         """The task with at most so many rows to learn from, drawn once for all models."""
         if rows is None or len(self.train) <= rows:
             return self
         return msgspec.structs.replace(self, train=random.Random(0).sample(self.train, rows))
+
+    def write(self, folder: Path) -> list[Path]:
+        """``NAME-train.csv`` and ``NAME-test.csv``, which every verb reads."""
+        files = []
+        for split, examples in (("train", self.train), ("test", self.test)):
+            written = io.StringIO(newline="")
+            rows = csv.writer(written, lineterminator="\n")
+            pairs = examples[0].pair is not None
+            rows.writerow(["text_a", "text_b", "label"] if pairs else ["text", "label"])
+            rows.writerows([e.text, *([e.pair] if pairs else []), e.label] for e in examples)
+            files.append(folder / f"{self.name}-{split}.csv")
+            write_bytes(files[-1], written.getvalue().encode())
+        return files
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,8 +134,14 @@ def depth_of(name: str, seeds: int | None) -> Depth:
     return depth if seeds is None else msgspec.structs.replace(depth, seeds=seeds)
 
 
-def split_task(name: str, data: str | os.PathLike[str], test: str | os.PathLike[str] | None) -> TaskData:
-    """A task out of the user's files; without a test file every fifth row, in order, is kept for the test.
+def split_task(
+    name: str,
+    data: str | os.PathLike[str],
+    test: str | os.PathLike[str] | None,
+    abroad: str | os.PathLike[str] | None = None,
+) -> TaskData:
+    """A task out of the user's files; without a test file every fifth row, in order, is kept for the test. ``abroad`` holds
+    rows of other languages to be judged by, with a column ``language``.
 
     Raises :class:`InputError` for files that cannot be used, before anything is measured.
     """
@@ -128,8 +152,13 @@ def split_task(name: str, data: str | os.PathLike[str], test: str | os.PathLike[
         train, held = [r for i, r in enumerate(rows) if i % 5], rows[::5]
     if len(train) < 2 or not held:
         raise InputError(f"{data}: {len(rows)} rows are too few to learn from and to test on")
-    check_labels(held, label_order(train, str(data)), str(test or data))
-    return TaskData(name=name, where=Path(data).name, train=train, test=held)
+    order = label_order(train, str(data))
+    check_labels(held, order, str(test or data))
+    others = [] if abroad is None else read_examples(abroad)
+    if any(not row.language for row in others) or (abroad is not None and not others):
+        raise InputError(f"{abroad}: expected rows with a column 'language', and a language in every row")
+    check_labels(others, order, str(abroad))
+    return TaskData(name=name, where=Path(data).name, train=train, test=held, abroad=others)
 
 
 def task_names(data: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -153,6 +182,7 @@ def command_for(
     precision: str,
     threads: int | None,
     recipe: FinetuneRecipe,
+    transfer: Sequence[str | os.PathLike[str]] = (),
     depth: str = "usual",
     seeds: int | None = None,
     parallel: str | os.PathLike[str] | None = None,
@@ -166,6 +196,8 @@ def command_for(
         words += ["--task", kind, "--data", str(file)]
     for file in test:
         words += ["--test", str(file)]
+    for file in transfer:
+        words += ["--transfer", str(file)]
     if parallel is not None:
         words += ["--parallel", str(parallel)]
     if depth != "usual":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from halbert.compare import charts
 from halbert.compare.answers import pros_and_cons, questions
@@ -82,6 +83,49 @@ def _slid(weights: dict[str, float], name: str) -> str:
     return f"{weights.get(name, 0.0) / scale:g}" if weights else "1"
 
 
+class Figure(NamedTuple):
+    """A chart of the page: what draws it, what it is to those who cannot see it, and what to look for."""
+
+    name: str
+    draw: Callable[[dict[str, Any]], str | None]
+    label: str
+    caption: str
+    wide: bool = False
+
+
+def _spoken(pattern: str) -> Callable[[dict[str, Any]], str | None]:
+    return lambda results: charts.spoken(results, pattern)
+
+
+FIGURES = (
+    Figure("parameters", charts.parameters, "Stacked bars: encoder parameters of each model by part", "Where the parameters are."),
+    Figure("latency", charts.latency, "Bars: median latency of each model by text length",
+           "One text at a time. Lines: 95 % interval of the median."),
+    Figure("quality", charts.quality, "Points: fine-tuned accuracy of each model against its parameters",
+           "Fine-tuned accuracy against size. Ticks: single seeds; lines: 95 % interval."),
+    Figure("tradeoff", lambda results: charts.quality(results, "latency"),
+           "Points: fine-tuned accuracy of each model against its latency", "Fine-tuned accuracy against the time for one text."),
+    Figure("learning", charts.learning, "Lines: accuracy of each model by the number of labelled texts",
+           "Learning curves. Bands: 95 % interval over seeds and texts."),
+    Figure("robustness", charts.robustness, "Points: accuracy of each model on texts as they are and made harder",
+           "The same texts made harder: typing errors, invented names and emoji, capitals, disorder, half a text."),
+    Figure("layers", charts.layers, "Lines: likeness of a layer's states to those before it, for each model",
+           "Inside: what a layer changes. 1: nothing."),
+    Figure("known", charts.known, "Lines: accuracy read off each layer of each model",
+           "Inside: what each layer already knows of the task, the model itself not trained for it."),
+    Figure("languages", charts.languages, "Grid: the share of each language's letters that a vocabulary has",
+           "Languages whose letters the vocabulary has (hover for the name; all shares are in results.json).", wide=True),
+    Figure("masked-languages", _spoken("masked_by_language"), "Points: masked pieces found in each language by each model",
+           "Masked pieces found, by language.", wide=True),
+    Figure("translations", _spoken("translations_found"), "Points: translations found in each language by each model",
+           "Translations found, by language.", wide=True),
+    Figure("transfer", _spoken("(?!masked_).*_by_language"), "Points: accuracy of each model in languages it was not trained in",
+           "Learnt in one language, judged in others.", wide=True),
+    Figure("curves", charts.curves, "Lines: masked-piece loss of each model during pre-training",
+           "Pre-training: loss on the text being learnt."),
+)  # fmt: skip
+
+
 def write_report(results: dict[str, Any], folder: Path) -> None:
     """Write ``index.html`` (self-contained), ``report.md``, for every model a snippet for its card, and the pictures."""
     environment = jinja2.Environment(
@@ -94,17 +138,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
     environment.globals["outcome"] = outcome
     environment.globals["plain"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     environment.globals["number"] = lambda n: f"{n:+,}" if n else "0"
-    drawn = {
-        "parameters": charts.parameters(results),
-        "latency": charts.latency(results),
-        "quality": charts.quality(results),
-        "tradeoff": charts.quality(results, "latency"),
-        "learning": charts.learning(results),
-        "robustness": charts.robustness(results),
-        "layers": charts.layers(results),
-        "languages": charts.languages(results),
-        "curves": charts.curves(results),
-    }
+    drawn = {figure.name: figure.draw(results) for figure in FIGURES}
     pairs: dict[tuple[str, str], dict[str, Any]] = {}
     for sentence in results["verdict"]["sentences"]:
         key = (sentence["a"], sentence["b"])
@@ -120,6 +154,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "names": names,
         "rows": matrix(results),
         "own": {row["name"]: _slid(results.get("weights") or {}, row["name"]) for row in results["verdict"]["scores"]},
+        "figures": [figure for figure in FIGURES if drawn[figure.name]],
         "charts": {name: markupsafe.Markup(svg) if svg else None for name, svg in drawn.items()},
         "colours": charts.COLOURS * 9,
     }

@@ -48,6 +48,7 @@ CRITERIA = (
     Criterion("robustness", "Accuracy on text made harder", f".*_under_({'|'.join(noise.name for noise in NOISES)})"),
     Criterion("languages", "Languages it can write", "languages_written"),
     Criterion("translations", "Translations found", "translations_found"),
+    Criterion("transfer", "Accuracy in other languages", ".*_transfer"),
     Criterion("masked", "Masked pieces", "masked_accuracy"),
     Criterion("tuning", "Time to fine-tune", ".*_seconds"),
 )

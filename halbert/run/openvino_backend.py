@@ -20,6 +20,11 @@ from halbert.weights.tensors import drop_pages
 logging.getLogger("openvino").setLevel(logging.ERROR)
 
 
+def multiplies_bf16() -> bool:
+    """Whether this processor has products in bfloat16."""
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVINOBackend:
     """Compiled OpenVINO graphs, one for each set of outputs that is asked for; ``auto`` is bf16 where the CPU has it."""
 
@@ -32,7 +37,7 @@ class OpenVINOBackend:
         self.heads = bundle.heads
         self.spec = bundle.spec.encoder
         self._builder = GraphBuilder(self.spec, bundle.heads, bundle.arrays, bundle.int8)
-        capable = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        capable = multiplies_bf16()
         if precision == "bf16" and not capable:
             raise InputError(
                 "precision bf16 was asked for, but this CPU cannot multiply bfloat16; use --precision fp32"

@@ -40,16 +40,16 @@ class RunFolder:
         mean_over(torch.zeros(1, device=world.device), world)  # the others wait
 
     def _begin(self, recipe: PretrainRecipe, corpus: Corpus, resume: bool) -> None:
-        # The name only: where the corpus lay on this machine is nobody else's business.
         told: dict[str, Any] = {
-            **json.loads(msgspec.json.encode(recipe)), "corpus": corpus.folder.name,
+            **json.loads(msgspec.json.encode(recipe.named())), "corpus": corpus.folder.name,
             "corpus_sha256": sha256(corpus.folder / "manifest.json"),
         }  # fmt: skip
         file = self.place / "recipe.json"
         if file.exists() and not resume:
             raise InputError(f"{self.out}: holds a run already; go on with it by --resume, or choose another folder")
         if file.exists():
-            before = read_json(file)
+            # Fields that a recipe did not have when the run was begun are as if they were not there.
+            before = {**json.loads(msgspec.json.encode(PretrainRecipe())), **read_json(file)}
             other = sorted(k for k in told.keys() | before.keys() if before.get(k) != told.get(k) and k not in FREE)
             if other:
                 what = "the corpus" if other == ["corpus_sha256"] else ", ".join(other)

@@ -213,10 +213,11 @@ def _pairs(wanted: Wanted, model: Model, batch: TaskBatch) -> Loss:
         loss = torch.logsumexp(torch.cat([gaps.new_zeros(1), gaps]), 0)
         return Loss(loss, {"loss": loss.detach()})
     third = vectors[begins[sizes == 3] + 2]
-    scores = first @ torch.cat([second, third]).T / wanted.temperature
+    with torch.autocast(vectors.device.type, enabled=False):  # cosines divided by the temperature need all their digits
+        scores = first @ torch.cat([second, third]).T / wanted.temperature
     equal = (same[:, None] == same[None, :]) & ~torch.eye(len(same), dtype=torch.bool, device=vectors.device)
     hidden = functional.pad(equal, (0, len(third)))
-    scores = scores.masked_fill(hidden, torch.finfo(torch.float32).min)
+    scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
     return _classes(
         wanted._replace(smoothing=0.0, weights=None), scores, torch.arange(len(first), device=scores.device)
     )

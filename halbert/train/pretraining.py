@@ -135,7 +135,8 @@ def pretrain(
             model = Model(spec.encoder, heads).initialize(recipe.seed)
             if recipe.start == "pmi-svd" and not (place and place.checkpoints.steps()):
                 say("Counting which pieces stand near each other, for the embeddings to start from")
-                table = piece_embeddings(corpus, spec.encoder.embedding_size, recipe.seed)
+                parallel = Corpus(recipe.start_parallel) if recipe.start_parallel else None
+                table = piece_embeddings(corpus, spec.encoder.embedding_size, recipe.seed, parallel)
                 with torch.no_grad():
                     model.encoder.embeddings.piece.weight.copy_(torch.from_numpy(table))
             model.to(world.device)
@@ -161,8 +162,7 @@ def pretrain(
                 provenance={
                     "training": {
                         "kind": "pretraining", **summary, "processes": world.size, "machine": hardware(world),
-                        # The name only: where the corpus lay on this machine is nobody else's business.
-                        "recipe": msgspec.to_builtins(msgspec.structs.replace(recipe, corpus=Path(recipe.corpus).name)),
+                        "recipe": msgspec.to_builtins(recipe.named()),
                         "corpus": summary_of(corpus),
                         "journal": thinned(journal.entries),
                     }

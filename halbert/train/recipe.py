@@ -55,6 +55,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     encoder: dict[str, Any] = {}
     pretraining: dict[str, Any] = {}
     start: Literal["random", "pmi-svd"] = "random"
+    start_parallel: str = ""  # a corpus each of whose documents is one text in several languages, for pmi-svd
     # How long, and in which portions.
     steps: int = 1000
     length: int = _LENGTH
@@ -89,8 +90,16 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     log_every: int = 10
     layer_decay: ClassVar[float] = 1.0  # a fine-tuning can choose it
 
+    def named(self) -> PretrainRecipe:
+        """With the names of its corpora alone: where they lay on this machine is nobody else's business."""
+        return msgspec.structs.replace(
+            self, corpus=Path(self.corpus).name, start_parallel=Path(self.start_parallel).name
+        )
+
     def __post_init__(self) -> None:
         check_common(self)
+        if self.start_parallel and self.start != "pmi-svd":
+            raise SpecError(f'start_parallel is a corpus for start = "pmi-svd"; the start is {self.start}')
         if self.steps < 1 or not 0 <= self.warmup_steps <= self.steps:
             raise SpecError(
                 f"steps {self.steps} and warmup_steps {self.warmup_steps}: expected 1 or more, and no more warm-up than steps"

@@ -3,6 +3,9 @@
 A truncated singular value decomposition of the positive pointwise mutual information of pieces and their neighbours
 (Levy and Goldberg 2014; context counts to the power 0.75 as in their 2015 paper). With the usual start a small model
 spends its first millions of pieces on learning how frequent each piece is; this start already knows.
+
+With parallel texts, pieces of all languages are also told by the texts they stand in (Levy, Søgaard and Goldberg 2017), so
+that words of the same meaning begin near each other.
 """
 
 from __future__ import annotations
@@ -42,21 +45,46 @@ def neighbour_counts(corpus: Corpus) -> sparse.csr_matrix:
     return counts
 
 
-def piece_embeddings(corpus: Corpus, width: int, seed: int) -> np.ndarray:
+def document_counts(corpus: Corpus) -> sparse.csr_matrix:
+    """Counts (V, D) of pieces in each document; one shard in memory at a time."""
+    V = corpus.manifest.vocab_size
+    parts = []
+    for number in range(len(corpus)):
+        shard = corpus.shard(number)
+        ids = np.asarray(shard.ids, np.int64)
+        begins = np.asarray(shard.sentences)[np.asarray(shard.documents)]
+        document = np.repeat(np.arange(len(begins) - 1), np.diff(begins))
+        shape = (V, len(begins) - 1)
+        parts.append(sparse.coo_matrix((np.ones(len(ids)), (ids, document)), shape=shape).tocsr())
+    return sparse.hstack(parts, "csr")
+
+
+def positive_pmi(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Positive pointwise mutual information of rows (pieces) and columns (contexts), contexts to :data:`CONTEXT_POWER`."""
+    found = counts.tocoo()
+    total = found.data.sum()
+    piece = np.asarray(counts.sum(1)).ravel() / total
+    context = (np.asarray(counts.sum(0)).ravel() / total) ** CONTEXT_POWER
+    context /= context.sum()
+    pmi = np.log(found.data / total / (piece[found.row] * context[found.col]))
+    kept = pmi > 0
+    return sparse.csr_matrix((pmi[kept], (found.row[kept], found.col[kept])), shape=found.shape)
+
+
+def piece_embeddings(corpus: Corpus, width: int, seed: int, parallel: Corpus | None = None) -> np.ndarray:
     """Piece embeddings (V, E) with columns centred and a standard deviation of :data:`SPREAD`; the same for the same seed.
 
-    Pieces that never occur get the mean, which is 0. Raises :class:`InputError` when the corpus is too small for ``width``.
+    Each document of ``parallel`` is one text in several languages. Pieces that never occur get the mean, which is 0.
+    Raises :class:`InputError` when the corpus is too small for ``width``, or the two were made with different tokenizers.
     """
-    counts = neighbour_counts(corpus).tocoo()
+    counts = neighbour_counts(corpus)
     if not counts.nnz or width >= min(counts.shape):
         raise InputError(f"{corpus.folder}: too little text, or too few pieces, for a pmi-svd start of width {width}")
-    total = counts.data.sum()
-    piece = np.asarray(counts.tocsr().sum(1)).ravel() / total
-    context = piece**CONTEXT_POWER
-    context /= context.sum()
-    pmi = np.log(counts.data / total / (piece[counts.row] * context[counts.col]))
-    kept = pmi > 0
-    matrix = sparse.csr_matrix((pmi[kept], (counts.row[kept], counts.col[kept])), shape=counts.shape)
+    matrix = positive_pmi(counts)
+    if parallel is not None:
+        if parallel.manifest.tokenizer != corpus.manifest.tokenizer:
+            raise InputError(f"{parallel.folder} was made with another tokenizer than {corpus.folder}")
+        matrix = sparse.hstack([matrix, positive_pmi(document_counts(parallel))], "csr")
     first = np.random.default_rng(seed).standard_normal(min(matrix.shape))
     left, values, _ = svds(matrix, k=width, v0=first)
     values = np.where(values > 1e-9 * values.max(), values, 0.0)  # directions without meaning differ from run to run

@@ -19,6 +19,7 @@ from halbert.compare.verdict import show
 SCHEMA = Path(compare.__file__).parent / "results.schema.json"
 STATISTICS = {
     "exact": lambda x: x[0], "mean": np.mean, "p50": lambda x: np.percentile(x, 50), "p95": lambda x: np.percentile(x, 95),
+    "p99": lambda x: np.percentile(x, 99),
 }  # fmt: skip
 
 

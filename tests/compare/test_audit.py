@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from halbert.compare import default
+from halbert.compare import default, documented, trained
 from halbert.compare.audit import compare, open_subjects
 from halbert.compare.default import default_audit
 from halbert.compare.plan import DEPTHS, PROBES, Depth, TaskData, split_task, task_names
@@ -14,7 +14,9 @@ from halbert.compare.probes.latency import LatencyProbe
 from halbert.compare.probes.memory import MemoryProbe
 from halbert.compare.probes.throughput import ThroughputProbe
 from halbert.compare.subject import equal_in
+from halbert.compare.trained import trained_audit
 from halbert.errors import HalbertError, InputError
+from halbert.models import bundled
 from halbert.source import load_bundle
 from halbert.train.recipe import FinetuneRecipe
 from tests import small
@@ -27,7 +29,7 @@ RECIPE = FinetuneRecipe(epochs=1, batch_size=8, length=16, learning_rate=1e-3, p
 @pytest.fixture
 def short(monkeypatch):
     """Few rounds of everything."""
-    monkeypatch.setitem(DEPTHS, "usual", Depth(memory=2, latency=3, throughput=3, seeds=2, curves=1))
+    monkeypatch.setitem(DEPTHS, "usual", Depth(memory=2, latency=3, engines=2, throughput=3, seeds=2, curves=1))
     monkeypatch.setattr("halbert.compare.measurement.RESAMPLES", 200)
     monkeypatch.setattr("halbert.compare.probes.learning._LEAST_STEPS", 5)
     # Without data, documentation is read for seconds; one test does that.
@@ -43,6 +45,8 @@ def place(tmp_path_factory):
     small.write_csv(folder / "my rows.csv", small.rows(40))
     pairs = "".join(f"{language} {text},{text},{language}\n" for language in ("de", "fr") for text, _ in small.rows(20))
     (folder / "parallel.csv").write_text("text_a,text_b,language\n" + pairs)
+    rows = "".join(f"{text},{label},{'de' if i % 2 else 'fr'}\n" for i, (text, label) in enumerate(small.rows(24)))
+    (folder / "abroad.csv").write_text("text,label,language\n" + rows)
     (folder / "more").mkdir()
     small.write_csv(folder / "more" / "my rows.csv", small.rows(30))
     return folder
@@ -57,20 +61,25 @@ def test_all_probes(short, place, tmp_path):
     told = run(
         place, out, ("bert", "albert", "bare"), tasks=["classify", "classify"],
         data=[place / "my rows.csv", place / "more" / "my rows.csv"], parallel=place / "parallel.csv",
+        transfer=[place / "abroad.csv"] * 2, probes=[probe for probe in PROBES if probe != "pace"],  # test_probes.py has it
     )  # fmt: skip
     results = check_folder(out)
     assert results == json.loads(json.dumps(told))
     assert [s["name"] for s in results["subjects"]] == ["bert", "albert", "bare"]
-    assert {m["probe"].partition(":")[0] for m in results["measurements"]} == set(PROBES)
+    assert {m["probe"].partition(":")[0] for m in results["measurements"]} == set(PROBES) - {"pace"}
     values = {(m["name"], m["subject"]): m for m in results["measurements"]}
     for name in ("my-rows", "my-rows-2"):  # two files of one name are two tasks
         for metric in ("accuracy", "macro_f1", "seconds"):
             assert len(values[f"{name}_{metric}", "bert"]["samples"]) == 2
     assert [len(values[f"{name}_accuracy", "bert"]["items"][0]) for name in ("my-rows", "my-rows-2")] == [8, 6]
     for m in results["measurements"]:
-        undefined = m["subject"] == "bare" and m["probe"] == "masked"
+        undefined = m["subject"] == "bare" and m["probe"].startswith("masked")
         assert (m["value"] is None) == undefined, m["name"]
     assert values["masked_loss", "bare"]["why"] == "the model has no masked-piece head"
+    assert values["my-rows_by_language", "bert"]["labels"] == ["de", "fr"] * 2
+    assert {"translations.svg", "masked-languages.png", "transfer.svg", "known.svg"} < {
+        f.name for f in (out / "pictures").iterdir()
+    }
     for name in ("bert", "albert", "bare"):
         bundle = load_bundle(place / name)
         assert values["parameters", name]["value"] == bundle.spec.encoder.count_encoder()
@@ -187,8 +196,8 @@ def test_what_two_subjects_have_in_common():
 
 
 @pytest.mark.parametrize("vocabulary", [2000, 6000, 30522])
-def test_the_designs_of_the_default_audit(vocabulary):
-    bert, albert, wide = (spec for spec, _, _ in default.designs(vocabulary).values())
+def test_the_designs_that_are_trained(vocabulary):
+    bert, albert, wide = (spec for spec, _, _ in trained.designs(vocabulary).values())
     assert bert.num_hidden_groups == bert.num_hidden_layers and not bert.has_projection
     for spec in (albert, wide):
         assert spec.num_hidden_groups == 1 and spec.embedding_size < spec.hidden_size
@@ -198,21 +207,59 @@ def test_the_designs_of_the_default_audit(vocabulary):
     assert abs(wide.count_encoder() - bert.count_encoder()) < 0.02 * bert.count_encoder()
 
 
-def test_the_default_audit(short, tmp_path, monkeypatch):
-    monkeypatch.setattr(default, "VOCABULARY", 600)
-    monkeypatch.setattr(default, "_TRIAL_STEPS", 11)
-    monkeypatch.setattr(default, "HIDDEN", 32)
-    monkeypatch.setattr(default, "NARROW", 16)
-    monkeypatch.setattr(default, "FINETUNING", FinetuneRecipe(epochs=1, batch_size=64, length=16, learning_rate=1e-3))
-    task = default.which_library
-    monkeypatch.setattr(default, "which_library", lambda found, **_: task(found, classes=3, train=90, test=60))
+@pytest.fixture
+def small_task(monkeypatch):
+    made = documented.which_library
+    monkeypatch.setattr(documented, "which_library", lambda found, **_: made(found, classes=3, train=90, test=60))
+    return {"libraries": ("fsspec", "rich", "babel"), "seeds": 2, "precision": "fp32"}
+
+
+QUICK = FinetuneRecipe(epochs=1, batch_size=64, length=16, learning_rate=1e-3)
+
+
+def test_the_default_audit(short, place, tmp_path, small_task):
+    out, probes = tmp_path / "report", ("size", "finetuning")
+    models = [str(place / name) for name in ("bert", "albert")]
+    told = default_audit(out=out, models=models, recipe=QUICK, probes=probes, **small_task)
+    results = check_folder(out)
+    assert results["verdict"] == told["verdict"]
+    assert {m["probe"].partition(":")[0] for m in results["measurements"]} == set(probes)
+    data = out / "data"
+    assert "--data report/data/which-library-train.csv --test report/data/which-library-test.csv" in results["command"]
+    assert split_task("again", data / "which-library-train.csv", data / "which-library-test.csv").train
+    # One seed more: those that were run are not run again.
+    before = {m["name"]: m for m in results["measurements"] if m["subject"] == results["subjects"][0]["name"]}
+    more = default_audit(
+        out=out, models=models, recipe=QUICK, probes=probes, resume=True, **{**small_task, "seeds": 3}
+    )["measurements"]
+    accuracy = next(m for m in more if m["name"] == "which-library_accuracy")
+    assert len(accuracy["samples"]) == 3 and accuracy["samples"][:2] == before["which-library_accuracy"]["samples"]
+
+
+@pytest.mark.skipif(not bundled(), reason="the box is empty yet")
+def test_the_models_of_the_default_audit_are_in_the_box():
+    assert set(default.MODELS) <= set(bundled())
+    assert [load_bundle(bundled()[name]).spec.encoder.num_hidden_groups for name in default.MODELS] == [4, 1]
+
+
+def test_an_audit_that_trains_its_models(short, tmp_path, monkeypatch, small_task):
+    monkeypatch.setattr(trained, "VOCABULARY", 600)
+    monkeypatch.setattr(trained, "_TRIAL_STEPS", 11)
+    monkeypatch.setattr(trained, "HIDDEN", 32)
+    monkeypatch.setattr(trained, "NARROW", 16)
+    monkeypatch.setattr(trained, "FINETUNING", QUICK)
     out = tmp_path / "report"
-    probes = [probe for probe in PROBES if probe != "learning"]  # is in test_all_probes, and takes a while
-    told = default_audit(out=out, seconds=0.1, seeds=2, libraries=("fsspec", "rich", "babel"), probes=probes)
+    probes = [
+        probe for probe in PROBES if probe not in ("learning", "pace")
+    ]  # have tests of their own, and take a while
+    told = trained_audit(out=out, seconds=0.1, probes=probes, **small_task)
     results = check_folder(out)
     assert results["verdict"] == told["verdict"] and len(results["verdict"]["headline"]) == 3
     assert [s["name"] for s in results["subjects"]] == ["bert", "albert", "albert-wide"]
-    assert {m["probe"].partition(":")[0] for m in results["measurements"]} == set(PROBES) - {"retrieval", "learning"}
+    assert {m["probe"].partition(":")[0] for m in results["measurements"]} == set(probes) - {
+        "retrieval",
+        "masked-languages",
+    }
     assert all(m["value"] is not None for m in results["measurements"])
     assert len({s["training"]["steps"] for s in results["subjects"]}) == 1
     for s in results["subjects"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halbert.compare.noise import NOISES
+from halbert.compare.noise import NOISES, negated
 from halbert.data.readers import Example
 
 BY_NAME = {noise.name: noise for noise in NOISES}
@@ -39,6 +39,17 @@ def test_disorder_stays_within_three_words():
         assert sorted(found[start : start + 3]) == sorted(WORDS[start : start + 3])
 
 
+def test_the_first_half():
+    assert BY_NAME["first_half"].disturb("a b c", 0) == "a b" and BY_NAME["first_half"].disturb("", 0) == ""
+
+
+def test_a_not_is_put_in_or_taken_away():
+    assert negated("The film IS good and was long") == "The film IS not good and was long"
+    assert negated("it was not bad") == "it was bad"
+    assert negated("a fine film") is None and negated("") is None
+    assert negated("who knows what it is") == "who knows what it is not"
+
+
 def test_capitals():
     assert BY_NAME["capitals"].disturb("Der große Hund", 5) == "DER GROSSE HUND"
 
@@ -46,7 +57,7 @@ def test_capitals():
 def test_a_text_is_drawn_by_its_number_alone():
     for noise in NOISES:
         assert noise.disturb(TEXT, 3) == noise.disturb(TEXT, 3)
-        if noise.name != "capitals":
+        if noise.name not in ("capitals", "first_half"):
             assert noise.disturb(TEXT, 3) != noise.disturb(TEXT, 4)
 
 

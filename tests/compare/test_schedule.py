@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from halbert.compare.probes import latency, throughput
+from halbert.compare.probes import engines, latency, throughput
+from halbert.compare.probes.engines import EnginesProbe
 from halbert.compare.probes.latency import LENGTHS, LatencyProbe
 from halbert.compare.probes.memory import MemoryProbe
 from halbert.compare.probes.size import SizeProbe
@@ -90,7 +91,7 @@ class Clock:
 
 
 class Engine:
-    """Takes ``pace`` seconds a padded piece, and every fourth call a hiccup."""
+    """Takes ``pace`` seconds a padded piece, and every fifth call a hiccup."""
 
     def __init__(self, clock: Clock, pace: float) -> None:
         self.clock, self.pace, self.calls = clock, pace, itertools.count(1)
@@ -99,7 +100,7 @@ class Engine:
     def forward(self, batch, outputs):
         assert outputs == ["last"] and batch.mask.all()
         self.shapes.append(batch.ids.shape)
-        self.clock.now += batch.ids.size * self.pace + (5.0 if next(self.calls) % 4 == 0 else 0.0)
+        self.clock.now += batch.ids.size * self.pace + (5.0 if next(self.calls) % 5 == 0 else 0.0)
         return {}
 
     def describe(self):
@@ -130,13 +131,21 @@ def test_latency_reports_what_the_clock_says(clock):
     for name, pace in (("a", 0.001), ("b", 0.003)):
         for length in LENGTHS:
             m = measurements[f"latency_{length}_p50", name]
-            # A hiccup in one of three calls does not move their median.
+            # A hiccup in one of three calls does not move their median, and is seen where every call counts.
             assert m.value == pytest.approx(length * pace) and m.unit == "s" and len(m.samples) == 8
-            assert measurements[f"latency_{length}_p95", name].value == pytest.approx(length * pace)
+            for percentile in ("p95", "p99"):
+                every = measurements[f"latency_{length}_{percentile}", name]
+                assert len(every.samples) == 24 and every.value > 4
             assert "fake fp7" in m.how and "3 threads" in m.how and "8 rounds" in m.how and "3 calls" in m.how
-        assert set(predictors[name].backend.shapes) == {(1, length) for length in LENGTHS}
+        assert measurements["latency_16x32_p50", name].value == pytest.approx(16 * 32 * pace)
+        assert set(predictors[name].backend.shapes) == {(1, length) for length in LENGTHS} | {(16, 32)}
         # Warm-up calls come first, and are not among the samples.
         assert len(predictors[name].backend.shapes) > 8 * 3 * len(LENGTHS)
+
+
+def test_long_texts_are_measured_where_every_model_can_read_them(clock):
+    assert "512" in LatencyProbe({"a": Fake(clock, 0.001)}, longest=512).shapes
+    assert "512" not in LatencyProbe({"a": Fake(clock, 0.001)}, longest=511).shapes
 
 
 def test_latency_of_single_calls_keeps_the_hiccups(clock):
@@ -176,10 +185,28 @@ def test_probes_of_real_models(tmp_path):
 
 
 def test_memory_is_of_another_process(tmp_path):
-    probe = MemoryProbe("fp32")
+    probe = MemoryProbe(["fp32"])
     s = subject("a", small.bundle().save(tmp_path / "a"))
     told = probe.sample(s, None, 0)
     assert 0 <= told["memory_added"] < told["memory_peak"]
-    assert 20e6 < told["memory_peak"] < 4e9
+    assert 20e6 < told["memory_peak"] < 4e9 and 0 < told["first_answer"] < 60
     with pytest.raises(HalbertError, match="memory probe's process failed for gone"):
         probe.sample(subject("gone", tmp_path / "gone"), None, 0)
+
+
+def test_engines_in_turn():
+    made = [subject("a", max_position_embeddings=128)]
+    probe = EnginesProbe(["fp32"], rounds=2)
+    m = {m.name: m for m in run_probe(probe, made, "command")}
+    assert set(m) == {"batch_openvino_fp32", "batch_torch_fp32", "peak_share"}
+    assert all(len(x.samples) == 2 and x.value > 0 for x in m.values())
+    assert m["peak_share"].value < 1.5  # no model is much faster than a product of large matrices
+    assert "only 127 positions" in probe.refuse(subject("a", max_position_embeddings=127))
+
+
+def test_share_of_the_pace(monkeypatch):
+    spec = SUBJECTS[0].bundle.spec.encoder
+    monkeypatch.setattr(engines, "_pace", lambda dtype: 16 * spec.count_flops(128) / 0.5)
+    monkeypatch.setattr(engines, "_seconds", lambda backend, s: 2.0)
+    prepared = {("openvino", "fp32"): None, ("torch", "fp32"): None}
+    assert EnginesProbe(["fp32"]).sample(SUBJECTS[0], prepared, 0)["peak_share"] == pytest.approx(0.25)

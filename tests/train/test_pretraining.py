@@ -12,12 +12,14 @@ from torch.nn import functional
 from halbert.data.corpus import Corpus, build_corpus
 from halbert.data.manifest import write_manifest
 from halbert.data.plan import START, Plan, Position
-from halbert.errors import InputError
-from halbert.files import sha256
+from halbert.errors import InputError, SpecError
+from halbert.files import read_json, sha256, write_json
 from halbert.model import Model
 from halbert.model.arrays import model_of
 from halbert.source import load_bundle
 from halbert.spec import PretrainSpec
+from halbert.train.distributed import ALONE
+from halbert.train.folder import RunFolder
 from halbert.train.pretraining import Reader, held_out_batches, masked_scores, pretrain, pretraining_heads, summary_of
 from halbert.train.warmstart import piece_embeddings
 from tests import tiny
@@ -149,3 +151,31 @@ def test_text_of_which_nothing_can_be_masked_is_refused(tmp_path):
     write_manifest(lonely.folder, lonely.manifest)
     with pytest.raises(InputError, match="holds nothing that could be masked"):
         pretrain(made.recipe(lonely), tiny.tokenizer())
+
+
+def test_a_run_goes_on_with_its_own_recipe_alone(corpus, tmp_path):
+    recipe = made.recipe(corpus, start="pmi-svd", start_parallel=str(corpus.folder))
+    place = RunFolder(tmp_path / "out", recipe, corpus, False, ALONE).place
+    told = read_json(place / "recipe.json")
+    assert told["corpus"] == told["start_parallel"] == corpus.folder.name
+    with pytest.raises(InputError, match="holds a run already"):
+        RunFolder(tmp_path / "out", recipe, corpus, False, ALONE)
+    with pytest.raises(InputError, match="other values of learning_rate, start_parallel; resume"):
+        other = made.recipe(corpus, start="pmi-svd", learning_rate=0.5)
+        RunFolder(tmp_path / "out", other, corpus, True, ALONE)
+    # A field that came later is, in a run that was begun before, at its default.
+    plain = made.recipe(corpus, start="pmi-svd")
+    write_json(place / "recipe.json", {k: v for k, v in told.items() if k != "start_parallel"})
+    RunFolder(tmp_path / "out", plain, corpus, True, ALONE)
+    with pytest.raises(InputError, match="other values of start_parallel"):
+        RunFolder(tmp_path / "out", recipe, corpus, True, ALONE)
+
+
+def test_a_parallel_start_is_for_the_warm_start_alone(corpus):
+    with pytest.raises(SpecError, match="start_parallel"):
+        made.recipe(corpus, start_parallel="somewhere")
+    table = piece_embeddings(corpus, 16, 0, corpus)
+    still = {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-12}
+    recipe = made.recipe(corpus, start="pmi-svd", start_parallel=str(corpus.folder), **still)
+    found = pretrain(recipe, tiny.tokenizer()).arrays["encoder.embeddings.piece.weight"]
+    np.testing.assert_allclose(found, table, atol=1e-6)

@@ -99,6 +99,16 @@ def test_the_formula(kind):
     assert all(p.grad is not None for name, p in model.named_parameters() if "pooler" not in name)
 
 
+@pytest.mark.parametrize("kind", [*HEADS])
+def test_in_half_precision(kind):
+    # Products of the model in bfloat16, the loss itself in fp32: it used to end in an overflow for pairs.
+    whole = setting(kind)[2].total
+    with torch.autocast("cpu", torch.bfloat16):
+        half = setting(kind)[2].total
+    assert half.dtype == torch.float32
+    assert float(half.detach()) == pytest.approx(float(whole.detach()), rel=0.05, abs=0.02)
+
+
 def test_class_weights_and_smoothing():
     weights = torch.tensor([1.0, 4.0, 0.5])
     _, features, loss, values = setting("labelled", weights=weights)

@@ -5,7 +5,7 @@ import pytest
 
 from halbert.data.corpus import build_corpus
 from halbert.errors import InputError
-from halbert.train.warmstart import SPREAD, WINDOW, neighbour_counts, piece_embeddings
+from halbert.train.warmstart import SPREAD, WINDOW, document_counts, neighbour_counts, piece_embeddings
 from tests import tiny
 from tests.data.made import DOCUMENTS, words
 
@@ -87,6 +87,31 @@ def test_the_table_is_the_decomposition_numpy_finds(corpus):
     expected *= np.sign(expected[np.abs(expected).argmax(0), range(6)])
     expected -= expected.mean(0)
     np.testing.assert_allclose(piece_embeddings(corpus, 6, 0), expected * (0.05 / expected.std()), atol=1e-5)
+
+
+def test_documents_of_several_languages_bring_their_words_together(tmp_path):
+    # "cat" and "dog" never stand near each other, and translate each other.
+    tokenizer = tiny.tokenizer()
+    number = {word: tokenizer.vocab.index(word) for word in ("the", "cat", "sat", "dog", "eat", "want", "1", "2")}
+    alone = [["the cat sat"], ["1 dog 2"], ["want eat want"], ["sat the"], ["2 1"]]
+    corpus = build_corpus(alone, tokenizer, tmp_path / "c")
+    parallel = build_corpus(
+        [["cat", "dog"], ["the", "1"], ["sat", "2"], ["eat"]], tokenizer, tmp_path / "p", shard_tokens=2
+    )
+    assert len(parallel) > 1
+    counts = document_counts(parallel).toarray()
+    assert counts.shape == (tokenizer.vocab_size, 4) and counts.sum() == 7
+    assert counts[number["cat"]].tolist() == counts[number["dog"]].tolist() == [1, 0, 0, 0]
+
+    def likeness(table, a, b):
+        x, y = table[number[a]], table[number[b]]
+        return float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
+
+    with_it, without = piece_embeddings(corpus, 6, 0, parallel), piece_embeddings(corpus, 6, 0)
+    assert likeness(with_it, "cat", "dog") > 0.3 + likeness(without, "cat", "dog")
+    assert likeness(with_it, "cat", "eat") < likeness(with_it, "cat", "dog")
+    with pytest.raises(InputError, match="another tokenizer"):
+        piece_embeddings(corpus, 2, 0, build_corpus(alone, words(), tmp_path / "q"))
 
 
 def test_too_little_text(tmp_path):

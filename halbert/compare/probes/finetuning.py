@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from halbert.compare.measurement import Quantity
-from halbert.compare.noise import NOISES
+from halbert.compare.noise import NOISES, negated
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.readers import Example
@@ -25,12 +25,13 @@ from halbert.train.recipe import FinetuneRecipe
 class FinetuningProbe:
     """One round is one seed: fine-tune, then predict the test rows with the CPU engine.
 
-    With ``noises`` also the same rows made harder (:mod:`halbert.compare.noise`).
+    With ``noises`` also the same rows made harder (:mod:`halbert.compare.noise`); rows ``abroad`` are of languages it was
+    not trained in.
     """
 
     def __init__(
         self, task: str, train: Sequence[Example], test: Sequence[Example], where: str, recipe: FinetuneRecipe,
-        *, seeds: int = 3, precision: str = "auto", noises: bool = False,
+        *, seeds: int = 3, precision: str = "auto", noises: bool = False, abroad: Sequence[Example] = (),
         report: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:  # fmt: skip
         self.name = f"finetuning:{task}"
@@ -38,6 +39,10 @@ class FinetuningProbe:
         self.rounds = seeds
         self.train, self.test = list(train), list(test)
         self.noises = NOISES if noises else ()
+        changed = ((e, negated(e.text)) for e in self.test if noises)
+        self.negated = [(e, msgspec.structs.replace(e, text=text)) for e, text in changed if text is not None]
+        self.abroad = sorted(abroad, key=lambda e: e.language or "")
+        self.tongues = sorted({e.language or "" for e in self.abroad})
         self.recipe = recipe
         self.precision: Any = precision
         self.report = report
@@ -65,6 +70,25 @@ class FinetuningProbe:
                              "interval over seeds and texts")
                 for noise in self.noises
             ),
+            *(
+                [Quantity(name=f"{task}_moved_by_not", title=f"{task}: answers that a \"not\" changes", unit="share",
+                          statistic="mean", better="neither",
+                          how=f"{made}; of the {len(self.negated):,} with an English auxiliary verb, the share whose answer changes "
+                              "when a \"not\" is put after the first (or taken from there); whether it should depends on the "
+                              "task: sentiment mostly, topic hardly; mean over seeds, interval over seeds and texts")]
+                if self.negated else []
+            ),
+            *(self._transfers(made) if self.abroad else []),
+        ]  # fmt: skip
+
+    def _transfers(self, made: str) -> list[Quantity]:
+        told = f"{made}; then, without further training, on {len(self.abroad):,} texts of {len(self.tongues)} other languages"
+        return [
+            Quantity(name=f"{self.task}_transfer", title=f"{self.task}: accuracy in other languages", unit="share",
+                     statistic="mean", better="higher", how=f"{told}; mean over seeds, interval over seeds and texts"),
+            Quantity(name=f"{self.task}_by_language", title=f"{self.task}: accuracy by language", unit="share",
+                     statistic="mean", better="neither", labels=self.tongues,
+                     how=f"{told}; one sample a language and seed, interval over them"),
         ]  # fmt: skip
 
     def refuse(self, subject: Subject) -> str | None:
@@ -92,6 +116,19 @@ class FinetuningProbe:
             truth, chances = judged_classes(predictor, noise.disturbed(self.test), recipe.length)
             right = (truth == chances.argmax(1)).astype(float)
             taken[f"{self.task}_under_{noise.name}"] = (float(right.mean()), right.tolist())
+        if self.negated:
+            before, after = (
+                judged_classes(predictor, [pair[side] for pair in self.negated], recipe.length)[1].argmax(1)
+                for side in (0, 1)
+            )
+            moved = (before != after).astype(float)
+            taken[f"{self.task}_moved_by_not"] = (float(moved.mean()), moved.tolist())
+        if self.abroad:
+            truth, chances = judged_classes(predictor, self.abroad, recipe.length)
+            right = (truth == chances.argmax(1)).astype(float)
+            where = np.array([e.language for e in self.abroad])
+            taken[f"{self.task}_transfer"] = (float(right.mean()), right.tolist())
+            taken[f"{self.task}_by_language"] = [float(right[where == tongue].mean()) for tongue in self.tongues]
         return taken
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from halbert.compare.measurement import Quantity
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.corpus import Corpus
+from halbert.model import Model
 from halbert.model.arrays import model_of
 from halbert.train.pretraining import held_out_batches, masked_scores
 
@@ -34,22 +33,32 @@ class MaskedProbe:
 
     def refuse(self, subject: Subject) -> str | None:
         """A model without a masked-piece head has no such score."""
-        if subject.random:
-            return "the weights are random"
-        return None if subject.has_head("mlm") else "the model has no masked-piece head"
+        return refused(subject)
 
-    def prepare(self, subject: Subject) -> Any:
+    def prepare(self, subject: Subject) -> Model:
         """The torch model."""
-        mlm = {name: head for name, head in subject.bundle.heads.items() if head.kind in ("mlm", "pair")}
-        arrays = {
-            name: array for name, array in subject.bundle.arrays.items()
-            if name.startswith("encoder.") or name.split(".")[1] in mlm
-        }  # fmt: skip
-        return model_of(subject.bundle.spec.encoder, mlm, arrays).eval()
+        return masked_model(subject)
 
-    def sample(self, subject: Subject, prepared: Any, round_number: int) -> Sample:
+    def sample(self, subject: Subject, prepared: Model, round_number: int) -> Sample:
         """One pass over the held-out text; one sample a batch."""
         tokenizer = subject.bundle.tokenizer
         batches = held_out_batches(self.corpora[tokenizer.fingerprint], tokenizer, self.length, BATCH_TOKENS, seed=0)
         scores = masked_scores(prepared, batches)
         return {"masked_accuracy": scores.accuracies, "masked_loss": scores.losses}
+
+
+def masked_model(subject: Subject) -> Model:
+    """The model with the heads that pre-training has, in torch."""
+    heads = {name: head for name, head in subject.bundle.heads.items() if head.kind in ("mlm", "pair")}
+    arrays = {
+        name: array for name, array in subject.bundle.arrays.items()
+        if name.startswith("encoder.") or name.split(".")[1] in heads
+    }  # fmt: skip
+    return model_of(subject.bundle.spec.encoder, heads, arrays).eval()
+
+
+def refused(subject: Subject) -> str | None:
+    """Why a subject cannot guess masked pieces, or ``None``."""
+    if subject.random:
+        return "the weights are random"
+    return None if subject.has_head("mlm") else "the model has no masked-piece head"

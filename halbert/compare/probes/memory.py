@@ -1,10 +1,11 @@
-"""Memory of a process that loads a model and runs it once: a fresh process every time."""
+"""A process that loads a model and answers once: its memory at each precision, its first answer. Always a fresh one."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from halbert.compare.measurement import Quantity
 from halbert.compare.schedule import Sample
@@ -12,9 +13,11 @@ from halbert.compare.subject import Subject
 from halbert.errors import HalbertError
 
 _PROGRAM = """
-import json, sys
+import json, sys, time
+began = time.perf_counter()
 import numpy as np
 import psutil
+from halbert.compare.machine import peak_memory
 from halbert.run.openvino_backend import OpenVINOBackend
 from halbert.source import load_bundle
 from halbert.data.batches import Rows
@@ -25,12 +28,7 @@ backend = OpenVINOBackend(bundle, sys.argv[2])
 ids = np.full((1, 128), bundle.tokenizer.special_ids["unk"], np.int64)
 backend.forward(Rows(ids, np.ones_like(ids), np.zeros_like(ids)), ["last"])
 after = process.memory_info().rss
-try:
-    peak = next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith("VmHWM"))
-except (OSError, StopIteration):
-    import resource
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-print(json.dumps({"before": before, "after": after, "peak": peak}))
+print(json.dumps({"seconds": time.perf_counter() - began, "before": before, "after": after, "peak": peak_memory()}))
 """
 
 
@@ -40,15 +38,24 @@ class MemoryProbe:
     name = "memory"
     title = "Memory"
 
-    def __init__(self, precision: str, rounds: int = 3) -> None:
-        self.precision = precision
+    def __init__(self, precisions: Sequence[str], rounds: int = 3) -> None:
+        self.own, *self.others = precisions
         self.rounds = rounds
-        made = f"a fresh process loads the model with OpenVINO ({precision}) and runs 128 pieces once"
+        made = "a fresh process loads the model with OpenVINO ({}) and runs 128 pieces once"
+        own = made.format(self.own)
         self.quantities = [
             Quantity(name="memory_added", title="Memory the model adds", unit="bytes", statistic="p50", better="lower",
-                     how=f"{made}: resident size after, minus before with all libraries loaded; median"),
+                     how=f"{own}: resident size after, minus before with all libraries loaded; median"),
             Quantity(name="memory_peak", title="Peak memory when loaded", unit="bytes", statistic="p50", better="lower",
-                     how=f"{made}: highest resident size of the whole process (Python and libraries included); median"),
+                     how=f"{own}: highest resident size of the whole process (Python and libraries included); median"),
+            Quantity(name="first_answer", title="Time to the first answer", unit="s", statistic="p50", better="lower",
+                     how=f"{own}: from before the libraries are imported to the answer; median"),
+            *(
+                Quantity(name=f"memory_{what}_{precision}", title=f"{title}, {precision}", unit="bytes", statistic="p50",
+                         better="neither", how=f"{made.format(precision)}: as in the audit's own precision")
+                for precision in self.others
+                for what, title in (("added", "Memory the model adds"), ("peak", "Peak memory when loaded"))
+            ),
         ]  # fmt: skip
 
     def refuse(self, subject: Subject) -> str | None:
@@ -59,12 +66,20 @@ class MemoryProbe:
         """Nothing to prepare: each sample starts from nothing."""
 
     def sample(self, subject: Subject, prepared: None, round_number: int) -> Sample:
-        """One process."""
+        """One process a precision."""
+        told = self._run(subject, self.own)
+        taken: Sample = {"memory_added": told["added"], "memory_peak": told["peak"], "first_answer": told["seconds"]}
+        for precision in self.others:
+            told = self._run(subject, precision)
+            taken |= {f"memory_{what}_{precision}": told[what] for what in ("added", "peak")}
+        return taken
+
+    def _run(self, subject: Subject, precision: str) -> dict[str, float]:
         done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, str(subject.folder.resolve()), self.precision],
+            [sys.executable, "-c", _PROGRAM, str(subject.folder.resolve()), precision],
             capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         if done.returncode:
             raise HalbertError(f"the memory probe's process failed for {subject.name}: {done.stderr.strip()[-500:]}")
-        told = json.loads(done.stdout.splitlines()[-1])
-        return {"memory_added": max(0, told["after"] - told["before"]), "memory_peak": told["peak"]}
+        told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return {**told, "added": max(0, told["after"] - told["before"])}

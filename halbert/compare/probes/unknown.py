@@ -21,11 +21,7 @@ class UnknownProbe:
 
     def __init__(self, texts: Sequence[str], where: str) -> None:
         kinds = [("plain", "as they are", list(texts))]
-        kinds += [
-            (n.name, n.title, [n.disturb(text, i) for i, text in enumerate(texts)])
-            for n in NOISES
-            if n.name != "disorder"
-        ]
+        kinds += [(n.name, n.title, [n.disturb(text, i) for i, text in enumerate(texts)]) for n in NOISES if n.respells]
         self.texts = {name: made for name, _, made in kinds}
         self.quantities = [
             quantity

@@ -1,0 +1,88 @@
+"""What both programs of this folder do: train a model or go on with it, judge its masked pieces, put it into the box."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halbert.bundle import Bundle
+from halbert.compare.machine import describe_machine
+from halbert.data.corpus import Corpus
+from halbert.files import write_json
+from halbert.model.arrays import model_of
+from halbert.source import load_bundle
+from halbert.text import Tokenizer
+from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
+from halbert.train.recipe import read_recipe
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT.parent / "shared" / "data"
+RESULTS = ROOT / "benchmarks/results/models.json"
+LENGTH, BATCHES = 128, 200
+
+
+def trained(name: str, tokenizer: Tokenizer, out: Path, changes: list[str]) -> Bundle:
+    """The model of a recipe: as it is in its folder, or trained to its end, from where it was stopped."""
+    if not (out / "halbert.json").exists():
+        pretrain(
+            read_recipe(name, changes), tokenizer, out, resume=out.exists(), tell=print, report=lambda e: _tell(name, e)
+        )
+    return load_bundle(out)
+
+
+def _tell(name: str, entry: dict[str, Any]) -> None:
+    if entry["step"] % 200 == 0:
+        print(
+            f"{name} {entry['step']}: loss {entry['masked_loss']:.3f}, masked {entry['masked_accuracy']:.3f}, "
+            f"{entry['tokens_per_second']:,.0f} pieces/s",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+
+def training_of(bundle: Bundle) -> dict[str, Any]:
+    """What a card says of the training: pieces read, time, precision, machine."""
+    told = bundle.provenance["training"]
+    machine = describe_machine()
+    threads = told["machine"]["threads"]
+    return {
+        "tokens": told["tokens"], "seconds": told["seconds"], "precision": told["precision"], "threads": threads,
+        "machine": f"{threads} of {machine['cores']} cores of {machine['processor']}",
+    }  # fmt: skip
+
+
+def masked(bundle: Bundle, tokenizer: Tokenizer, held_out: Corpus) -> dict[str, Any]:
+    """Masked pieces (single ones, 15 %) of text that was held out."""
+    batches = held_out_batches(held_out, tokenizer, LENGTH, 4096, seed=1)[:BATCHES]
+    scores = masked_scores(model_of(bundle.spec.encoder, bundle.heads, bundle.arrays).eval(), batches)
+    counts, accuracy = np.array(scores.counts), np.array(scores.accuracies)
+    return {
+        "masked_accuracy": float(np.average(accuracy, weights=counts)),
+        "masked_standard_error": float(accuracy.std(ddof=1) / np.sqrt(len(accuracy))),
+        "masked_loss": float(np.average(scores.losses, weights=counts)), "masked": int(counts.sum()),
+    }  # fmt: skip
+
+
+def unigram(train: Corpus, held_out: Corpus, tokenizer: Tokenizer) -> dict[str, float]:
+    """What a predictor scores that knows only how frequent each piece is: always the most frequent, and the entropy."""
+    size = tokenizer.vocab_size
+    counts = np.zeros(size, np.int64)
+    for number in range(len(train)):
+        counts += np.bincount(np.asarray(train.shard(number).ids), minlength=size)
+    share = (counts + 1) / (counts.sum() + size)
+    batches = held_out_batches(held_out, tokenizer, LENGTH, 4096, seed=1)[:BATCHES]
+    hidden = np.concatenate([batch.labels[: batch.masked] for batch in batches])
+    return {"accuracy": float(np.mean(hidden == counts.argmax())), "loss": float(-np.log(share[hidden]).mean())}
+
+
+def export(name: str, bundle: Bundle, licence: str, about: str, told: dict[str, Any]) -> None:
+    """Write a bundle to the package, in half precision, with its card; and its figures to the results."""
+    provenance = {**bundle.provenance, "licence": licence, "about": about}
+    bundle.replace(name=name, provenance=provenance).save(
+        ROOT / "halbert/models" / name, overwrite=True, dtype="float16"
+    )
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    write_json(RESULTS, {**results, name: told})

@@ -1,0 +1,259 @@
+"""The multilingual pair in the box: texts of some 500 languages, vocabulary, corpora, two trainings, alignment, scores.
+
+    python -m models.multilingual --data DIR --work DIR [--only NAME] [--export]
+
+What is in the work folder already is not made again, and a training that was stopped goes on where it was, so that the
+same command can be given until it is done. ``--export`` writes the bundles to ``halbert/models/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import statistics
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halbert.bundle import Bundle
+from halbert.compare.machine import describe_machine
+from halbert.compare.probes.retrieval import found_share, read_parallel
+from halbert.data.corpus import Corpus, build_corpus, merge_corpora
+from halbert.data.readers import Example
+from halbert.files import write_json
+from halbert.run.evaluation import class_chances
+from halbert.run.predictor import Predictor, load
+from halbert.source import load_bundle, resolve_tokenizer
+from halbert.spec import TextSpec
+from halbert.tasks.table import get_task
+from halbert.text import Tokenizer
+from halbert.text.learn import count_words, learn_from_counts, weigh
+from halbert.train.finetuning import finetune, finetune_once, usual_recipe
+from models.making import DATA, export, masked, trained, training_of, unigram
+from models.tongues import ENGLISH, Texts, held_out_verses, named_rows, read_texts
+
+NAMES = ("bert-mini-100", "albert-mini-100")
+VOCABULARY, EXPONENT, COVERAGE = 24_000, 0.7, 0.9995
+TEXT = TextSpec(kind="unigram", lower_case=True, strip_accents=False)
+SHARD_TOKENS = 1 << 15  # small shards, so that a window of them holds many languages
+LICENCE = "cc-by-sa-4.0"
+ALIGNED = 100_000  # pairs that the alignment learns from
+TEXTS = (
+    "New Testaments in 85 languages (CC0, public domain, CC BY 3.0 Brazil, CC BY 4.0, CC BY-SA 4.0; four short books and every "
+    "20th chapter held out), the training sentences of SIB-200 in 205 (FLORES-200, CC BY-SA 4.0), African Storybook and Pratham "
+    "Books stories marked CC BY or public domain, the Universal Declaration of Human Rights in some 500, and seven OpenStax "
+    "textbooks in English (CC BY 3.0, copyright 2014 OpenStax College)"
+)
+
+
+def prepare(data: Path, place: Path) -> tuple[Tokenizer, Corpus, Corpus, Corpus]:
+    """The tokenizer, and the corpora to learn from, to start from and to be judged by; made once in a folder."""
+    texts: Texts | None = None
+    if not (place / "tokenizer").exists():
+        texts = read_texts(data)
+        counts = {language: _words(texts, language) for language in texts.languages()}
+        weighed = weigh({language: words for language, words in counts.items() if words}, EXPONENT)
+        learn_from_counts(weighed, VOCABULARY, TEXT, coverage=COVERAGE).save(place / "tokenizer")
+    tokenizer = resolve_tokenizer(str(place / "tokenizer"))
+    if not (place / "train/manifest.json").exists():
+        texts = texts or read_texts(data)
+        for language in texts.languages():
+            if not (place / "by-language" / language / "manifest.json").exists():
+                build_corpus(
+                    texts.documents(language), tokenizer, place / "by-language" / language, language=language,
+                    shard_tokens=SHARD_TOKENS, note=TEXTS,
+                )  # fmt: skip
+        merge_corpora([place / "by-language" / language for language in texts.languages()], place / "train")
+    if not (place / "parallel/manifest.json").exists():
+        build_corpus((texts or read_texts(data)).parallel(), tokenizer, place / "parallel", note=TEXTS)
+    if not (place / "held-out/manifest.json").exists():
+        verses = held_out_verses(data)
+        documents = ([verse] for language in sorted(verses) for verse in verses[language])
+        build_corpus(documents, tokenizer, place / "held-out", note="verses that were held out")
+    return tokenizer, *(Corpus(place / name) for name in ("train", "parallel", "held-out"))  # type: ignore[return-value]
+
+
+def _words(texts: Texts, language: str) -> Counter[str]:
+    """How often words occur in a language's own texts."""
+    own = (p for document in texts.alone.get(language, []) for p in document)
+    return count_words(own, TEXT) + count_words(texts.same.get(language, {}).values(), TEXT)
+
+
+def align(bundle: Bundle, data: Path, place: Path, seed: int = 0) -> Bundle:
+    """The model after contrastive learning of verses and sentences with their translations (``--task embed``)."""
+    out = place / f"{bundle.name}-aligned"
+    if not (out / "halbert.json").exists():
+        texts, draw = read_texts(data), random.Random(seed)
+        pairs = []
+        for name, speaking in texts.said.items():
+            for language in speaking:
+                other = ENGLISH if draw.random() < 0.5 and name in texts.same[ENGLISH] else draw.choice(speaking)
+                if other != language:
+                    pairs.append((texts.same[language][name], texts.same[other][name]))
+        draw.shuffle(pairs)
+        for file, some in (("pairs-train.csv", pairs[1000 : ALIGNED + 1000]), ("pairs-dev.csv", pairs[:1000])):
+            with (place / file).open("w", encoding="utf-8", newline="") as written:
+                csv.writer(written).writerows([("text_a", "text_b"), *some])
+        changes = {"epochs": 1, "batch_size": 64, "length": 64, "learning_rate": 3e-4, "seed": seed}
+        finetune(
+            bundle, train=place / "pairs-train.csv", dev=place / "pairs-dev.csv", out=out, task="embed", changes=changes,
+            resume=(place / f"{out.name}.training").exists(), tell=print,
+        )  # fmt: skip
+    return load_bundle(out)
+
+
+def retrieval(predictor: Predictor, pairs: dict[str, list[Example]]) -> dict[str, float]:
+    """By language, the share of translations that are nearest, both ways."""
+    found = {}
+    for language, some in pairs.items():
+        sides = (
+            predictor.embed(texts, pooling="mean") for texts in ([e.text for e in some], [e.pair or "" for e in some])
+        )
+        found[language] = found_share(*sides)
+    return found
+
+
+def trigrams(texts: Sequence[str], size: int = 1 << 14) -> np.ndarray:
+    """Hashed counts (N, size) of three characters, of a reader that knows no language."""
+    rows = np.zeros((len(texts), size), np.float32)
+    for row, text in zip(rows, texts, strict=True):
+        padded = f" {text.lower()} "
+        for i in range(len(padded) - 2):
+            row[zlib.crc32(padded[i : i + 3].encode()) % size] += 1
+    return rows
+
+
+def topics(data: Path, split: str) -> dict[str, list[Example]]:
+    """SIB-200 by its own codes of languages and scripts."""
+    found: dict[str, list[Example]] = {}
+    for row in named_rows(data / f"sib200/{split}.tsv.gz"):
+        found.setdefault(row["lang"], []).append(Example(text=row["text"], label=row["category"]))
+    return found
+
+
+def transfer(bundle: Bundle, data: Path, seed: int, everywhere: bool) -> dict[str, float]:
+    """By language, accuracy on SIB-200's test of a model that learnt the topics from English, or from all languages."""
+    train, test = topics(data, "train"), topics(data, "test")
+    if everywhere:
+        rows = [e for some in train.values() for e in some[: len(some) // 10]]
+    else:
+        rows = train["eng_Latn"]
+    row = get_task("classify")
+    changes = {"seed": seed, "keep": "last", "length": 64, "epochs": 1 if everywhere else 15, "batch_size": 16}
+    recipe = usual_recipe(row, bundle.spec.encoder, changes)
+    run = finetune_once(bundle, row, rows, [], recipe)
+    predictor = load(run.bundle)
+    numbers = {label: i for i, label in enumerate(run.bundle.heads["label"].labels)}
+    return {
+        language: float(
+            np.mean(class_chances(predictor, some, 64).argmax(1) == [numbers.get(e.label or "", -1) for e in some])
+        )
+        for language, some in test.items()
+    }
+
+
+def judge(bundle: Bundle, tokenizer: Tokenizer, held_out: Corpus, data: Path, seeds: int) -> dict[str, Any]:
+    """Masked pieces, translations found, topics in languages that were not trained on."""
+    told: dict[str, Any] = {}
+    if "mlm" in bundle.heads:
+        told |= masked(bundle, tokenizer, held_out)
+    told["retrieval"] = retrieval(load(bundle), read_parallel(data / "tatoeba/tatoeba.tsv.gz", most=1000))
+    print(f"  {bundle.name}: translations found {_mean(told['retrieval']):.3f}", file=sys.stderr, flush=True)
+    told["zero_shot"] = [transfer(bundle, data, seed, everywhere=False) for seed in range(seeds)]
+    told["all_languages"] = [transfer(bundle, data, seed, everywhere=True) for seed in range(seeds)]
+    for what in ("zero_shot", "all_languages"):
+        print(
+            f"  {bundle.name}: topics, {what} {[round(_mean(run), 3) for run in told[what]]}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return told
+
+
+def _mean(shares: dict[str, float]) -> float:
+    return statistics.mean(shares.values())
+
+
+def baseline(data: Path) -> dict[str, float]:
+    """What three characters find."""
+    pairs = read_parallel(data / "tatoeba/tatoeba.tsv.gz", most=1000)
+    return {
+        language: found_share(trigrams([e.text for e in some]), trigrams([e.pair or "" for e in some]))
+        for language, some in pairs.items()
+    }
+
+
+def about(name: str, told: dict[str, Any]) -> str:
+    """The card's own part: what it learnt from, what it can do, what it cannot."""
+    other = next(n for n in NAMES if n != name)
+    run, base = told["training"], told["unigram"]
+    zero = [100 * _mean(each) for each in told["plain"]["zero_shot"]]
+    return "\n".join([
+        f"Learnt from nothing, beside `{other}`, on the same text, with the same pieces, in the same steps: what differs between "
+        "the two is one parameter group for all layers (or one for each) and the width of the embeddings.",
+        "",
+        f"**Text**: {TEXTS}. {told['train_tokens']:,} pieces of {told['languages']} languages, drawn with p^{EXPONENT}, half of them "
+        f"beside a translation; it read {run['tokens']:,} in {run['seconds'] / 60:.0f} minutes ({run['machine']}, "
+        f"{run['precision']}); recipe `halbert/recipes/{name}.toml`. Lower-cased, accents kept, SentencePiece pieces after NFKC.",
+        "",
+        "| what | score | a predictor that knows no language |",
+        "|---|--:|--:|",
+        f"| masked pieces of held-out verses found ({told['plain']['masked']:,}) | {100 * told['plain']['masked_accuracy']:.1f} % | "
+        f"{100 * base['accuracy']:.1f} % |",
+        f"| Tatoeba, translations found, {len(told['trigrams'])} languages | {100 * _mean(told['plain']['retrieval']):.1f} % | "
+        f"{100 * _mean(told['trigrams']):.1f} % (three characters) |",
+        f"| the same, aligned by `--task embed` | {100 * _mean(told['aligned']['retrieval']):.1f} % | |",
+        f"| SIB-200 topics learnt in English, {len(told['plain']['zero_shot'][0])} languages | {statistics.mean(zero):.1f} % | "
+        "25 % (the commonest topic) |",
+        "",
+        "**Limits**: small, and learnt from little; most of its text is one book. docs/languages.md has every language.",
+    ])  # fmt: skip
+
+
+def main() -> None:
+    """Make what is missing, step by step; write the results; export when asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with the texts")
+    parser.add_argument("--work", type=Path, required=True, help="folder for corpora, checkpoints and models")
+    parser.add_argument("--only", nargs="*", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--seeds", type=int, default=3, help="of the fine-tunings")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipes")
+    parser.add_argument("--export", action="store_true", help="write the bundles to halbert/models/")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    tokenizer, train, parallel, held_out = prepare(options.data, options.work)
+    for name in options.only:
+        corpora = [f"corpus='{train.folder}'", f"start_parallel='{parallel.folder}'"]
+        bundle = trained(name, tokenizer, options.work / name, [*options.set, *corpora])
+        file = options.work / f"{name}.json"
+        told: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        steps = {
+            "training": lambda b=bundle: training_of(b),
+            "unigram": lambda: unigram(train, held_out, tokenizer),
+            "trigrams": lambda: baseline(options.data),
+            "plain": lambda b=bundle: judge(b, tokenizer, held_out, options.data, options.seeds),
+            "aligned": lambda b=bundle: judge(align(b, options.data, options.work), tokenizer, held_out, options.data, options.seeds),
+        }  # fmt: skip
+        for step, make in steps.items():
+            if step not in told:
+                told[step] = make()
+                write_json(file, told)
+        told |= {
+            "train_tokens": train.manifest.tokens, "languages": len(train.manifest.languages), "machine": describe_machine(),
+            "parameters": bundle.spec.encoder.count_encoder(), "created": time.strftime("%Y-%m-%d", time.gmtime()),
+        }  # fmt: skip
+        write_json(file, told)
+        if options.export:
+            export(name, bundle, LICENCE, about(name, told), told)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Texts in many languages: what the multilingual models learn from, what is held out, and the same text in several.
+
+Licences: Bibles CC0 or in the public domain (por CC BY 3.0 Brazil, grc CC BY 4.0, amh and ind CC BY-SA 4.0), SIB-200's
+sentences CC BY-SA 4.0 (FLORES-200), stories CC BY or in the public domain (those for non-commercial use are left out), the
+Universal Declaration of Human Rights.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from halbert.data.corpus import read_documents
+
+ENGLISH = "eng"
+HELD_OUT_BOOKS = frozenset(("PHM", "2JO", "3JO", "JUD"))
+_LOOSE = frozenset(("kbh", "gbi", "ake"))  # verse ids that cannot be relied on
+_TOGETHER = 24  # languages of one document of the same text
+Documents = Iterator[list[str]]
+
+
+def rows_of(file: Path) -> Iterator[list[str]]:
+    """The rows of a packed TSV file."""
+    with gzip.open(file) as packed, io.TextIOWrapper(packed, "utf-8", newline="\n") as text:
+        yield from (line.rstrip("\n").split("\t") for line in text)
+
+
+def named_rows(file: Path) -> Iterator[dict[str, str]]:
+    """The rows of a packed TSV file with a header."""
+    rows = rows_of(file)
+    names = next(rows)
+    yield from (dict(zip(names, row, strict=True)) for row in rows)
+
+
+def held_out(verse: str) -> bool:
+    """Four short books, and every 20th chapter of the others."""
+    book, chapter, _ = verse.split(".")
+    return book in HELD_OUT_BOOKS or random.Random(f"{book}.{chapter}").random() < 0.05
+
+
+class Texts(NamedTuple):
+    """``alone``: documents by language; ``same``: by language, texts under the name of what they all say; ``said``: by that
+    name, the languages that have it."""
+
+    alone: dict[str, list[list[str]]]
+    same: dict[str, dict[str, str]]
+    said: dict[str, list[str]]
+
+    def languages(self) -> list[str]:
+        """All codes, in order."""
+        return sorted(self.alone.keys() | self.same.keys())
+
+    def documents(self, language: str) -> Documents:
+        """What is learnt of a language: its documents, its texts by themselves, and each beside a translation.
+
+        Half of the translations are English. Which comes first is drawn.
+        """
+        yield from self.alone.get(language, [])
+        mine = self.same.get(language, {})
+        chapter: list[str] = []
+        place = ""
+        for name, text in mine.items():
+            if name.rpartition(".")[0] != place and chapter:
+                yield chapter
+                chapter = []
+            place = name.rpartition(".")[0]
+            chapter.append(text)
+        if chapter:
+            yield chapter
+        for name, text in mine.items():
+            draw = random.Random(f"{language} {name}")
+            other = ENGLISH if draw.random() < 0.5 and language != ENGLISH else draw.choice(self.said[name])
+            if other != language and name in self.same[other]:
+                pair = [text, self.same[other][name]]
+                yield pair if draw.random() < 0.5 else pair[::-1]
+
+    def parallel(self) -> Documents:
+        """A document for each text and group of languages: the same in all of them."""
+        for name, speaking in self.said.items():
+            languages = random.Random(name).sample(speaking, len(speaking))
+            for start in range(0, len(languages), _TOGETHER):
+                some = languages[start : start + _TOGETHER]
+                if len(some) > 1:
+                    yield [self.same[language][name] for language in some]
+
+
+def read_texts(data: Path) -> Texts:
+    """Everything there is to learn from."""
+    alone: dict[str, list[list[str]]] = defaultdict(list)
+    same: dict[str, dict[str, str]] = defaultdict(dict)
+    for file in sorted((data / "bible").glob("*.tsv.gz")):
+        code = file.name.split(".")[0]
+        language, chapters = code[:3], defaultdict(list)
+        for verse, text in rows_of(file):
+            if held_out(verse) or not text.strip():
+                continue
+            if code in _LOOSE or (language in same and verse in same[language]):
+                chapters[verse.rpartition(".")[0]].append(text)  # a second text of a language
+            else:
+                same[language][verse] = text
+        alone[language] += chapters.values()
+    for row in named_rows(data / "sib200/train.tsv.gz"):
+        same[row["lang"][:3]].setdefault(f"SIB.{row['index_id']}.0", row["text"])
+    codes = {row["bcp47"]: row["iso639_3"] for row in _index(data / "udhr/index.tsv") if row["bcp47"]}
+    with gzip.open(data / "stories/stories.jsonl.gz", "rt", encoding="utf-8") as lines:
+        for line in lines:
+            story = json.loads(line)
+            if "NC" not in story["licence"]:
+                short = story["lang"].split("-")[0]
+                alone[codes.get(short, short)[:3]].append(story["paragraphs"])
+    declared: dict[str, list[str]] = defaultdict(list)
+    for row in named_rows(data / "udhr/udhr.tsv.gz"):
+        declared[row["key"]].append(row["text"])
+    for row in _index(data / "udhr/index.tsv"):
+        alone[row["iso639_3"]].append(declared[row["key"]])
+    for number, section in enumerate(read_documents(data / "english_text/openstax_textbooks.txt.gz")):
+        if number % 20:
+            alone[ENGLISH].append(section)
+    said: dict[str, list[str]] = defaultdict(list)
+    for language in sorted(same):
+        for name in same[language]:
+            said[name].append(language)
+    return Texts(dict(alone), dict(same), dict(said))
+
+
+def held_out_verses(data: Path) -> dict[str, list[str]]:
+    """By language, verses that were not learnt from."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for file in sorted((data / "bible").glob("*.tsv.gz")):
+        rows = rows_of(file)
+        found[file.name[:3]] += [text for verse, text in rows if held_out(verse) and text.strip()]
+    return dict(found)
+
+
+def _index(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.open(encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE))
