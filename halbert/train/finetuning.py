@@ -53,6 +53,9 @@ class FinetuneRun(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+NARROWEST = 768  # of the ALBERTs that table 14 was found with
+
+
 def usual_rate(spec: EncoderSpec) -> float:
     """The learning rate a width is usually tuned with: the papers' grids, and what users found for the widest.
 
@@ -67,10 +70,12 @@ def usual_rate(spec: EncoderSpec) -> float:
 def usual_recipe(task: Task, spec: EncoderSpec, changes: dict[str, Any] | None = None) -> FinetuneRecipe:
     """A task's usual settings for an encoder, with ``changes`` put over them.
 
-    Encoders that share layers have those of ALBERT's table 14, where the task has them. Raises :class:`SpecError` for a
-    field or a value that cannot be.
+    Encoders that share layers and are as wide as ALBERT's own (768 and more) have those of its paper's table 14, where the
+    task has them. Raises :class:`SpecError` for a field or a value that cannot be.
     """
-    shares = spec.groups("attention") < spec.num_hidden_layers or spec.groups("ffn") < spec.num_hidden_layers
+    shares = spec.hidden_size >= NARROWEST and (
+        spec.groups("attention") < spec.num_hidden_layers or spec.groups("ffn") < spec.num_hidden_layers
+    )
     fields = dict(task.shared) if shares and task.shared else {"learning_rate": usual_rate(spec), **task.usual}
     fields["length"] = min(int(fields.get("length", FinetuneRecipe().length)), spec.max_position_embeddings)
     return from_dict(FinetuneRecipe, {**fields, **(changes or {})}, "--set")

@@ -294,6 +294,8 @@ def test_usual_settings():
     assert usual_recipe(cola, encoder()).learning_rate == 5e-5 and usual_recipe(cola, encoder()).batch_size == 32
     shared = usual_recipe(cola, encoder(num_hidden_groups=1, embedding_size=128))
     assert (shared.learning_rate, shared.batch_size, shared.steps, shared.length) == (1e-5, 16, 5336, 512)
+    narrow = encoder(num_hidden_groups=1, hidden_size=252, embedding_size=128)
+    assert usual_recipe(cola, narrow) == usual_recipe(cola, encoder(hidden_size=252)) != shared
     wide = encoder(hidden_size=4096, num_attention_heads=64, num_hidden_groups=1, embedding_size=128)
     assert usual_recipe(get_task("classify"), wide).learning_rate == 1e-5
     assert usual_recipe(get_task("squad1"), encoder(), {"learning_rate": 1e-3}).learning_rate == 1e-3
