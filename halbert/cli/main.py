@@ -18,7 +18,7 @@ from halbert.version import __version__
 
 VERBS = (
     "inspect", "diff", "models", "convert", "vocab", "tokenize", "corpus", "pretrain", "finetune", "evaluate", "predict",
-    "embed", "fill", "quantize", "audit",
+    "embed", "fill", "quantize", "audit", "serve",
 )  # fmt: skip
 
 

@@ -1,0 +1,391 @@
+"""The routes: OpenAI's embeddings, text-embeddings-inference's, one for each kind of head, and all models side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Coroutine
+from importlib import resources
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from halbert.errors import HalbertError, missing_extra
+from halbert.serve import schemas
+from halbert.serve.dispatcher import Dispatcher, Failed, Result
+from halbert.serve.guard import Guard, Scope, told
+from halbert.serve.keys import Keys, Rate
+from halbert.serve.queue import Full
+from halbert.version import __version__
+
+try:
+    from fastapi import FastAPI, Request, Response
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+    from starlette.exceptions import HTTPException
+
+    from halbert.serve.metrics import Metrics
+except ImportError:
+    raise missing_extra("fastapi", "serve", "serving") from None
+
+Found = TypeVar("Found")
+DEADLINE = "halbert-timeout"  # header: seconds after which nobody wants the answer any more
+GONE = 499  # the client closed the connection; nobody sees it but the log
+_FILES = {"page.css": "text/css", "page.js": "text/javascript"}
+
+
+class Settings(NamedTuple):
+    """What a server allows."""
+
+    keys: Keys
+    rate: Rate | None = None
+    most_bytes: int = 4 << 20
+    body_seconds: float = 10.0
+    origins: tuple[str, ...] = ()
+
+
+class Ask:
+    """A request on its way to the dispatcher: whose it is, until when, and whether anybody still waits."""
+
+    def __init__(self, request: Request, dispatcher: Dispatcher) -> None:
+        self.request, self.dispatcher = request, dispatcher
+
+    def model(self, name: str | None, *kinds: str) -> str:
+        """The model asked for; without a name the first, or the first with a head of one of these kinds."""
+        described = self.dispatcher.described
+        if name is None:
+            found = [m["name"] for m in described if not kinds or set(kinds) & set(m["heads"].values())]
+            if found:
+                return str(found[0])
+            raise Failed(f"no served model has a head of kind {' or '.join(kinds)}", 422)
+        if name not in {m["name"] for m in described}:
+            raise Failed(f"no model {name!r} is served; served: {', '.join(m['name'] for m in described)}", 404)
+        return name
+
+    async def run(
+        self, operation: Any, model: str, texts: list[str], pairs: list[str] | None = None, **options: Any
+    ) -> Result:
+        """Ask, unless the client goes away first. Raises what :meth:`Dispatcher.ask` raises."""
+        if not self.dispatcher.accepting:
+            raise Failed("the server is shutting down", 503)
+        given = self.request.headers.get(DEADLINE)
+        try:
+            deadline = None if given is None else float(given)
+        except ValueError:
+            deadline = math.nan
+        if deadline is not None and not 0 < deadline < 1e6:
+            raise Failed(f"the header {DEADLINE} is {given!r}; expected a number of seconds", 422)
+        work = self.dispatcher.ask(
+            operation, model, texts, pairs, client=self.request.state.client, deadline=deadline, **options
+        )
+        return await self._unless_gone(work)
+
+    async def _unless_gone(self, work: Coroutine[Any, Any, Found]) -> Found:
+        task = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(self._gone())
+        try:
+            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise Failed("the client went away", GONE)
+        finally:
+            for each in (task, gone):
+                each.cancel()
+
+    async def _gone(self) -> None:
+        while (await self.request.receive())["type"] != "http.disconnect":
+            pass
+
+
+def vectors_of(result: Result) -> list[np.ndarray]:
+    """A request's vectors, a row a text."""
+    return [row for a in result.answers for row in np.frombuffer(a.vectors or b"", "<f4").reshape(-1, a.width)]
+
+
+def rows_of(result: Result) -> list[Any]:
+    """A request's answers, one a text."""
+    return [row for answer in result.answers for row in answer.rows or ()]
+
+
+def timed(result: Result) -> dict[str, str]:
+    """Headers that say where a request's time went."""
+    return {"server-timing": ", ".join(f"{stage};dur={1000 * s:.1f}" for stage, s in result.seconds.items())}
+
+
+def as_list(given: str | list[str]) -> list[str]:
+    """One text or several, as several."""
+    return [given] if isinstance(given, str) else given
+
+
+def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics) -> Any:
+    """The whole server as an ASGI application; it starts the dispatcher and stops it."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await dispatcher.start()
+        yield
+        await dispatcher.stop()
+
+    app = FastAPI(
+        title="Halbert", version=__version__, lifespan=lifespan, redoc_url=None, docs_url=None,
+        description="BERT and ALBERT encoders: vectors, pieces, and the answers of their heads.",
+        responses={status: {"description": what} for status, what in _STATUSES.items()},
+    )  # fmt: skip
+    _errors(app, dispatcher)
+    _openai(app, dispatcher)
+    _tei(app, dispatcher)
+    _heads(app, dispatcher)
+    _house(app, dispatcher, settings, metrics)
+    if settings.origins:
+        from starlette.middleware.cors import CORSMiddleware
+
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["GET", "POST"], allow_headers=["*"]
+        )
+    known = {getattr(route, "path", "") for route in app.routes}
+
+    def answered(scope: Scope, status: int, seconds: float) -> None:
+        path = scope["path"] if scope["path"] in known else "other"  # a client must not be able to make up routes
+        metrics.requests.labels(path, str(status)).inc()
+        metrics.seconds.labels(path).observe(seconds)
+
+    return Guard(
+        app, keys=settings.keys, rate=settings.rate, most_bytes=settings.most_bytes, body_seconds=settings.body_seconds,
+        answered=answered,
+    )  # fmt: skip
+
+
+_STATUSES = {
+    401: "No API key, or one that is none", 404: "No such model", 408: "The body came too slowly",
+    413: "Too large, or more tokens than the model reads", 415: "A Content-Encoding", 422: "Not a request of this form",
+    429: "Too many requests, or the queue is full; Retry-After says when", 500: "The server failed",
+    503: "Not ready, or shutting down", 504: "Not computed within the request's own time",
+}  # fmt: skip
+
+
+def _errors(app: FastAPI, dispatcher: Dispatcher) -> None:
+    @app.exception_handler(Full)
+    async def full(_: Request, error: Full) -> Response:
+        queue = dispatcher.queue
+        state = {
+            "tokens": error.tokens, "most_tokens": queue.most_tokens, "seconds": round(error.tokens / queue.pace, 3),
+            "most_seconds": queue.most_seconds,
+        }  # fmt: skip
+        retry = {"retry-after": str(max(1, math.ceil(error.seconds)))}
+        return JSONResponse(told(str(error), 429, queue=state), 429, retry)
+
+    @app.exception_handler(Failed)
+    async def failed(_: Request, error: Failed) -> Response:
+        return JSONResponse(told(str(error), error.status), error.status)
+
+    @app.exception_handler(HalbertError)
+    async def refused(_: Request, error: HalbertError) -> Response:
+        return JSONResponse(told(str(error), 422), 422)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+        return JSONResponse(told(f"{place[:200]}: {first['msg']}", 422), 422)
+
+    @app.exception_handler(HTTPException)
+    async def other(_: Request, error: HTTPException) -> Response:
+        return JSONResponse(told(str(error.detail), error.status_code), error.status_code, error.headers)
+
+
+def _openai(app: FastAPI, dispatcher: Dispatcher) -> None:
+    began = int(time.time())
+
+    @app.get("/v1/models", tags=["OpenAI"])
+    async def models() -> dict[str, Any]:
+        """The models that are served."""
+        rows = [
+            {"id": m["name"], "object": "model", "created": began, "owned_by": "halbert", **m}
+            for m in dispatcher.described
+        ]
+        return {"object": "list", "data": rows}
+
+    @app.post("/v1/embeddings", tags=["OpenAI"])
+    async def embeddings(body: schemas.Embeddings, request: Request) -> Response:
+        """A vector for each text."""
+        ask = Ask(request, dispatcher)
+        model = ask.model(body.model)
+        width = next(m["width"] for m in dispatcher.described if m["name"] == model)
+        if body.dimensions not in (None, width):
+            raise Failed(f"dimensions is {body.dimensions}; {model} has {width}", 422)
+        result = await ask.run("embed", model, as_list(body.input), strict=True)
+        packed = body.encoding_format == "base64"
+        rows = [
+            {
+                "object": "embedding", "index": i,
+                "embedding": base64.b64encode(row.tobytes()).decode() if packed else row.tolist(),
+            }
+            for i, row in enumerate(vectors_of(result))
+        ]  # fmt: skip
+        usage = {"prompt_tokens": result.tokens, "total_tokens": result.tokens}
+        return JSONResponse({"object": "list", "data": rows, "model": model, "usage": usage}, headers=timed(result))
+
+
+def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
+    @app.post("/embed", tags=["text-embeddings-inference"])
+    async def embed(body: schemas.Embed, request: Request) -> Response:
+        """A vector for each text, of length 1 unless ``normalize`` is false."""
+        ask = Ask(request, dispatcher)
+        more: dict[str, Any] = {} if body.pooling is None else {"pooling": body.pooling}
+        result = await ask.run(
+            "embed",
+            ask.model(body.model),
+            as_list(body.inputs),
+            normalize=body.normalize,
+            strict=not body.truncate,
+            **more,
+        )
+        return JSONResponse([row.tolist() for row in vectors_of(result)], headers=timed(result))
+
+    @app.post("/predict", tags=["text-embeddings-inference"])
+    async def predict(body: schemas.Predict, request: Request) -> Response:
+        """Labels with their scores, the likeliest first, for each text or pair."""
+        ask = Ask(request, dispatcher)
+        rows = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+        split = [(row, None) if isinstance(row, str) else (row[0], row[1] if len(row) > 1 else None) for row in rows]
+        paired = {pair is not None for _, pair in split}
+        if len(paired) > 1:
+            raise Failed("inputs: single texts and pairs do not go together", 422)
+        pairs = [pair or "" for _, pair in split] if paired == {True} else None
+        result = await ask.run(
+            "predict",
+            ask.model(body.model, "label"),
+            [text for text, _ in split],
+            pairs,
+            kinds=["label"],
+            strict=not body.truncate,
+        )
+        ranked = [
+            sorted(
+                ({"label": label, "score": p} for label, p in row["probabilities"].items()),
+                key=lambda each: -each["score"],
+            )
+            for row in rows_of(result)
+        ]
+        return JSONResponse(ranked[0] if isinstance(body.inputs, str) else ranked, headers=timed(result))
+
+    @app.post("/rerank", tags=["text-embeddings-inference"])
+    async def rerank(body: schemas.Rerank, request: Request) -> Response:
+        """Texts by how well they fit a query, the best first, by a head that scores pairs."""
+        ask = Ask(request, dispatcher)
+        model = ask.model(body.model, "score")
+        result = await ask.run(
+            "predict", model, [body.query] * len(body.texts), body.texts, kinds=["score"], strict=not body.truncate
+        )
+        rows = [
+            {"index": i, "score": row["score"], **({"text": body.texts[i]} if body.return_text else {})}
+            for i, row in enumerate(rows_of(result))
+        ]
+        return JSONResponse(sorted(rows, key=lambda row: -row["score"]), headers=timed(result))
+
+    @app.post("/tokenize", tags=["text-embeddings-inference"])
+    async def tokenize(body: schemas.Tokenize, request: Request) -> Response:
+        """The pieces of each text, with their places in it."""
+        ask = Ask(request, dispatcher)
+        result = await ask.run("tokenize", ask.model(body.model), as_list(body.inputs))
+        rows = [[p for p in row if body.add_special_tokens or not p["special"]] for row in rows_of(result)]
+        return JSONResponse(rows, headers=timed(result))
+
+    @app.get("/info", tags=["text-embeddings-inference"])
+    async def info() -> dict[str, Any]:
+        """The first model, in text-embeddings-inference's words, and all of them in ours."""
+        first = dispatcher.described[0]
+        return {
+            "model_id": first["name"], "model_dtype": first["precision"], "max_input_length": first["longest"],
+            "max_batch_tokens": dispatcher.queue.most_tokens, "max_client_batch_size": schemas.MOST_TEXTS,
+            "version": __version__, "models": dispatcher.described,
+        }  # fmt: skip
+
+
+def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
+    @app.post("/v1/fill", tags=["heads"])
+    async def fill(body: schemas.Fill, request: Request) -> Response:
+        """The likeliest pieces for every [MASK] of each text."""
+        ask = Ask(request, dispatcher)
+        model = ask.model(body.model, "mlm")
+        result = await ask.run("fill", model, as_list(body.inputs), top=body.top)
+        return JSONResponse({"model": model, "results": rows_of(result)}, headers=timed(result))
+
+    @app.post("/v1/classify", tags=["heads"])
+    async def classify(body: schemas.Classify, request: Request) -> Response:
+        """A label with all probabilities, or a score, for each text or pair."""
+        ask = Ask(request, dispatcher)
+        texts, pairs = as_list(body.inputs), None if body.pairs is None else as_list(body.pairs)
+        if pairs is not None and len(pairs) != len(texts):
+            raise Failed(f"pairs: {len(pairs)} for {len(texts)} inputs; expected as many", 422)
+        model = ask.model(body.model, "label", "score")
+        result = await ask.run("predict", model, texts, pairs, kinds=["label", "score"], strict=not body.truncate)
+        return JSONResponse({"model": model, "results": rows_of(result)}, headers=timed(result))
+
+    @app.post("/v1/tag", tags=["heads"])
+    async def tag(body: schemas.Tag, request: Request) -> Response:
+        """The entities of each text, with their places in it."""
+        ask = Ask(request, dispatcher)
+        model = ask.model(body.model, "tag")
+        result = await ask.run("predict", model, as_list(body.inputs), kinds=["tag"], strict=not body.truncate)
+        return JSONResponse({"model": model, "results": rows_of(result)}, headers=timed(result))
+
+    @app.post("/v1/answer", tags=["heads"])
+    async def answer(body: schemas.Answer, request: Request) -> Response:
+        """Where a text answers a question; a long text is read in windows."""
+        ask = Ask(request, dispatcher)
+        model = ask.model(body.model, "span")
+        result = await ask.run("predict", model, [body.question], [body.context], kinds=["span"], long="window")
+        return JSONResponse({"model": model, "results": rows_of(result)}, headers=timed(result))
+
+    @app.post("/v1/compare", tags=["heads"])
+    async def compare(body: schemas.Compare, request: Request) -> Response:
+        """One text through all models: pieces, masks, heads, likeness, layers, attention, and the time of each."""
+        ask = Ask(request, dispatcher)
+        names = [ask.model(name) for name in body.models or [m["name"] for m in dispatcher.described]]
+        results = {}
+        for name in names:
+            result = await ask.run("compare", name, [body.text], [body.pair] if body.pair else None, layer=body.layer)
+            results[name] = {**rows_of(result)[0], "waited": result.seconds["wait"]}
+        return JSONResponse({"models": results})
+
+
+def _house(app: FastAPI, dispatcher: Dispatcher, settings: Settings, metrics: Metrics) -> None:
+    @app.get("/health", tags=["house"])
+    @app.get("/ready", tags=["house"], include_in_schema=False)
+    async def ready() -> Response:
+        """Whether requests are answered now."""
+        able = dispatcher.ready.is_set() and dispatcher.accepting
+        state = "ready" if able else "stopping" if not dispatcher.accepting else "starting"
+        return JSONResponse({"status": state}, 200 if able else 503)
+
+    @app.get("/live", tags=["house"])
+    async def live() -> dict[str, str]:
+        """Whether the process is there."""
+        return {"status": "alive"}
+
+    @app.get("/metrics", tags=["house"])
+    async def metrics_told() -> Response:
+        """Counters and histograms for Prometheus."""
+        return Response(metrics.told(dispatcher), media_type="text/plain; version=0.0.4")
+
+    @app.post("/admin/models", tags=["house"])
+    async def swap(body: schemas.Swap) -> dict[str, Any]:
+        """Take a model into service under a name, in place of the one that had it; no request is lost. Needs an admin key."""
+        await dispatcher.load(body.name, body.model)
+        return {"models": [m["name"] for m in dispatcher.described]}
+
+    page = resources.files("halbert").joinpath("serve", "page")
+
+    @app.get("/", include_in_schema=False)
+    async def playground() -> Response:
+        return Response(page.joinpath("page.html").read_bytes(), media_type="text/html; charset=utf-8")
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def file(name: str) -> Response:
+        if name not in _FILES:
+            raise HTTPException(404, "no such file")
+        return Response(page.joinpath(name).read_bytes(), media_type=f"{_FILES[name]}; charset=utf-8")

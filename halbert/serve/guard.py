@@ -1,0 +1,183 @@
+"""Before a request reaches the application: its size and its pace, who asks, and how often; after it: headers and a line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from halbert.serve.keys import Keys, Rate
+
+Scope = dict[str, Any]
+Receive = Callable[[], Any]
+Send = Callable[[dict[str, Any]], Any]
+log = logging.getLogger("halbert.serve.access")
+
+OPEN = frozenset(("/", "/health", "/ready", "/live", "/docs", "/openapi.json"))  # also without a key
+ADMIN = "/admin/"
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# The playground's own files and nothing else; whatever text is shown, none of it runs.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", POLICY.encode()), (b"cache-control", b"no-store"),
+)  # fmt: skip
+
+
+class Refused(Exception):
+    """A request that goes no further."""
+
+    def __init__(self, status: int, message: str, retry: float | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.retry = status, message, retry
+
+
+class Guard:
+    """An ASGI application around another."""
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        keys: Keys,
+        rate: Rate | None = None,
+        most_bytes: int = 4 << 20,
+        body_seconds: float = 10.0,
+        answered: Callable[[Scope, int, float], None] = lambda scope, status, seconds: None,
+        metrics_open: bool = True,
+    ) -> None:
+        self.app, self.keys, self.rate, self.answered = app, keys, rate, answered
+        self.most_bytes, self.body_seconds = most_bytes, body_seconds
+        self.open = OPEN | ({"/metrics"} if metrics_open else frozenset())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        number = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["id"] = number
+        status = 0
+
+        async def sending(message: dict[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = {name for name, _ in message["headers"]}
+                more = [(name, value) for name, value in HEADERS if name not in own]
+                message["headers"] = [*message["headers"], (b"x-request-id", number.encode()), *more]
+            await send(message)
+
+        try:
+            scope["state"]["client"] = self._client(scope, headers)
+            body = await self._body(headers, receive)
+            await self.app(scope, _replayed(body, receive), sending)
+        except Refused as refused:
+            await _answer(sending, refused)
+        except Exception:
+            # The trace is for the log; the client is told the number under which it stands there.
+            logging.getLogger("halbert.serve").exception("request %s failed", number)
+            if not status:
+                await _answer(sending, Refused(500, f"the server failed; its log has the cause under {number}"))
+        finally:
+            seconds = time.perf_counter() - began
+            self.answered(scope, status, seconds)
+            log.info(
+                json.dumps({
+                    "id": number, "client": scope["state"].get("client", ""), "method": scope["method"],
+                    "path": scope["path"][:200], "status": status, "ms": round(1000 * seconds, 1),
+                })
+            )  # fmt: skip
+
+    def _client(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
+        """Who asks. Raises :class:`Refused` for a key that is none, and for who asks too often."""
+        path = scope["path"]
+        address = (scope.get("client") or ("", 0))[0]
+        admin = path.startswith(ADMIN)
+        client = address
+        if admin or (self.keys and path not in self.open and not path.startswith("/page/")):
+            kind, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+            name = self.keys.known(key.strip(), admin) if kind.lower() == "bearer" else None
+            if name is None:
+                raise Refused(401, "this route needs an API key: Authorization: Bearer KEY")
+            client = name
+        if self.rate is not None and scope["method"] == "POST":
+            wait = self.rate.wait(client)
+            if wait:
+                raise Refused(429, f"more than {self.rate.each:g} requests a second", wait)
+        return client
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """The whole body, within its limits of size and time."""
+        if headers.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
+            raise Refused(415, "bodies are read as they are; send it without Content-Encoding")
+        length = headers.get(b"content-length", b"0")
+        too_large = Refused(413, f"the body is larger than {self.most_bytes:,} bytes")
+        if not length.isdigit() or int(length) > self.most_bytes:
+            raise too_large
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refused(400, "the connection ended before the body did")
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > self.most_bytes:
+                        raise too_large
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise Refused(408, f"the body took longer than {self.body_seconds:g} s") from None
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    first = True
+
+    async def replay() -> Any:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replay
+
+
+def told(message: str, status: int, **more: Any) -> dict[str, Any]:
+    """The body of an error, in the form OpenAI's clients read."""
+    kind = {
+        401: "authentication_error",
+        408: "timeout",
+        413: "too_large",
+        429: "overloaded",
+        503: "unavailable",
+        504: "timeout",
+    }
+    return {"error": {"message": message, "type": kind.get(status, "invalid_request_error" if status < 500 else "server_error"),
+                      "param": None, "code": status}, **more}  # fmt: skip
+
+
+async def _answer(send: Send, refused: Refused) -> None:
+    body = json.dumps(told(refused.message, refused.status)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if refused.retry is not None:
+        headers.append((b"retry-after", str(math.ceil(refused.retry)).encode()))
+    if refused.status in (408, 413):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,148 @@
+"""The server as a process: a socket, patience with slow clients, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from halbert.errors import InputError, missing_extra
+from halbert.serve.app import Settings, create_app
+from halbert.serve.dispatcher import Dispatcher
+from halbert.serve.metrics import Metrics
+from halbert.source import resolve_spec
+
+try:
+    import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+except ImportError:
+    raise missing_extra("uvicorn", "serve", "serving") from None
+
+HEADER_SECONDS = 10.0  # for a request's first line and headers
+IDLE_SECONDS = 60  # between requests on one connection
+LARGEST_HEADERS = 16 << 10  # bytes
+
+
+class Patience(H11Protocol):
+    """HTTP/1.1 that closes a connection whose request does not arrive in time."""
+
+    def connection_made(self, transport: Any) -> None:
+        """A client came: it has so long to say what it wants."""
+        super().connection_made(transport)
+        self._late = self.loop.call_later(HEADER_SECONDS, self._too_late)
+
+    def _too_late(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._late.cancel()
+        super().connection_lost(exc)
+
+
+class Orderly(uvicorn.Server):
+    """A server that ends with status 0 after SIGTERM; uvicorn's own raises the signal again when all is done."""
+
+    stopped_by = 0
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C end the server; a second Ctrl-C does not wait for requests."""
+        loop = asyncio.get_running_loop()
+
+        def stop(number: int) -> None:
+            self.stopped_by = number
+            self.handle_exit(number, None)
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, stop, number)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+def named(models: Sequence[str]) -> dict[str, str]:
+    """NAME=MODEL, or models under their own names, made different. Raises :class:`InputError` for one that is not there."""
+    found: dict[str, str] = {}
+    for given in models:
+        name, equals, model = given.partition("=")
+        if not equals or "/" in name:
+            name, model = Path(given).name or given, given
+        stem, n = name, 2
+        while name in found:
+            name, n = f"{stem}-{n}", n + 1
+        resolve_spec(model)
+        found[name] = model
+    if not found:
+        raise InputError("no model was named; expected at least one")
+    return found
+
+
+def serve(
+    models: Sequence[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    precision: str = "auto",
+    threads: int | None = None,
+    settings: Settings,
+    most_tokens: int = 200_000,
+    most_seconds: float = 10.0,
+    drain_seconds: float = 60.0,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; what was accepted is finished first.
+
+    Raises :class:`InputError` for a model or an address that cannot be had.
+    """
+    chosen = named(models)
+    metrics = Metrics()
+    dispatcher = Dispatcher(
+        chosen,
+        precision=precision,
+        threads=threads,
+        most_tokens=most_tokens,
+        most_seconds=most_seconds,
+        observe=metrics.observe,
+    )
+    app = create_app(dispatcher, settings, metrics)
+    try:
+        listening = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
+        )
+    except OSError as error:
+        raise InputError(f"{host}:{port}: cannot be listened at: {error.strerror or error}") from None
+    logging.getLogger("halbert.serve").info("loading %s", ", ".join(chosen))
+    config = uvicorn.Config(
+        app, http=Patience, log_config=None, access_log=False, lifespan="on", timeout_keep_alive=IDLE_SECONDS,
+        h11_max_incomplete_event_size=LARGEST_HEADERS, server_header=False, timeout_graceful_shutdown=int(drain_seconds),
+        proxy_headers=False,
+    )  # fmt: skip
+    server = Orderly(config)
+    with listening:
+        asyncio.run(_run(server, listening, dispatcher))
+    if server.stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+async def _run(server: Orderly, listening: socket.socket, dispatcher: Dispatcher) -> None:
+    async def announce() -> None:
+        await dispatcher.ready.wait()
+        host, port = listening.getsockname()[:2]
+        names = ", ".join(f"{m['name']} ({m['engine']}, {m['precision']})" for m in dispatcher.described)
+        logging.getLogger("halbert.serve").info("ready at http://%s:%s, process %s: %s", host, port, os.getpid(), names)
+
+    telling = asyncio.create_task(announce())
+    await server.serve(sockets=[listening])
+    telling.cancel()
+    if not server.started:
+        raise InputError("the server could not be started; the lines above say why")

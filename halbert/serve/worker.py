@@ -1,0 +1,240 @@
+"""The process that computes: it reads gulps from its standard input and writes answers to its standard output.
+
+It is started anew when it dies, with the same models; nothing is lost but what it was at, which is asked again.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+
+from halbert.errors import HalbertError, InputError
+from halbert.heads import HeadSpec
+from halbert.run.predictor import Predictor, load
+from halbert.serve.jobs import Answer, Gulp, Job, Load, Told, frame, read
+
+KINDER = 5  # added to the niceness, so that whoever speaks HTTP comes first when both cores are busy
+_TEXT = "The quick brown fox jumps over the lazy dog."
+
+
+class Served:
+    """A model in service: a predictor, with one of the bundle's heads by operation."""
+
+    def __init__(self, name: str, model: str, precision: Any, threads: int | None) -> None:
+        self.name, self.model = name, model
+        self.predictor = load(model, precision=precision, threads=threads)
+        self.heads = self.predictor.bundle.heads
+        self.warm()
+
+    def warm(self) -> None:
+        """Answer once, so that everything is compiled, and what is not finite is noticed."""
+        self.predictor.embed([_TEXT, "a"])
+        for kind in ("label", "score"):
+            if kind in {head.kind for head in self.heads.values()}:
+                self.by(kind).predict([_TEXT])
+
+    def by(self, *kinds: str) -> Predictor:
+        """The predictor that answers with a head of one of these kinds."""
+        for name, head in self.heads.items():
+            if head.kind in kinds:
+                return Predictor(self.predictor.bundle, self.predictor.backend, name)
+        raise InputError(f"{self.name}: has no head of kind {' or '.join(kinds)}; its heads: {_told(self.heads)}")
+
+    def describe(self) -> dict[str, Any]:
+        """What ``/info`` says of it."""
+        bundle, backend = self.predictor.bundle, self.predictor.backend.describe()
+        spec = bundle.spec.encoder
+        return {
+            "name": self.name, "precision": backend["precision"], "engine": f"{backend['engine']} {backend['version']}",
+            "threads": backend["threads"], "longest": self.predictor.longest, "width": spec.hidden_size,
+            "layers": spec.num_hidden_layers, "attention_heads": spec.num_attention_heads, "pooling": bundle.pooling,
+            "parameters": spec.count_encoder(), "heads": {name: head.kind for name, head in self.heads.items()},
+            "labels": {name: list(head.labels) for name, head in self.heads.items() if head.labels},
+        }  # fmt: skip
+
+    def answer(self, jobs: Sequence[Job]) -> list[Answer]:
+        """Jobs of one operation with the same options, together; where that fails, each by itself."""
+        try:
+            return self._together(jobs)
+        except InputError as error:
+            if len(jobs) > 1:
+                return [answer for job in jobs for answer in self.answer([job])]
+            return [Answer(number=jobs[0].number, error=str(error), status=422)]
+        except HalbertError as error:  # a value that is not finite: of which job?
+            if len(jobs) > 1:
+                return [answer for job in jobs for answer in self.answer([job])]
+            return [Answer(number=jobs[0].number, error=str(error), status=500)]
+
+    def _together(self, jobs: Sequence[Job]) -> list[Answer]:
+        options = dict(jobs[0].options)
+        strict = options.pop("strict", False)
+        texts = [text for job in jobs for text in job.texts]
+        pairs = None if jobs[0].pairs is None else [pair for job in jobs for pair in job.pairs or ()]
+        began = time.perf_counter()
+        lengths = self._lengths(texts, pairs)
+        longest = self.predictor.longest
+        if strict and max(lengths, default=0) > longest:
+            if len(jobs) > 1:
+                raise InputError("one of them is too long")
+            place = int(np.argmax(np.array(lengths) > longest))
+            message = (
+                f"text {place} has {lengths[place]:,} tokens; this model reads at most {longest:,} (truncate cuts it)"
+            )
+            return [Answer(number=jobs[0].number, error=message, status=413)]
+        between = time.perf_counter()
+        found = self._run(jobs[0].operation, texts, pairs, options)
+        seconds = {"tokenize": between - began, "compute": time.perf_counter() - between}
+        answers, start = [], 0
+        for job in jobs:
+            some = found[start : start + len(job.texts)]
+            answer = Answer(number=job.number, tokens=sum(lengths[start : start + len(job.texts)]), seconds=seconds)
+            if isinstance(some, np.ndarray):
+                answer.vectors, answer.width = some.astype("<f4").tobytes(), some.shape[1]
+            else:
+                answer.rows = some
+            answers.append(answer)
+            start += len(job.texts)
+        return answers
+
+    def _lengths(self, texts: list[str], pairs: list[str] | None) -> list[int]:
+        tokenizer = self.predictor.bundle.tokenizer
+        first = [len(ids) + 2 for ids in tokenizer.arrays(texts)]
+        if pairs is None:
+            return first
+        return [a + len(b) + 1 for a, b in zip(first, tokenizer.arrays(pairs), strict=True)]
+
+    def _run(self, operation: str, texts: list[str], pairs: list[str] | None, options: dict[str, Any]) -> Any:
+        match operation:
+            case "embed":
+                return self.predictor.embed(texts, **options)
+            case "predict":
+                kinds = options.pop("kinds")
+                return self.by(*kinds).predict(texts, pairs, **options)
+            case "fill":
+                return [self.predictor.fill(text, **options) for text in texts]
+            case "tokenize":
+                return [self._pieces(text) for text in texts]
+            case _:
+                from halbert.serve.sidebyside import compared
+
+                return [
+                    compared(self, text, pair, **options)
+                    for text, pair in zip(texts, pairs or [""] * len(texts), strict=True)
+                ]
+
+    def _pieces(self, text: str) -> list[dict[str, Any]]:
+        tokenizer = self.predictor.bundle.tokenizer
+        told = tokenizer.encode(text, masks=True)
+        special = set(tokenizer.special.values())
+        return [
+            {
+                "id": number,
+                "text": piece,
+                "special": piece in special,
+                "start": span and span[0],
+                "stop": span and span[1],
+            }
+            for number, piece, span in zip(told.ids, told.tokens, told.spans, strict=True)
+        ]
+
+
+def _told(heads: dict[str, HeadSpec]) -> str:
+    return ", ".join(f"{name} ({head.kind})" for name, head in heads.items()) or "none"
+
+
+class Worker:
+    """Models by name, asked one gulp at a time; new ones are loaded beside the work."""
+
+    def __init__(self, models: dict[str, str], precision: str, threads: int | None, out: BinaryIO) -> None:
+        self.precision, self.threads, self.out = precision, threads, out
+        self.lock = threading.Lock()
+        self.served = {name: Served(name, model, precision, threads) for name, model in models.items()}
+
+    def say(self, *messages: Answer | Told) -> None:
+        """Write messages whole, whoever else writes."""
+        with self.lock:
+            self.out.write(b"".join(map(frame, messages)))
+            self.out.flush()
+
+    def told(self, **more: Any) -> Told:
+        """All models as they are."""
+        return Told(models=[served.describe() for served in self.served.values()], **more)
+
+    def load(self, asked: Load) -> None:
+        """Take another model in: loaded and warm first, then in the old one's place between two gulps."""
+        try:
+            fresh = Served(asked.name, asked.model, self.precision, self.threads)
+        except Exception as error:
+            self.say(
+                Told(
+                    models=[], number=asked.number, error=str(error) if isinstance(error, HalbertError) else repr(error)
+                )
+            )
+            return
+        self.served = {**self.served, asked.name: fresh}
+        self.say(self.told(number=asked.number))
+
+    def compute(self, gulp: Gulp) -> None:
+        """Answer a gulp: jobs that can be computed together are."""
+        together: dict[Any, list[Job]] = {}
+        for job in gulp.jobs:
+            key = (job.model, job.operation, job.pairs is None, msgspec.json.encode(job.options, order="sorted"))
+            together.setdefault(key, []).append(job)
+        for jobs in together.values():
+            served = self.served.get(jobs[0].model)
+            if served is None:
+                self.say(
+                    *(Answer(number=job.number, error=f"no model {job.model!r} is served", status=404) for job in jobs)
+                )
+                continue
+            try:
+                answers = served.answer(jobs)
+            except Exception as error:
+                print(f"halbert worker: {error!r}", file=sys.stderr, flush=True)
+                answers = [
+                    Answer(number=job.number, error="the model failed on this request", status=500) for job in jobs
+                ]
+            self.say(*answers)
+
+
+def main() -> None:
+    """Serve until standard input ends: arguments are the precision, the threads (0: all) and NAME=MODEL, and so on."""
+    precision, threads, *models = sys.argv[1:]
+    os.nice(KINDER)
+    stdin, out = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # whatever prints must not come between the frames
+    try:
+        pairs = dict(model.split("=", 1) for model in models)
+        worker = Worker(pairs, precision, int(threads) or None, out)
+    except HalbertError as error:
+        out.write(frame(Told(models=[], error=str(error))))
+        out.flush()
+        return
+    worker.say(worker.told())
+    waiting: queue.SimpleQueue[Gulp | None] = queue.SimpleQueue()
+
+    def listen() -> None:
+        decoder = msgspec.msgpack.Decoder(Gulp | Load)
+        while (body := read(stdin)) is not None:
+            message = decoder.decode(body)
+            if isinstance(message, Gulp):
+                waiting.put(message)
+            else:
+                threading.Thread(target=worker.load, args=(message,), daemon=True).start()
+        waiting.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    while (gulp := waiting.get()) is not None:
+        worker.compute(gulp)
+
+
+if __name__ == "__main__":
+    main()
