@@ -186,7 +186,10 @@ def _errors(app: FastAPI, dispatcher: Dispatcher) -> None:
         return JSONResponse(told(str(error), 422), 422)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        kind = request.headers.get("content-type", "")
+        if request.method == "POST" and "json" not in kind:  # else a page of another host could post without asking
+            return JSONResponse(told("the body is read as JSON; send Content-Type: application/json", 422), 422)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
         return JSONResponse(told(f"{place[:200]}: {first['msg']}", 422), 422)

@@ -1,0 +1,168 @@
+"""What clients should not send, over real sockets: the server answers in words, and goes on serving."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+
+import pytest
+
+from tests import small
+from tests.serve.serving import running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    small.bundle(("mlm", "label")).save(folder / "model")
+    with running(str(folder / "model"), "--precision", "fp32", "--max-bytes", "65536") as running_server:
+        yield running_server
+        assert running_server.post("/embed", {"inputs": "the cat"}).status == 200
+        assert running_server.get("/metrics").body.decode().count("halbert_worker_restarts 0.0") == 1
+        assert not any("Traceback" in line for line in running_server.lines)
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"", 422), (b"{", 422), (b"[]", 422), (b"null", 422), (b'"text"', 422), (b'{"inputs": 7}', 422),
+        (b'{"inputs": "a"', 422), (b'{"inputs": "\xff\xfe"}', 422), (b"\xff" * 100, 422), (b'{"inputs": "\\ud800"}', 422),
+        (b'{"inputs": NaN}', 422), (b'{"inputs": 1e999}', 422), (b'{"inputs": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", 422),
+        (b'{"inputs": ' + b'{"a":' * 8_000 + b"1" + b"}" * 8_000 + b"}", 422), (b"x" * 65_537, 413),
+        (json.dumps({"inputs": ["a"] * 3_000}).encode(), 422), (b'{"inputs": "a", "inputs": "b"}', 200),
+    ],
+    ids=range(17),
+)  # fmt: skip
+def test_bodies_that_are_none(server, raw, status):
+    told = server.post("/embed", raw=raw)
+    assert told.status in ((status, 400) if status == 422 else (status,)), told.body[:300]
+    if status != 200:
+        assert told.message and "Traceback" not in told.body.decode()
+
+
+def test_what_a_text_says_is_not_in_an_error(server):
+    told = server.post("/v1/fill", {"inputs": 7, "secret": "swordfish"})
+    assert told.status == 422 and "swordfish" not in told.body.decode()
+
+
+def test_a_page_of_another_host_cannot_post(server):
+    # A browser sends such a body without asking first; a request that is not JSON is not read as JSON.
+    told = server.post("/embed", {"inputs": "a"}, Content_Type="text/plain")
+    assert told.status == 422 and "application/json" in told.message
+    assert "access-control-allow-origin" not in server.get("/health", Origin="http://elsewhere").headers
+
+
+def test_packed_bodies_are_not_unpacked(server):
+    bomb = gzip.compress(b'{"inputs": "' + b"a" * 50_000_000 + b'"}')
+    assert len(bomb) < 65_536
+    told = server.post("/embed", raw=bomb, Content_Encoding="gzip")
+    assert told.status == 415 and "Content-Encoding" in told.message
+
+
+def test_a_body_that_is_larger_than_it_says(server):
+    with server.connect() as connection:
+        connection.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            for _ in range(40):
+                connection.sendall(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert b" 413 " in connection.recv(4096)
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "99999999999999999999", "abc"])
+def test_lengths_that_are_none(server, length):
+    with server.connect() as connection:
+        connection.sendall(f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+        assert connection.recv(4096).split(b" ")[1] in (b"400", b"413")
+
+
+def test_headers_without_end(server):
+    with server.connect() as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+        try:
+            for i in range(2_000):
+                connection.sendall(f"X-{i}: {'y' * 100}\r\n".encode())
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        assert connection.recv(4096).split(b" ")[1] in (b"400", b"431")
+
+
+def test_what_is_no_http(server):
+    for raw in (b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"\x00" * 1000):
+        with server.connect() as connection:
+            connection.sendall(raw)
+            connection.settimeout(15)
+            assert connection.recv(4096)[:12] in (b"", b"HTTP/1.1 400", b"HTTP/1.1 505")
+
+
+def test_headers_cannot_be_made_up(server):
+    told = server.post("/embed", {"inputs": "a"}, x_request_id="abc%0d%0aset-cookie:x=1")
+    assert "set-cookie" not in told.headers and told.headers["x-request-id"] != "abc%0d%0aset-cookie:x=1"
+
+
+@pytest.mark.parametrize("path", [
+    "/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2fapp.py", "/page//etc/passwd", "/page/page.html%00", "/admin/models/../..",
+    "/nothing", "/%00", "//etc/passwd", "/embed/", "/page/page.css/..",
+])  # fmt: skip
+def test_paths_lead_nowhere(server, path):
+    told = server.get(path)
+    assert told.status in (401, 404, 405, 307) and b"import" not in told.body and b"root:" not in told.body
+
+
+def test_made_up_routes_do_not_become_metrics(server):
+    for i in range(20):
+        server.get(f"/made-up-{i}")
+    assert "made-up" not in server.get("/metrics").body.decode()
+
+
+def test_no_key_no_change(server):
+    assert server.post("/admin/models", {"name": "x", "model": "/etc"}).status == 401
+
+
+def test_a_thousand_idle_connections(server):
+    idle = [server.connect() for _ in range(1_000)]
+    try:
+        began = time.perf_counter()
+        assert server.post("/embed", {"inputs": "the cat"}).status == 200
+        assert time.perf_counter() - began < 5
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_slow_clients_are_left(server):
+    """One that dribbles its headers, and one that dribbles its body."""
+    head, body = server.connect(), server.connect()
+    try:
+        head.sendall(b"GET /health HT")
+        body.sendall(b'POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\n\r\n{"inputs"')
+        head.settimeout(20)
+        body.settimeout(20)
+        assert head.recv(100) == b""
+        assert b" 408 " in body.recv(4096)
+    finally:
+        head.close()
+        body.close()
+
+
+def test_clients_that_go_away(server):
+    for _ in range(20):
+        with server.connect() as connection:
+            body = json.dumps({"inputs": ["the cat on a mat"] * 1500}).encode()
+            head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+    ends = time.monotonic() + 20
+    while "halbert_queue_tokens 0.0" not in server.get("/metrics").body.decode():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    assert any('"status": 499' in line for line in server.lines)
+
+
+def test_script_in_a_text_stays_text(server):
+    script = "<script>alert(1)</script>"
+    told = server.post("/tokenize", {"inputs": script})
+    assert told.headers["content-type"] == "application/json" and told.headers["x-content-type-options"] == "nosniff"
+    policy = server.get("/").headers["content-security-policy"]
+    assert "script-src 'self'" in policy and "unsafe" not in policy and "default-src 'none'" in policy
