@@ -129,11 +129,12 @@ def about(name: str, told: dict[str, Any]) -> str:
         f"| order of two texts (SOP, {pair['n']:,}) | {100 * pair['value']:.1f} % | 50 % |",
     ]
     for what, title in (("sst2", "fine-tuned"), ("sst2_from_scratch", "the same network from drawn weights")):
-        tests = [100 * row["test"] for row in told[what]]
-        lines.append(
-            f"| SST-2 test, {title}, {len(tests)} seeds | {statistics.mean(tests):.1f} % ({min(tests):.1f} to {max(tests):.1f}) | "
-            "50.1 % |"
-        )
+        tests = [100 * row["test"] for row in told.get(what, [])]
+        if tests:
+            lines.append(
+                f"| SST-2 test, {title}, {len(tests)} seeds | {statistics.mean(tests):.1f} % ({min(tests):.1f} to {max(tests):.1f}) | "
+                "50.1 % |"
+            )
     lines.append("| SST-2 test, a bag of words (TF-IDF, logistic regression) | 83.4 % | 50.1 % |")
     lines += ["", "**Ten everyday sentences**, filled in as they come, also where they fail:", ""]
     lines += ["| sentence | its first three pieces |", "|---|---|"]

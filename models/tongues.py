@@ -140,4 +140,5 @@ def held_out_verses(data: Path) -> dict[str, list[str]]:
 
 
 def _index(file: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(file.open(encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE))
+    with file.open(encoding="utf-8", newline="") as rows:
+        return list(csv.DictReader(rows, delimiter="\t", quoting=csv.QUOTE_NONE))

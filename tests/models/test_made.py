@@ -1,0 +1,105 @@
+"""What the models in the box are made from, and that the same command makes the same weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from halbert.models import bundled
+from halbert.source import load_bundle
+from halbert.train.pretraining import pretrain
+from halbert.train.recipe import read_recipe
+from models import english, multilingual, tongues
+from models.texts import english as english_texts
+
+NAMES = [name for name in (*english.NAMES, *multilingual.NAMES) if name in bundled()]
+
+
+def test_texts_to_learn_and_texts_to_judge_by_do_not_meet(shared_data):
+    learnt = {p for document in english_texts(shared_data, False) for p in document if len(p) > 80}
+    held = {p for document in english_texts(shared_data, True) for p in document if len(p) > 80}
+    assert len(learnt) > 100_000 and len(held) > 5_000
+    assert len(learnt & held) < 0.001 * len(held)  # novels and speeches quote each other, sections do not
+
+
+def test_held_out_verses():
+    assert tongues.held_out("PHM.1.3") and tongues.held_out("JUD.1.25")
+    chapters = [f"{book}.{chapter}.1" for book in ("MAT", "LUK", "ACT", "REV") for chapter in range(1, 29)]
+    share = np.mean([tongues.held_out(verse) for verse in chapters])
+    assert 0.01 < share < 0.12
+    # By chapter, whatever the verse, so that no translation of what is held out is learnt.
+    for verse in chapters:
+        assert {tongues.held_out(verse.rpartition(".")[0] + f".{n}") for n in range(1, 9)} == {tongues.held_out(verse)}
+
+
+def texts():
+    same = {
+        "eng": {"JOH.1.1": "in the beginning", "JOH.1.2": "the same", "SIB.1.0": "a topic"},
+        "deu": {"JOH.1.1": "im anfang", "SIB.1.0": "ein thema"},
+        "swh": {"JOH.1.1": "hapo mwanzo"},
+    }
+    said = {}
+    for language in sorted(same):
+        for name in same[language]:
+            said.setdefault(name, []).append(language)
+    return tongues.Texts({"deu": [["ein text", "noch einer"]], "zul": [["umbhalo"]]}, same, said)
+
+
+def test_documents_of_a_language():
+    found = list(texts().documents("deu"))
+    assert found[:3] == [["ein text", "noch einer"], ["im anfang"], ["ein thema"]]
+    for pair in found[3:]:
+        assert len(pair) == 2 and ("im anfang" in pair or "ein thema" in pair)
+    assert next(texts().documents("eng")) == ["in the beginning", "the same"]  # a chapter
+    assert list(texts().documents("zul")) == [["umbhalo"]] and list(texts().documents("xxx")) == []
+    assert list(texts().documents("deu")) == found
+
+
+def test_the_same_text_in_several_languages():
+    assert {frozenset(document) for document in texts().parallel()} == {
+        frozenset(("in the beginning", "im anfang", "hapo mwanzo")), frozenset(("a topic", "ein thema")),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_may_not_be_used_is_not(shared_data):
+    found = tongues.read_texts(shared_data)
+    assert len(found.languages()) > 450 and len(found.same) > 200
+    held = {text for some in tongues.held_out_verses(shared_data).values() for text in some if len(text) > 60}
+    learnt = {text for mine in found.same.values() for text in mine.values()}
+    assert len(held) > 20_000 and len(held & learnt) < 0.005 * len(held)  # synoptic gospels repeat each other
+    free = sum(len(p) for documents in found.alone.values() for document in documents for p in document)
+    assert free > 10_000_000
+
+
+def test_three_characters_find_what_is_written_alike():
+    a = multilingual.trigrams(["internationale Organisation", "das Haus", ""])
+    b = multilingual.trigrams(["international organisation", "the house", "x"])
+    likeness = a @ b.T
+    assert likeness[0].argmax() == 0 and likeness[0, 0] > 3 * likeness[0, 1] and a.shape[1] == 1 << 14
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_in_the_box_is_of_its_recipe(name):
+    bundle, recipe = load_bundle(bundled()[name]), read_recipe(name)
+    training = bundle.provenance["training"]
+    assert training["steps"] == recipe.steps and training["recipe"]["seed"] == recipe.seed
+    for field, value in recipe.encoder.items():
+        assert getattr(bundle.spec.encoder, field) == value
+    assert bundle.provenance["licence"].startswith("cc-by") and "**Text**" in bundle.provenance["about"]
+    assert sum(file.stat().st_size for file in bundled()[name].rglob("*")) < 25e6
+
+
+def test_the_box_is_small():
+    assert sum(file.stat().st_size for folder in bundled().values() for file in folder.rglob("*")) < 50e6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_hundred_steps_give_the_same_weights_twice(shared_data, tmp_path):
+    tokenizer, train, _ = english.prepare(shared_data, tmp_path)
+    for name in english.NAMES:
+        changes = ["steps=200", "warmup_steps=20", "checkpoint_every=0", f"corpus='{train.folder}'"]
+        first, second = (pretrain(read_recipe(name, changes), tokenizer).arrays for _ in range(2))
+        for array, value in first.items():
+            np.testing.assert_array_equal(value, second[array], err_msg=array)
