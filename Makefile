@@ -26,7 +26,8 @@ fuzz: $(VENV)/.test
 
 # The models in the box, made from nothing (hours); stopped, the same command goes on.
 models: $(VENV)/.test
-	$(BIN)/python -m models.english --work .models --export
+	$(BIN)/python -m models.english --work .models/english --export
+	$(BIN)/python -m models.multilingual --work .models/multilingual --export
 
 bench-ablations: $(VENV)/.test
 	$(BIN)/python -m benchmarks.ablations

@@ -56,6 +56,7 @@ def main() -> None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         subprocess.run([*pip, "wheel", "-q", "--no-deps", "--wheel-dir", folder, str(ROOT)], check=True)
         wheel = next(place.glob("halbert-*.whl"))
+        assert wheel.stat().st_size < 70e6, f"the wheel has {wheel.stat().st_size / 1e6:.0f} MB"
         venv.create(place / "env", with_pip=True)
         bin_ = place / "env" / ("Scripts" if sys.platform == "win32" else "bin")
         before = size(place / "env")
@@ -88,6 +89,9 @@ def main() -> None:
         assert set(answer["probabilities"]) == {"yes", "no"}, answer
         filled = json.loads(run(halbert, "fill", "masked", "Paris is the [MASK] of France.", "--json"))
         assert len(filled[0]) == 5, filled
+        for boxed in ("bert-mini-en", "albert-mini-en"):  # what comes along, and needs no folder
+            filled = json.loads(run(halbert, "fill", boxed, "She opened the [MASK].", "--json"))
+            assert "door" in [row["piece"] for row in filled[0]], filled
         refused = subprocess.run(
             [halbert, "finetune", model, "--task", "classify", "--train", "a", "--dev", "b", "--out", "c"],
             cwd=place, env=environment, text=True, capture_output=True,

@@ -10,6 +10,7 @@ import pytest
 
 from halbert.data.corpus import Corpus
 from halbert.heads import HEADS
+from halbert.models import bundled
 from halbert.presets import all_presets
 from halbert.run.predictor import load
 from halbert.source import load_bundle
@@ -79,10 +80,10 @@ def test_diff_of_a_model_with_itself(halbert):
 
 def test_models(halbert):
     told = json.loads(ok(halbert("models", "--json"), silent=True).out)
-    assert [model["name"] for model in told] == list(all_presets())
+    assert [model["name"] for model in told] == [*bundled(), *all_presets()]
     assert {m["name"]: m["encoder"] for m in told}["albert-base-v2"] == 11683584
     people = ok(halbert("models"), silent=True).out
-    assert all(name in people for name in all_presets())
+    assert all(name in people for name in (*bundled(), *all_presets()))
 
 
 def test_tokenize(halbert, world):

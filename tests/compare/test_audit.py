@@ -236,7 +236,6 @@ def test_the_default_audit(short, place, tmp_path, small_task):
     assert len(accuracy["samples"]) == 3 and accuracy["samples"][:2] == before["which-library_accuracy"]["samples"]
 
 
-@pytest.mark.skipif(not bundled(), reason="the box is empty yet")
 def test_the_models_of_the_default_audit_are_in_the_box():
     assert set(default.MODELS) <= set(bundled())
     assert [load_bundle(bundled()[name]).spec.encoder.num_hidden_groups for name in default.MODELS] == [4, 1]
