@@ -63,7 +63,7 @@ def test_commands_and_python_do_what_the_readme_says(place):
             assert following[0] == "text", "a Python block is followed by what it prints"
             assert printed == following[1]
             ran += 1
-    assert ran == 13
+    assert ran == 15
     assert (place / "vectors.npy").exists()
 
 
