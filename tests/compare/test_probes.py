@@ -245,6 +245,10 @@ def test_a_task_is_read_off_the_layer_that_knows_it():
     assert read_off(ignorant[:80], labels[:80], ignorant[80:], labels[80:]) < 0.6
 
 
+def test_one_label_among_those_drawn_is_guessed_for_all():
+    assert read_off(np.eye(3), ["a"] * 3, np.eye(4, 3), ["a", "a", "b", "a"]) == 0.75
+
+
 def test_layers_by_hand(one, predictors):
     probe = LayersProbe("rows", examples(30), examples(10, 30), "here", predictors)
     layers = one.bundle.spec.encoder.num_hidden_layers
@@ -269,14 +273,16 @@ def test_pace(short, one, tmp_path):
 
 
 def test_pace_says_when_enough_was_reached(one, monkeypatch):
-    told = {"peak": 7, "evaluations": [[5, 0.5], [10, 0.94], [15, 0.96], [20, None], [60, 1.0]],
+    told = {"peak": 7, "evaluations": [[5, 0.5], [10, 0.94], [15, 0.96], [20, None], [30, 0.97], [60, 1.0]],
             "seconds": {"5": 1.0, "10": 2.0, "15": 3.0, "60": 9.0}}  # fmt: skip
     done = subprocess.CompletedProcess([], 0, stdout=json.dumps(told), stderr="")
     monkeypatch.setattr("halbert.compare.probes.pace.subprocess.run", lambda *_, **__: done)
-    probe = PaceProbe("rows", examples(40), examples(12, 40), "here", msgspec.structs.replace(RECIPE, epochs=12))
-    probe.quantities = [q for q in probe.quantities if not q.name.endswith("_30_steps")]
+    # A task may be called like a figure.
+    name = "before_after_some"
+    probe = PaceProbe(name, examples(40), examples(12, 40), "here", msgspec.structs.replace(RECIPE, epochs=12))
     assert probe.sample(one, None, 0) == {
-        "rows_time_to_95": 3.0, "rows_training_memory": 7, "rows_after_15_steps": 0.96, "rows_after_60_steps": 1.0,
+        f"{name}_time_to_95": 3.0, f"{name}_training_memory": 7, f"{name}_after_15_steps": 0.96,
+        f"{name}_after_30_steps": 0.97, f"{name}_after_60_steps": 1.0,
     }  # fmt: skip
 
 
@@ -287,13 +293,11 @@ def test_pace_of_a_training_that_fails_says_why(one, monkeypatch):
 
 
 def test_masked_pieces_by_language(one):
-    from halbert.compare.probes.masked import masked_model
-
     pairs = {"aa": examples(20), "zz": [Example(text="☃ ☃", pair="")] * 20}
     probe = MaskedLanguagesProbe(pairs, "here", 16)
     m = measured(probe, one)["masked_by_language", "one"]
     assert m.labels == ["aa", "zz"] and min(m.samples) >= 0 and max(m.samples) <= 1
-    assert probe.sample(one, masked_model(one), 0)["masked_by_language"] == m.samples  # the same pieces again
+    assert probe.sample(one, probe.prepare(one), 0)["masked_by_language"] == m.samples  # the same pieces again
 
 
 def test_random_weights_are_refused_where_they_say_nothing(one):

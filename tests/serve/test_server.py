@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,7 +299,25 @@ def test_the_log_has_no_text(server):
     assert server.post("/embed", {"inputs": "a"}, x_request_id="a b\tc").headers["x-request-id"] != "a b\tc"
 
 
-def test_models_that_are_not_there(tmp_path):
-    command = [sys.executable, "-m", "halbert", "serve", str(tmp_path / "nowhere"), "--port", "0"]
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["{place}/nowhere"], "nowhere"), (["{place}/first", "--precision", "int8"], "has no int8 engine"),
+     (["{place}/first", "--host", "300.1.1.1"], "300.1.1.1:0: cannot be listened at")],
+)  # fmt: skip
+def test_what_cannot_be_served_is_one_line(place, arguments, words):
+    told = [argument.format(place=place) for argument in arguments]
+    command = [sys.executable, "-m", "halbert", "serve", *told, "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "nowhere" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("halbert: ")
+
+
+def test_a_worker_whose_server_was_killed_goes_too(place):
+    with running(str(place / "first"), "--precision", "fp32") as server:
+        worker = server.worker()
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait(10)
+        ends = time.monotonic() + 10
+        while Path(f"/proc/{worker}/stat").exists() and Path(f"/proc/{worker}/stat").read_text().split()[2] != "Z":
+            assert time.monotonic() < ends
+            time.sleep(0.05)

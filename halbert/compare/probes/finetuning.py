@@ -10,6 +10,7 @@ import numpy as np
 
 from halbert.compare.measurement import Quantity
 from halbert.compare.noise import NOISES, negated
+from halbert.compare.probes.learnt import Learnt
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.readers import Example
@@ -22,7 +23,19 @@ from halbert.train.finetuning import finetune_once
 from halbert.train.recipe import FinetuneRecipe
 
 
-class FinetuningProbe:
+class Tuned(Learnt):
+    """A probe that fine-tunes by a recipe; every seed starts from the subject's own weights."""
+
+    recipe: FinetuneRecipe
+
+    def refuse(self, subject: Subject) -> str | None:
+        """A model with fewer positions than the recipe's length cannot be trained with it."""
+        positions = subject.bundle.spec.encoder.max_position_embeddings
+        short = f"the model has only {positions} positions" if positions < self.recipe.length else None
+        return super().refuse(subject) or short
+
+
+class FinetuningProbe(Tuned):
     """One round is one seed: fine-tune, then predict the test rows with the CPU engine.
 
     With ``noises`` also the same rows made harder (:mod:`halbert.compare.noise`); rows ``abroad`` are of languages it was
@@ -91,13 +104,6 @@ class FinetuningProbe:
                      how=f"{told}; one sample a language and seed, interval over them"),
         ]  # fmt: skip
 
-    def refuse(self, subject: Subject) -> str | None:
-        """Random weights have no quality; a model with fewer positions than the recipe's length cannot be trained with it."""
-        return refused(subject, self.recipe)
-
-    def prepare(self, subject: Subject) -> None:
-        """Nothing: every seed starts from the subject's own weights."""
-
     def sample(self, subject: Subject, prepared: None, round_number: int) -> Sample:
         """One seed."""
         recipe = msgspec.structs.replace(self.recipe, seed=self.recipe.seed + round_number)
@@ -130,14 +136,6 @@ class FinetuningProbe:
             taken[f"{self.task}_transfer"] = (float(right.mean()), right.tolist())
             taken[f"{self.task}_by_language"] = [float(right[where == tongue].mean()) for tongue in self.tongues]
         return taken
-
-
-def refused(subject: Subject, recipe: FinetuneRecipe) -> str | None:
-    """Why a subject cannot learn a task with this recipe, or ``None``."""
-    if subject.random:
-        return "the weights are random"
-    positions = subject.bundle.spec.encoder.max_position_embeddings
-    return f"the model has only {positions} positions" if positions < recipe.length else None
 
 
 def judged_classes(predictor: Predictor, test: list[Example], length: int) -> tuple[np.ndarray, np.ndarray]:

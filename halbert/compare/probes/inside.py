@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from halbert.compare.measurement import Quantity
+from halbert.compare.probes.learnt import Learnt
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.batches import pad_rows
@@ -16,12 +17,11 @@ TEXTS = 64
 LONGEST = 64
 
 
-class InsideProbe:
+class InsideProbe(Learnt):
     """Hidden states and attentions of real texts, averaged over their pieces."""
 
     name = "inside"
     title = "Inside"
-    rounds = 1
 
     def __init__(self, predictors: dict[str, Predictor], texts: Sequence[str], where: str) -> None:
         self.predictors = predictors
@@ -41,13 +41,6 @@ class InsideProbe:
                      how=f"{made}; entropy of a head's attention from a piece, relative to that of looking everywhere "
                          "alike, averaged over pieces and heads, one sample a layer; mean over layers"),
         ]  # fmt: skip
-
-    def refuse(self, subject: Subject) -> str | None:
-        """Random weights have nothing inside."""
-        return "the weights are random" if subject.random else None
-
-    def prepare(self, subject: Subject) -> None:
-        """Nothing to prepare."""
 
     def sample(self, subject: Subject, prepared: None, round_number: int) -> Sample:
         """One sample a layer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from halbert.compare.measurement import Quantity
+from halbert.compare.probes.learnt import Learnt
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.text.languages import characters_of, name_of
@@ -22,12 +23,12 @@ def alphabets() -> dict[str, tuple[str, frozenset[str]]]:
     return {code: (name_of(code), frozenset(letters)) for code, letters in found if letters}
 
 
-class LanguagesProbe:
+class LanguagesProbe(Learnt):
     """Counted: what share of each language's letters and marks do not become [UNK]."""
 
     name = "languages"
     title = "Languages"
-    rounds = 1
+    drawn = "the vocabulary is a stand-in"
 
     def __init__(self) -> None:
         known = alphabets()
@@ -40,13 +41,6 @@ class LanguagesProbe:
                      better="higher", how=f"{made}; share that does not become [UNK], mean over languages",
                      labels=self.names),
         ]  # fmt: skip
-
-    def refuse(self, subject: Subject) -> str | None:
-        """A stand-in vocabulary says nothing about a released one."""
-        return "the vocabulary is a stand-in" if subject.random else None
-
-    def prepare(self, subject: Subject) -> None:
-        """Nothing to prepare."""
 
     def sample(self, subject: Subject, prepared: None, round_number: int) -> Sample:
         """One share a language."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from halbert.compare.measurement import Quantity
+from halbert.compare.probes.learnt import Learnt
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.batches import pad_rows
@@ -19,10 +20,8 @@ ROWS = 400  # to learn from, and to be judged by
 LONGEST = 64
 
 
-class LayersProbe:
+class LayersProbe(Learnt):
     """Mean states of frozen layers into a logistic regression (probing as in Tenney et al. 2019, of whole texts)."""
-
-    rounds = 1
 
     def __init__(
         self, task: str, train: Sequence[Example], test: Sequence[Example], where: str, predictors: dict[str, Predictor]
@@ -39,13 +38,6 @@ class LayersProbe:
                          f"states into a logistic regression, scored on {len(self.test)} others; the model is not trained; one "
                          "sample a layer (the first: embeddings); mean over layers"),
         ]  # fmt: skip
-
-    def refuse(self, subject: Subject) -> str | None:
-        """Random weights know nothing."""
-        return "the weights are random" if subject.random else None
-
-    def prepare(self, subject: Subject) -> None:
-        """Nothing to prepare."""
 
     def sample(self, subject: Subject, prepared: None, round_number: int) -> Sample:
         """One sample a layer."""
@@ -73,6 +65,8 @@ def mean_states(predictor: Predictor, rows: Sequence[Example]) -> np.ndarray:
 
 def read_off(states: np.ndarray, labels: list[str], judged: np.ndarray, truth: list[str]) -> float:
     """Accuracy on ``judged`` (M, H) of a logistic regression learnt from ``states`` (N, H)."""
+    if len(set(labels)) == 1:
+        return sum(label == labels[0] for label in truth) / len(truth)
     try:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from halbert.compare.measurement import Quantity
-from halbert.compare.probes.finetuning import judged_classes, refused
+from halbert.compare.probes.finetuning import Tuned, judged_classes
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.readers import Example
@@ -33,7 +33,7 @@ def label_counts(rows: int) -> list[int]:
     return [n for n in counts if n < 0.75 * rows]
 
 
-class LearningProbe:
+class LearningProbe(Tuned):
     """One round is one seed: a training from each number of labels, and one at each learning rate."""
 
     def __init__(
@@ -72,13 +72,9 @@ class LearningProbe:
         return ", ".join(f"{rate:g}" for rate in self.rates)
 
     def refuse(self, subject: Subject) -> str | None:
-        """Like a fine-tuning; and fewer rows than labels to begin with are no curve."""
-        return refused(subject, self.recipe) or (
-            None if self.counts else f"{len(self.train)} rows are too few for a curve"
-        )
-
-    def prepare(self, subject: Subject) -> None:
-        """Nothing: every training starts from the subject's own weights."""
+        """Fewer rows than labels to begin with are no curve."""
+        few = None if self.counts else f"{len(self.train)} rows are too few for a curve"
+        return super().refuse(subject) or few
 
     def sample(self, subject: Subject, prepared: None, round_number: int) -> Sample:
         """One seed."""

@@ -7,7 +7,7 @@ import tempfile
 import numpy as np
 
 from halbert.compare.measurement import Quantity
-from halbert.compare.probes.masked import BATCH_TOKENS, masked_model, refused
+from halbert.compare.probes.masked import BATCH_TOKENS, MaskedPieces
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.corpus import build_corpus
@@ -16,12 +16,11 @@ from halbert.model import Model
 from halbert.train.pretraining import held_out_batches, masked_scores
 
 
-class MaskedLanguagesProbe:
+class MaskedLanguagesProbe(MaskedPieces):
     """Every language's sentences are a small corpus of their own."""
 
     name = "masked-languages"
     title = "Masked pieces by language"
-    rounds = 1
 
     def __init__(self, pairs: dict[str, list[Example]], where: str, length: int) -> None:
         self.texts = {language: [e.text for e in pairs[language]] for language in sorted(pairs)}
@@ -36,14 +35,6 @@ class MaskedLanguagesProbe:
                      better="higher", labels=list(self.texts),
                      how=f"{made}; share guessed right, mean over languages, interval over languages"),
         ]  # fmt: skip
-
-    def refuse(self, subject: Subject) -> str | None:
-        """A model without a masked-piece head has no such score."""
-        return refused(subject)
-
-    def prepare(self, subject: Subject) -> Model:
-        """The torch model."""
-        return masked_model(subject)
 
     def sample(self, subject: Subject, prepared: Model, round_number: int) -> Sample:
         """One share a language; of a language of which nothing can be hidden, 0."""

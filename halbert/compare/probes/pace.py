@@ -14,7 +14,7 @@ import msgspec
 
 from halbert.compare.measurement import Quantity
 from halbert.compare.plan import TaskData
-from halbert.compare.probes.finetuning import refused
+from halbert.compare.probes.finetuning import Tuned
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.readers import Example
@@ -42,7 +42,7 @@ print(json.dumps({
 """
 
 
-class PaceProbe:
+class PaceProbe(Tuned):
     """One round is one seed: a training that is scored on its way."""
 
     def __init__(
@@ -58,9 +58,10 @@ class PaceProbe:
         )
         steps = recipe.steps or recipe.epochs * -(-len(self.data.train) // recipe.batch_size)
         self.every = max(1, steps // POINTS)
+        self.shown = {f"{task}_after_{n * self.every}_steps": n * self.every for n in SHOWN if n * self.every <= steps}
         # Whatever happens, it is trained to its end: what it came to is the figure.
         self.recipe = msgspec.structs.replace(
-            recipe, evaluate_every=self.every, log_every=1, keep="last", on_divergence="ignore", patience=0
+            recipe, steps=steps, evaluate_every=self.every, log_every=1, keep="last", on_divergence="ignore", patience=0
         )
         made = (
             f"{len(self.data.train):,} labelled texts of {where}, {recipe.epochs} epochs, learning rate {recipe.learning_rate:g}, "
@@ -69,9 +70,9 @@ class PaceProbe:
         )
         self.quantities = [
             *(
-                Quantity(name=f"{task}_after_{n * self.every}_steps", title=f"{task}: accuracy after {n * self.every} steps",
-                         unit="share", statistic="mean", better="neither", how=f"{made}; mean over seeds")
-                for n in SHOWN if n * self.every <= steps
+                Quantity(name=name, title=f"{task}: accuracy after {step} steps", unit="share", statistic="mean",
+                         better="neither", how=f"{made}; mean over seeds")
+                for name, step in self.shown.items()
             ),
             Quantity(name=f"{task}_time_to_{100 * ENOUGH:.0f}", title=f"{task}: training time to {100 * ENOUGH:.0f} % of its best",
                      unit="s", statistic="p50", better="lower",
@@ -81,13 +82,6 @@ class PaceProbe:
                      better="lower",
                      how=f"{made}; highest resident size of the whole process (Python and libraries included), median over seeds"),
         ]  # fmt: skip
-
-    def refuse(self, subject: Subject) -> str | None:
-        """Like a fine-tuning."""
-        return refused(subject, self.recipe)
-
-    def prepare(self, subject: Subject) -> None:
-        """Nothing: each sample starts from nothing."""
 
     def sample(self, subject: Subject, prepared: None, round_number: int) -> Sample:
         """One process."""
@@ -106,11 +100,8 @@ class PaceProbe:
         found = json.loads(done.stdout.splitlines()[-1])
         scores = {step: value or 0.0 for step, value in found["evaluations"]}
         enough = next(step for step, value in scores.items() if value >= ENOUGH * max(scores.values()))
-        taken: Sample = {
+        return {
             f"{self.task}_time_to_{100 * ENOUGH:.0f}": found["seconds"][str(enough)],
             f"{self.task}_training_memory": found["peak"],
+            **{name: scores[step] for name, step in self.shown.items()},
         }
-        for quantity in self.quantities:
-            if "_after_" in quantity.name:
-                taken[quantity.name] = scores[int(quantity.name.rsplit("_", 2)[1])]
-        return taken

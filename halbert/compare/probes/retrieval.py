@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from halbert.compare.measurement import Quantity
+from halbert.compare.probes.learnt import Learnt
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.readers import Example, iter_examples, read_rows
@@ -39,12 +40,11 @@ def read_parallel(path: str | os.PathLike[str], most: int = MOST) -> dict[str, l
     return enough
 
 
-class RetrievalProbe:
+class RetrievalProbe(Learnt):
     """Mean vectors, centred on each side of a language; nearest by cosine, both ways (Artetxe and Schwenk 2019)."""
 
     name = "retrieval"
     title = "Translations found"
-    rounds = 1
 
     def __init__(self, predictors: dict[str, Predictor], pairs: dict[str, list[Example]], where: str) -> None:
         self.predictors = predictors
@@ -57,13 +57,6 @@ class RetrievalProbe:
                          "mean of a side taken away, nearest by cosine, share found, both ways; chance finds one of a "
                          "language's pairs; mean over languages, interval over languages"),
         ]  # fmt: skip
-
-    def refuse(self, subject: Subject) -> str | None:
-        """Random weights know no language."""
-        return "the weights are random" if subject.random else None
-
-    def prepare(self, subject: Subject) -> None:
-        """Nothing to prepare."""
 
     def sample(self, subject: Subject, prepared: None, round_number: int) -> Sample:
         """One share a language."""

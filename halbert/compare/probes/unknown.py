@@ -8,16 +8,17 @@ import numpy as np
 
 from halbert.compare.measurement import Quantity
 from halbert.compare.noise import NOISES
+from halbert.compare.probes.learnt import Learnt
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 
 
-class UnknownProbe:
+class UnknownProbe(Learnt):
     """Counted, on the same texts for every model."""
 
     name = "unknown"
     title = "Unknown words"
-    rounds = 1
+    drawn = "the vocabulary is a stand-in"
 
     def __init__(self, texts: Sequence[str], where: str) -> None:
         kinds = [("plain", "as they are", list(texts))]
@@ -33,13 +34,6 @@ class UnknownProbe:
                          better="lower", how=f"pieces for each word between white space of {len(texts)} texts of {where}, {title}"),
             )
         ]  # fmt: skip
-
-    def refuse(self, subject: Subject) -> str | None:
-        """A stand-in vocabulary says nothing about a released one."""
-        return "the vocabulary is a stand-in" if subject.random else None
-
-    def prepare(self, subject: Subject) -> None:
-        """Nothing to prepare."""
 
     def sample(self, subject: Subject, prepared: None, round_number: int) -> Sample:
         """All counts."""
