@@ -8,7 +8,6 @@ same command can be given until it is done. ``--export`` writes the bundles to `
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import statistics
@@ -31,7 +30,7 @@ from halbert.tasks.table import get_task
 from halbert.text import Tokenizer
 from halbert.text.learn import count_words, learn_from_counts
 from halbert.train.finetuning import finetune_once, usual_recipe
-from models.making import DATA, LENGTH, export, masked, trained, training_of, unigram
+from models.making import LENGTH, asked, export, masked, trained, training_of, unigram
 from models.texts import documentation, english
 
 NAMES = ("bert-mini-en", "albert-mini-en")
@@ -74,22 +73,21 @@ def judge(bundle: Bundle, tokenizer: Tokenizer, held_out: Corpus) -> dict[str, A
     return {**masked(bundle, tokenizer, held_out), **pairs}
 
 
-def sentiment(bundle: Bundle, data: Path, seeds: int) -> list[dict[str, float | None]]:
-    """SST-2 with the usual settings of the encoder: accuracy of the dev and the test set, a row a seed."""
-    row, found = get_task("sst2"), []
+def sentiment(bundle: Bundle, data: Path, seed: int) -> dict[str, float | None]:
+    """SST-2 with the usual settings of the encoder: accuracy of the dev and the test set."""
+    row = get_task("sst2")
     train, dev, test = (
         DataFile(data / "glue/SST-2" / file, row.form, columns=row.columns, header=row.header)
         for file in ("train.tsv.gz", "dev.tsv", "test.tsv")
     )
     judged = list(test)
-    for seed in range(seeds):
-        recipe = usual_recipe(row, bundle.spec.encoder, {"seed": seed, "keep": "last"})
-        run = finetune_once(bundle, row, train, dev, recipe)
-        labels = run.bundle.heads["label"].labels
-        guess = class_chances(load(run.bundle), judged, recipe.length).argmax(1)
-        right = [labels[g] == e.label for g, e in zip(guess, judged, strict=True)]
-        found.append({"dev": run.scores["accuracy"].value, "test": statistics.mean(right)})
-        print(f"  SST-2, {bundle.name}, seed {seed}: {found[-1]}", file=sys.stderr, flush=True)
+    recipe = usual_recipe(row, bundle.spec.encoder, {"seed": seed, "keep": "last"})
+    run = finetune_once(bundle, row, train, dev, recipe)
+    labels = run.bundle.heads["label"].labels
+    guess = class_chances(load(run.bundle), judged, recipe.length).argmax(1)
+    right = [labels[g] == e.label for g, e in zip(guess, judged, strict=True)]
+    found = {"dev": run.scores["accuracy"].value, "test": statistics.mean(right)}
+    print(f"  SST-2, {bundle.name}, seed {seed}: {found}", file=sys.stderr, flush=True)
     return found
 
 
@@ -152,14 +150,7 @@ def about(name: str, told: dict[str, Any]) -> str:
 
 def main() -> None:
     """Make what is missing, step by step; write the results; export when asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="folder with the texts")
-    parser.add_argument("--work", type=Path, required=True, help="folder for corpora, checkpoints and models")
-    parser.add_argument("--only", nargs="*", choices=NAMES, default=list(NAMES))
-    parser.add_argument("--seeds", type=int, default=3, help="of the fine-tunings")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipes")
-    parser.add_argument("--export", action="store_true", help="write the bundles to halbert/models/")
-    options = parser.parse_args()
+    options = asked(__doc__, NAMES)
     options.work.mkdir(parents=True, exist_ok=True)
     tokenizer, train, held_out = prepare(options.data, options.work)
     for name in options.only:
@@ -175,8 +166,8 @@ def main() -> None:
             }  # fmt: skip
             write_json(file, told)
         for what, start in (("sst2", bundle), ("sst2_from_scratch", untrained(bundle))):
-            if len(told.get(what, [])) < options.seeds:
-                told[what] = sentiment(start, options.data, options.seeds)
+            for seed in range(len(told.get(what, [])), options.seeds):
+                told[what] = [*told.get(what, []), sentiment(start, options.data, seed)]
                 write_json(file, told)
         print(json.dumps({k: v for k, v in told.items() if k not in ("machine", "filled")}), flush=True)
         if options.export:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,18 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
 RESULTS = ROOT / "benchmarks/results/models.json"
 LENGTH, BATCHES = 128, 200
+
+
+def asked(what: str, names: Sequence[str]) -> argparse.Namespace:
+    """The options of both programs."""
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with the texts")
+    parser.add_argument("--work", type=Path, required=True, help="folder for corpora, checkpoints and models")
+    parser.add_argument("--only", nargs="*", choices=names, default=list(names))
+    parser.add_argument("--seeds", type=int, default=3, help="of the fine-tunings")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipes")
+    parser.add_argument("--export", action="store_true", help="write the bundles to halbert/models/")
+    return parser.parse_args()
 
 
 def trained(name: str, tokenizer: Tokenizer, out: Path, changes: list[str]) -> Bundle:

@@ -8,7 +8,6 @@ same command can be given until it is done. ``--export`` writes the bundles to `
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import random
@@ -37,7 +36,7 @@ from halbert.tasks.table import get_task
 from halbert.text import Tokenizer
 from halbert.text.learn import count_words, learn_from_counts, weigh
 from halbert.train.finetuning import finetune, finetune_once, usual_recipe
-from models.making import DATA, export, masked, trained, training_of, unigram
+from models.making import asked, export, masked, trained, training_of, unigram
 from models.tongues import ENGLISH, Texts, held_out_verses, named_rows, read_texts
 
 NAMES = ("bert-mini-100", "albert-mini-100")
@@ -220,14 +219,7 @@ def about(name: str, told: dict[str, Any]) -> str:
 
 def main() -> None:
     """Make what is missing, step by step; write the results; export when asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="folder with the texts")
-    parser.add_argument("--work", type=Path, required=True, help="folder for corpora, checkpoints and models")
-    parser.add_argument("--only", nargs="*", choices=NAMES, default=list(NAMES))
-    parser.add_argument("--seeds", type=int, default=3, help="of the fine-tunings")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipes")
-    parser.add_argument("--export", action="store_true", help="write the bundles to halbert/models/")
-    options = parser.parse_args()
+    options = asked(__doc__, NAMES)
     options.work.mkdir(parents=True, exist_ok=True)
     tokenizer, train, parallel, held_out = prepare(options.data, options.work)
     for name in options.only:

@@ -8,6 +8,8 @@ Universal Declaration of Human Rights.
 from __future__ import annotations
 
 import csv
+import dataclasses
+import functools
 import gzip
 import io
 import json
@@ -15,7 +17,6 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from halbert.data.corpus import read_documents
 
@@ -45,13 +46,21 @@ def held_out(verse: str) -> bool:
     return book in HELD_OUT_BOOKS or random.Random(f"{book}.{chapter}").random() < 0.05
 
 
-class Texts(NamedTuple):
-    """``alone``: documents by language; ``same``: by language, texts under the name of what they all say; ``said``: by that
-    name, the languages that have it."""
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """``alone``: documents by language; ``same``: by language, texts under the name of what they all say."""
 
     alone: dict[str, list[list[str]]]
     same: dict[str, dict[str, str]]
-    said: dict[str, list[str]]
+
+    @functools.cached_property
+    def said(self) -> dict[str, list[str]]:
+        """By what is said, the languages in which it is."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for language in sorted(self.same):
+            for name in self.same[language]:
+                found[name].append(language)
+        return dict(found)
 
     def languages(self) -> list[str]:
         """All codes, in order."""
@@ -123,11 +132,7 @@ def read_texts(data: Path) -> Texts:
     for number, section in enumerate(read_documents(data / "english_text/openstax_textbooks.txt.gz")):
         if number % 20:
             alone[ENGLISH].append(section)
-    said: dict[str, list[str]] = defaultdict(list)
-    for language in sorted(same):
-        for name in same[language]:
-            said[name].append(language)
-    return Texts(dict(alone), dict(same), dict(said))
+    return Texts(dict(alone), dict(same))
 
 
 def held_out_verses(data: Path) -> dict[str, list[str]]:

@@ -121,11 +121,10 @@ def as_list(given: str | list[str]) -> list[str]:
 
 
 def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics) -> Any:
-    """The whole server as an ASGI application; it starts the dispatcher and stops it."""
+    """The whole server as an ASGI application, around a dispatcher that was started; it stops it at the end."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await dispatcher.start()
         yield
         await dispatcher.stop()
 

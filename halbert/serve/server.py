@@ -24,6 +24,7 @@ try:
 except ImportError:
     raise missing_extra("uvicorn", "serve", "serving") from None
 
+log = logging.getLogger("halbert.serve")
 HEADER_SECONDS = 10.0  # for a request's first line and headers
 IDLE_SECONDS = 60  # between requests on one connection
 LARGEST_HEADERS = 16 << 10  # bytes
@@ -120,8 +121,9 @@ def serve(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
         )
     except OSError as error:
-        raise InputError(f"{host}:{port}: cannot be listened at: {error.strerror or error}") from None
-    logging.getLogger("halbert.serve").info("loading %s", ", ".join(chosen))
+        reason = str(error.strerror or error).partition(" (")[0]  # what follows names the address again
+        raise InputError(f"{host}:{port}: cannot be listened at: {reason}") from None
+    log.info("loading %s", ", ".join(chosen))
     config = uvicorn.Config(
         app, http=Patience, log_config=None, access_log=False, lifespan="on", timeout_keep_alive=IDLE_SECONDS,
         h11_max_incomplete_event_size=LARGEST_HEADERS, server_header=False, timeout_graceful_shutdown=int(drain_seconds),
@@ -135,14 +137,8 @@ def serve(
 
 
 async def _run(server: Orderly, listening: socket.socket, dispatcher: Dispatcher) -> None:
-    async def announce() -> None:
-        await dispatcher.ready.wait()
-        host, port = listening.getsockname()[:2]
-        names = ", ".join(f"{m['name']} ({m['engine']}, {m['precision']})" for m in dispatcher.described)
-        logging.getLogger("halbert.serve").info("ready at http://%s:%s, process %s: %s", host, port, os.getpid(), names)
-
-    telling = asyncio.create_task(announce())
+    await dispatcher.start()  # a model that cannot be had is an error of ours, before the server's own begin
+    host, port = listening.getsockname()[:2]
+    names = ", ".join(f"{m['name']} ({m['engine']}, {m['precision']})" for m in dispatcher.described)
+    log.info("ready at http://%s:%s, process %s: %s", host, port, os.getpid(), names)
     await server.serve(sockets=[listening])
-    telling.cancel()
-    if not server.started:
-        raise InputError("the server could not be started; the lines above say why")
