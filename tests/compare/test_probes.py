@@ -293,10 +293,16 @@ def test_pace_of_a_training_that_fails_says_why(one, monkeypatch):
 
 
 def test_masked_pieces_by_language(one):
+    # A model that always guesses [UNK] is right about every piece of a language its vocabulary cannot write: that is no skill.
+    unknown = one.bundle.tokenizer.special_ids["unk"]
+    bias = one.bundle.arrays["heads.mlm.bias"].copy()
+    bias[unknown] += 100
+    one = msgspec.structs.replace(one, bundle=one.bundle.replace(arrays={**one.bundle.arrays, "heads.mlm.bias": bias}))
     pairs = {"aa": examples(20), "zz": [Example(text="☃ ☃", pair="")] * 20}
     probe = MaskedLanguagesProbe(pairs, "here", 16)
     m = measured(probe, one)["masked_by_language", "one"]
     assert m.labels == ["aa", "zz"] and min(m.samples) >= 0 and max(m.samples) <= 1
+    assert m.samples[1] == 0.0
     assert probe.sample(one, probe.prepare(one), 0)["masked_by_language"] == m.samples  # the same pieces again
 
 

@@ -11,6 +11,7 @@ from halbert.compare.probes.masked import BATCH_TOKENS, MaskedPieces
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.corpus import build_corpus
+from halbert.data.instances import IGNORED
 from halbert.data.readers import Example
 from halbert.model import Model
 from halbert.train.pretraining import held_out_batches, masked_scores
@@ -28,7 +29,7 @@ class MaskedLanguagesProbe(MaskedPieces):
         sizes = [len(texts) for texts in self.texts.values()]
         made = (
             f"{where}: {len(self.texts)} languages, {min(sizes)} to {max(sizes)} sentences of each; 15 % of the pieces hidden, "
-            "the same for every model with the same tokenizer; fp32"
+            "the same for every model with the same tokenizer; fp32; an [UNK] that is guessed is not found"
         )
         self.quantities = [
             Quantity(name="masked_by_language", title="Masked pieces found, over languages", unit="share", statistic="mean",
@@ -39,11 +40,16 @@ class MaskedLanguagesProbe(MaskedPieces):
     def sample(self, subject: Subject, prepared: Model, round_number: int) -> Sample:
         """One share a language; of a language of which nothing can be hidden, 0."""
         tokenizer = subject.bundle.tokenizer
+        unknown = tokenizer.special_ids["unk"]
         shares = []
         with tempfile.TemporaryDirectory() as place:
             for number, texts in enumerate(self.texts.values()):
                 corpus = build_corpus(([text] for text in texts), tokenizer, f"{place}/{number}")
                 batches = held_out_batches(corpus, tokenizer, self.length, BATCH_TOKENS, seed=0)
-                scores = masked_scores(prepared, batches)
-                shares.append(float(np.average(scores.accuracies, weights=scores.counts)) if batches else 0.0)
+                hidden = sum(batch.masked for batch in batches)
+                # Whoever cannot write a language guesses its [UNK] easily.
+                known = [b._replace(labels=np.where(b.labels == unknown, IGNORED, b.labels)) for b in batches]
+                counted = [int((b.labels[: b.masked] != IGNORED).sum()) for b in known]
+                found = np.dot(masked_scores(prepared, known).accuracies, counted)
+                shares.append(float(found) / max(1, hidden))
         return {"masked_by_language": shares}
