@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -67,8 +68,22 @@ def joined() -> Iterator[World]:
         ) from None
     try:
         yield World(distributed.get_rank(), distributed.get_world_size(), device)
-    finally:
+    except BaseException:
         distributed.destroy_process_group()
+        raise
+    leave()
+
+
+def leave() -> None:
+    """Part from the other processes once all of them are done.
+
+    gloo's threads hold tensors until the last message has gone both ways; where they outlive the interpreter, torch ends
+    the process with SIGABRT though all its work is done (pytorch#190489, #179291).
+    """
+    with suppress(RuntimeError):  # another one is gone already, for reasons that it tells itself
+        distributed.barrier()
+    gc.collect()  # sharded models hold groups in cycles
+    distributed.destroy_process_group()
 
 
 def shard(model: Model) -> None:

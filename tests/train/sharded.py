@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from halbert.model import Model
 from halbert.train import optimizers
+from halbert.train.distributed import leave
 from halbert.train.optimizers import clip_gradients, make_optimizer, trust_ratios
 from halbert.train.recipe import PretrainRecipe
 from tests import small, tiny
@@ -67,7 +68,7 @@ def main(meeting: str, rank: int) -> None:
             optimizers._spread = right
             assert furthest(whole, wrong) > 1e-4, kind
     print("all equal")
-    distributed.destroy_process_group()
+    leave()
 
 
 def make() -> Model:
