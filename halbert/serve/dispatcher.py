@@ -214,6 +214,7 @@ class Dispatcher:
         if not isinstance(told, Told) or told.error:
             raise HalbertError(told.error if isinstance(told, Told) else "the worker ended before it was ready")
         self.described = told.models
+        self.queue.pace = min(model["pace"] for model in told.models)
         self.ready.set()
 
     async def _read(self) -> Answer | Told | None:
@@ -263,7 +264,7 @@ class Dispatcher:
             gulp.numbers.discard(answer.number)
         if self._gulps and not self._gulps[0].numbers:
             done = self._gulps.pop(0)
-            self.queue.observe(done.tokens, now - done.since)
+            self.queue.observe(done.tokens, now - done.since, GULP)
             for gulp in self._gulps[:1]:
                 gulp.since = now
         self._wake.set()

@@ -107,7 +107,8 @@ class FairQueue(Generic[Item]):
             item.waiting = True
             self.tokens += item.tokens
 
-    def observe(self, tokens: int, seconds: float) -> None:
-        """What was done in a time: the pace follows it."""
+    def observe(self, tokens: int, seconds: float, budget: int) -> None:
+        """What was done in a time: the pace follows it, by how full the ``budget`` was. A few tokens by themselves take longer
+        than their share."""
         if tokens and seconds > 0:
-            self.pace += 0.2 * (tokens / seconds - self.pace)
+            self.pace += 0.2 * min(1.0, tokens / budget) * (tokens / seconds - self.pace)

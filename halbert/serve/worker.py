@@ -22,6 +22,7 @@ from halbert.run.predictor import Predictor, load
 from halbert.serve.jobs import Answer, Gulp, Job, Load, Told, frame, read
 
 KINDER = 5  # added to the niceness, so that whoever speaks HTTP comes first when both cores are busy
+_MANY = 32
 _TEXT = "The quick brown fox jumps over the lazy dog."
 
 
@@ -32,10 +33,16 @@ class Served:
         self.name, self.model = name, model
         self.predictor = load(model, precision=precision, threads=threads)
         self.heads = self.predictor.bundle.heads
+        self.pace = 0.0  # tokens a second, of many texts
         self.warm()
 
     def warm(self) -> None:
-        """Answer once, so that everything is compiled, and what is not finite is noticed."""
+        """Answer once, so that everything is compiled, and what is not finite is noticed; and see how fast it goes."""
+        texts = [f"{_TEXT} {i} {_TEXT}" for i in range(_MANY)]
+        for _ in range(2):  # the first time compiles
+            began = time.perf_counter()
+            self.predictor.embed(texts)
+            self.pace = sum(self._lengths(texts, None)) / (time.perf_counter() - began)
         self.predictor.embed([_TEXT, "a"])
         for kind in ("label", "score"):
             if kind in {head.kind for head in self.heads.values()}:
@@ -56,7 +63,7 @@ class Served:
             "name": self.name, "precision": backend["precision"], "engine": f"{backend['engine']} {backend['version']}",
             "threads": backend["threads"], "longest": self.predictor.longest, "width": spec.hidden_size,
             "layers": spec.num_hidden_layers, "attention_heads": spec.num_attention_heads, "pooling": bundle.pooling,
-            "parameters": spec.count_encoder(), "heads": {name: head.kind for name, head in self.heads.items()},
+            "parameters": spec.count_encoder(), "pace": round(self.pace), "heads": {name: head.kind for name, head in self.heads.items()},
             "labels": {name: list(head.labels) for name, head in self.heads.items() if head.labels},
         }  # fmt: skip
 

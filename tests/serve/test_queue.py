@@ -65,8 +65,18 @@ def test_waiting_is_bounded_by_time_too():
     with pytest.raises(Full, match=r"3\.0 s long") as refused:
         queue.put([Item("a", 1)])
     assert refused.value.seconds == pytest.approx(1.0)
-    queue.observe(100, 1.0)  # it turned out to be faster
+    queue.observe(100, 1.0, 100)  # it turned out to be faster
     queue.put([Item("a", 1)])
+
+
+def test_the_pace_is_that_of_full_gulps():
+    queue: FairQueue[Item] = FairQueue(1000, 2.0, pace=10_000)
+    for _ in range(300):  # single short texts take their time, and say nothing of what many take
+        queue.observe(5, 0.01, 4096)
+    assert queue.pace > 9_000
+    for _ in range(30):
+        queue.observe(4096, 4.096, 4096)
+    assert queue.pace == pytest.approx(1000, rel=0.05)
 
 
 def test_what_nobody_waits_for_makes_room_at_once_and_is_never_taken():
