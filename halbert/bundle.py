@@ -14,7 +14,7 @@ from halbert.card import card
 from halbert.errors import InputError, SpecError, nearest
 from halbert.files import sha256, whole_folder, write_bytes, write_json
 from halbert.heads import HeadSpec
-from halbert.spec import ModelSpec
+from halbert.spec import ForeignSpec, ModelSpec
 from halbert.text import Tokenizer
 from halbert.version import __version__
 from halbert.weights import huggingface, names
@@ -109,6 +109,14 @@ class Bundle:
         }  # fmt: skip
         return Bundle(**{**values, **changes})
 
+    def check_writable(self) -> None:
+        """Raise :class:`InputError` for an encoder of another architecture."""
+        if isinstance(self.spec.encoder, ForeignSpec):
+            kind = self.spec.encoder.model_type
+            raise InputError(
+                f"{self.name}: is of another architecture ({kind}): Halbert measures and asks it, but does not write it"
+            )
+
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False, dtype: Dtype = "float32") -> Path:
         """Write the bundle; the folder appears whole or not at all, and equal bundles give equal bytes.
 
@@ -116,6 +124,7 @@ class Bundle:
         """
         if self.int8 is not None:
             raise InputError(f"{self.name}: holds int8 weights only; they cannot be written as a full model")
+        self.check_writable()
         main, further = divide_heads(self.heads)
         tokens = self.tokenizer.special_ids
         with whole_folder(folder, overwrite) as target:

@@ -25,6 +25,7 @@ from halbert.text import Tokenizer, load_tokenizer
 from halbert.text.tokenizer import CASED, open_tokenizer, told_text, upper_case, vocabulary_file
 from halbert.weights import archive, google, huggingface, names, tensorflow1
 from halbert.weights.accounting import settle
+from halbert.weights.foreign import is_foreign, read_foreign
 from halbert.weights.int8 import ENGINE, load_int8
 from halbert.weights.relatives import is_relative
 from halbert.weights.tensors import read_tensors
@@ -210,7 +211,11 @@ def _read(place: Place, allow_pickle: bool) -> Bundle:
     if not _is_huggingface(place.path):
         return _read_google(place)
     manifest = _manifest(place.path)
-    return _read_huggingface(place, allow_pickle) if manifest is None else _read_halbert(place, manifest)
+    if manifest is not None:
+        return _read_halbert(place, manifest)
+    if is_foreign(read_json(place.path / "config.json")):
+        return _read_foreign(place)
+    return _read_huggingface(place, allow_pickle)
 
 
 def has_only_int8(folder: str | os.PathLike[str]) -> bool:
@@ -267,6 +272,20 @@ def _read_huggingface(place: Place, allow_pickle: bool) -> Bundle:
     return Bundle(
         spec, tokenizer, found.arrays, found.heads, name=place.name, provenance=provenance, pooling=pooling,
         normalize=normalize, origins=origins, warnings=warnings, folder=folder,
+    )  # fmt: skip
+
+
+def _read_foreign(place: Place) -> Bundle:
+    """An encoder of another architecture, without its heads."""
+    encoder, arrays, tokenizer = read_foreign(place.path)
+    pooling, normalize = _sentence_transformers(place.path)
+    provenance = {"source": f"{_FOLDER}, read by transformers"}
+    if licence := _licence(place.path / "README.md"):
+        provenance["licence"] = licence
+    learnt = PretrainSpec(sentence_objective="none", masking="piece")
+    return Bundle(
+        ModelSpec(encoder=encoder, text=tokenizer.spec, pretraining=learnt), tokenizer, arrays, name=place.name,
+        provenance=provenance, pooling=pooling, normalize=normalize, folder=place.path,
     )  # fmt: skip
 
 

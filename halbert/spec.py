@@ -7,6 +7,7 @@ BERT and ALBERT are two values of :class:`EncoderSpec`. Field names are those of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -108,6 +109,10 @@ class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         own = self.attention_groups if part == "attention" else self.ffn_groups
         return self.num_hidden_groups if own is None else own
 
+    def knobs(self) -> dict[str, Any]:
+        """All fields, in order."""
+        return msgspec.structs.asdict(self)
+
     def count_parameters(self) -> dict[str, int]:
         """Exact number of parameters by part (the keys of :data:`PARTS`), the pre-training heads included."""
         return _count_parts(msgspec.structs.asdict(self))
@@ -130,13 +135,50 @@ class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return self.num_hidden_layers * self.inner_group_num * block + projection
 
 
+COUNTED = (8, 16, 24)  # pieces: the lengths at which a foreign encoder's work was counted
+
+
+class ForeignSpec(EncoderSpec, frozen=True, kw_only=True):
+    """An encoder of another architecture, which transformers computes (``halbert/model/foreign.py``).
+
+    The fields it shares with :class:`EncoderSpec` mean the same; the others are those a BERT of this shape would have.
+    ``config`` is its ``config.json``; ``parts`` are its parameters, counted, without pooler, and ``work`` the FLOPs counted
+    at the lengths of :data:`COUNTED`.
+    """
+
+    model_type: str
+    config: str
+    parts: dict[str, int]
+    work: tuple[int, ...]
+
+    def knobs(self) -> dict[str, Any]:
+        """See :meth:`EncoderSpec.knobs`."""
+        return {k: v for k, v in super().knobs().items() if k not in ("config", "parts", "work")}
+
+    def count_parameters(self) -> dict[str, int]:
+        """See :meth:`EncoderSpec.count_parameters`; there are no pre-training heads."""
+        return {**self.parts, "pooler": (self.hidden_size + 1) * self.hidden_size if self.pooler == "tanh" else 0}
+
+    def count_flops(self, length: int) -> int:
+        """Floating-point operations of one forward pass: the matrix products that PyTorch counts.
+
+        Their number grows with the square of the length and nothing else, so three counts tell all (Newton's formula).
+        """
+        if length < 1:
+            raise SpecError(f"length is {length}; expected at least 1")
+        first, second, third = self.work
+        n = Fraction(length - COUNTED[0], COUNTED[1] - COUNTED[0])
+        return round(first + n * (second - first) + n * (n - 1) / 2 * (third - 2 * second + first))
+
+
 class TextSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How text becomes ids. ``compat`` names the oracle where Google's and transformers' WordPiece disagree.
 
-    ``chinese_chars``: whether WordPiece takes every Chinese character for a word.
+    ``chinese_chars``: whether WordPiece takes every Chinese character for a word. ``other`` is what an encoder of another
+    architecture has (:class:`ForeignSpec`), whatever it is.
     """
 
-    kind: Literal["wordpiece", "unigram"] = "wordpiece"
+    kind: Literal["wordpiece", "unigram", "other"] = "wordpiece"
     compat: Literal["google", "transformers"] = "transformers"
     lower_case: bool = True
     strip_accents: bool = True
@@ -177,7 +219,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def flat(self) -> dict[str, Any]:
         """All knobs in one table, in spec field order."""
         return {
-            **msgspec.structs.asdict(self.encoder),
+            **self.encoder.knobs(),
             **msgspec.structs.asdict(self.text),
             **msgspec.structs.asdict(self.pretraining),
         }
@@ -220,7 +262,10 @@ def difference(a: ModelSpec, b: ModelSpec) -> list[Knob]:
 
     The shares are found by substituting ``b``'s values into ``a`` one after the other, in field order, so they add up
     exactly to the difference of the two totals. (Another order would divide the total otherwise; the sum stays.)
+    Encoders of other architectures have no knobs in common with ours: there is none to name.
     """
+    if isinstance(a.encoder, ForeignSpec) or isinstance(b.encoder, ForeignSpec):
+        return []
     current, target = a.flat(), b.flat()
     knobs, before = [], encoder_total(_count_parts(current))
     for field, value in target.items():

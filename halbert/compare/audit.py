@@ -52,6 +52,11 @@ RANDOM_NOTE = (
     "Texts are cut by a stand-in vocabulary of the same size, the same for models of equal text rules."
 )
 
+FOREIGN_NOTE = (
+    "A model is of another architecture, which PyTorch alone runs here: speed and memory are therefore those of PyTorch for "
+    "all models, and not what the others reach on Halbert's own engine."
+)
+
 
 def compare(
     models: Sequence[str],
@@ -217,7 +222,7 @@ def run_plan(plan: Plan, folder: Path, progress: Progress, kept: Kept | None = N
         "seconds": round(time.time() - began, 1),
         "halbert": __version__,
         "command": plan.command,
-        "notes": [*plan.notes, *warnings_of(machine)],
+        "notes": [*plan.notes, *([FOREIGN_NOTE] if any(s.foreign for s in plan.subjects) else []), *warnings_of(machine)],
         "machine": machine,
         "subjects": [describe_subject(s) for s in plan.subjects],
         "differences": [

@@ -24,7 +24,7 @@ from halbert.compare.probes.unknown import UnknownProbe
 from halbert.compare.schedule import Probe
 from halbert.data.corpus import build_corpus
 from halbert.run.openvino_backend import multiplies_bf16
-from halbert.run.predictor import Predictor, load
+from halbert.run.predictor import BackendName, Predictor, load
 
 _RUN_A_MODEL = {"memory", "latency", "throughput", "agreement", "inside", "retrieval", "layers", "engines"}
 _LARGE = 5e9  # FLOPs for 128 pieces, from which a pass over all texts takes longer than seconds
@@ -35,18 +35,23 @@ def build_probes(plan: Plan, folder: Path) -> list[Probe]:
     asked, depth = set(plan.probes), plan.depth
     probes: list[Probe] = []
     predictors: dict[str, Predictor] = {}
+    # One that only PyTorch can run is compared with what the others do in PyTorch.
+    engine: BackendName = "torch" if any(s.foreign for s in plan.subjects) else "auto"
     if _RUN_A_MODEL & asked:
-        predictors = {s.name: load(s.bundle, precision=plan.precision, threads=plan.threads) for s in plan.subjects}
+        predictors = {
+            s.name: load(s.bundle, precision=plan.precision, threads=plan.threads, backend=engine)
+            for s in plan.subjects
+        }
         for predictor in predictors.values():  # compiled before it is described
             predictor.embed(plan.texts[:2])
     if "size" in asked:
         probes.append(SizeProbe())
     if "memory" in asked:
-        probes.append(MemoryProbe(_precisions(predictors), depth.memory))
+        probes.append(MemoryProbe(_precisions(predictors, engine), depth.memory, engine))
     if "latency" in asked:
         probes.append(LatencyProbe(predictors, depth.latency, longest=_positions(plan)))
     if "engines" in asked:
-        probes.append(EnginesProbe(_precisions(predictors), depth.engines, plan.threads))
+        probes.append(EnginesProbe(_precisions(predictors, "auto"), depth.engines, plan.threads))
     if "throughput" in asked:
         work = max(s.bundle.spec.encoder.count_flops(128) for s in plan.subjects)
         texts = plan.texts if work < _LARGE else plan.texts[:96]
@@ -87,9 +92,11 @@ def build_probes(plan: Plan, folder: Path) -> list[Probe]:
     return probes
 
 
-def _precisions(predictors: dict[str, Predictor]) -> list[str]:
-    """The audit's own precision, and what else this processor multiplies."""
+def _precisions(predictors: dict[str, Predictor], engine: BackendName) -> list[str]:
+    """The audit's own precision, and what else this processor multiplies in OpenVINO."""
     own = str(next(iter(predictors.values())).backend.describe()["precision"])
+    if engine == "torch":
+        return [own]
     return [own, *(p for p in ("fp32", "bf16") if p != own and (p == "fp32" or multiplies_bf16()))]
 
 

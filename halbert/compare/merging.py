@@ -115,6 +115,6 @@ def _names(found: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    equal = ["shape"] if all(a["spec"][field] == b["spec"][field] for field in _SHAPE) else []
+    equal = ["shape"] if all(a["spec"].get(field) == b["spec"].get(field) for field in ("model_type", *_SHAPE)) else []
     x, y = a["parameters"]["encoder"], b["parameters"]["encoder"]
     return equal + (["parameters (within 2 %)"] if abs(x - y) <= 0.02 * x else [])

@@ -152,6 +152,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "questions": questions(results),
         "results": results,
         "names": names,
+        "foreign": [s["name"] for s in results["subjects"] if "model_type" in s["spec"]],
         "rows": matrix(results),
         "own": {row["name"]: _slid(results.get("weights") or {}, row["name"]) for row in results["verdict"]["scores"]},
         "figures": [figure for figure in FIGURES if drawn[figure.name]],

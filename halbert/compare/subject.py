@@ -9,7 +9,7 @@ import msgspec
 from halbert.bundle import Bundle, random_bundle
 from halbert.data.documentation import STANDARD_LIBRARY, read_library
 from halbert.source import resolve_spec
-from halbert.spec import TextSpec
+from halbert.spec import ForeignSpec, TextSpec
 from halbert.text.learn import learn_vocabulary
 from halbert.text.wordpiece import WordPiece
 
@@ -27,6 +27,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     def has_head(self, kind: str) -> bool:
         """Whether the model has a head of this kind."""
         return any(head.kind == kind for head in self.bundle.heads.values())
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is of another architecture, which PyTorch alone runs."""
+        return isinstance(self.bundle.spec.encoder, ForeignSpec)
 
     @property
     def random(self) -> bool:
@@ -59,7 +64,8 @@ def equal_in(a: Subject, b: Subject) -> list[str]:
     """What two subjects have in common, as far as it can be known: a comparison rests on it."""
     x, y = a.bundle.spec.encoder, b.bundle.spec.encoder
     equal = []
-    if all(getattr(x, field) == getattr(y, field) for field in _SHAPE):
+    same = {getattr(spec, "model_type", "ours") for spec in (x, y)}  # a shape means little across architectures
+    if len(same) == 1 and all(getattr(x, field) == getattr(y, field) for field in _SHAPE):
         equal.append("shape")
     if abs(x.count_encoder() - y.count_encoder()) <= 0.02 * x.count_encoder():
         equal.append("parameters (within 2 %)")

@@ -68,12 +68,13 @@ def _pairs(
 
 def _texts(examples: Iterable[Example], tokenizer: Tokenizer, length: int, head: HeadSpec, stride: int) -> Features:
     """Long texts as several rows, of which each is an example."""
-    found, special = Features(), tokenizer.special_ids
+    found, frame = Features(), tokenizer.frame
     for part in batches_of(examples):
         texts = [text for e in part for text in (e.text, e.pair) if text]
         for ids in tokenizer.arrays(texts):
-            for begin, end in windows(len(ids), length - 2, 0) if len(ids) else ():
-                found.add([special["cls"], *ids[begin:end].tolist(), special["sep"]], end - begin + 2)
+            for begin, end in windows(len(ids), frame.room(length, False), 0) if len(ids) else ():
+                row, _ = frame.row(ids[begin:end].tolist(), None)
+                found.add(row, len(row))
                 found.end()
     return found.done()
 
@@ -82,13 +83,14 @@ def _tagged(examples: Iterable[Example], tokenizer: Tokenizer, length: int, head
     """A word has the label of its first piece. Long texts are windows, and a word is answered by the window that shows
     most of what is around it."""
     numbers = {label: i for i, label in enumerate(head.labels)}
-    special, found = tokenizer.special_ids, Features()
+    unknown, frame, found = tokenizer.special_ids["unk"], tokenizer.frame, Features()
+    before, behind = len(frame.begin), len(frame.end)
     for part in batches_of(examples, 256):
         check_tags(part, head.labels, "data")
         ids = iter(tokenizer.bulk([word for e in part for word in e.words]))
         for example in part:
             # A word that nothing is left of (a control character) is unknown, so that it can have an answer.
-            pieces = [next(ids) or [special["unk"]] for _ in example.words]
+            pieces = [next(ids) or [unknown] for _ in example.words]
             flat = np.array([i for word in pieces for i in word], np.int64)
             firsts = np.cumsum([0, *(len(word) for word in pieces[:-1])])
             place = np.full(len(flat), -1)
@@ -96,14 +98,15 @@ def _tagged(examples: Iterable[Example], tokenizer: Tokenizer, length: int, head
             tags = np.full(len(flat), NONE)
             if example.tags:
                 tags[firsts] = [numbers[tag] for tag in example.tags]
-            ranges = windows(len(flat), length - 2, stride)
+            ranges = windows(len(flat), frame.room(length, False), stride)
             owner = owners(ranges, len(flat))
             for number, (begin, end) in enumerate(ranges):
                 own = owner[begin:end] == number
-                row = [special["cls"], *flat[begin:end].tolist(), special["sep"]]
+                row, _ = frame.row(flat[begin:end].tolist(), None)
                 found.add(
-                    row, len(row), tags=[NONE, *np.where(own, tags[begin:end], NONE), NONE],
-                    places=[-1, *np.where(own, place[begin:end], -1), -1],
+                    row, len(row),
+                    tags=[*[NONE] * before, *np.where(own, tags[begin:end], NONE), *[NONE] * behind],
+                    places=[*[-1] * before, *np.where(own, place[begin:end], -1), *[-1] * behind],
                 )  # fmt: skip
             found.end()
     return found.done()
@@ -115,7 +118,7 @@ def _questions(examples: Iterable[Example], tokenizer: Tokenizer, length: int, h
     ``target`` (R, 2): the first and last piece of the first accepted answer, in each window. ``places`` marks with 1 the
     pieces that this window answers for. A question that leaves no room for the text loses its end.
     """
-    special, found, target = tokenizer.special_ids, Features(), Column(np.int64)
+    frame, found, target = tokenizer.frame, Features(), Column(np.int64)
     context, pieces = None, []
     for example in examples:
         if example.pair != context:
@@ -126,8 +129,8 @@ def _questions(examples: Iterable[Example], tokenizer: Tokenizer, length: int, h
         question = tokenizer.bulk([example.text])[0]
         most = max(1, length // 2 - 2)
         found.lost(len(question), min(len(question), most))
-        before = [special["cls"], *question[:most], special["sep"]]
-        ranges = windows(len(ids), length - len(before) - 1, stride)
+        before = [*frame.begin, *question[:most], *frame.between]
+        ranges = windows(len(ids), length - len(before) - len(frame.end), stride)
         owner = owners(ranges, len(ids))
         first = last = -1
         if example.answers:
@@ -136,12 +139,13 @@ def _questions(examples: Iterable[Example], tokenizer: Tokenizer, length: int, h
             if inside.any():
                 first, last = int(inside.argmax()), len(inside) - 1 - int(inside[::-1].argmax())
         for number, (begin, end) in enumerate(ranges):
-            row = [*before, *ids[begin:end], special["sep"]]
+            row = [*before, *ids[begin:end], *frame.end]
+            inner = slice(len(before), len(row) - len(frame.end))
             shown = np.full((len(row), 2), -1)
-            shown[len(before) : -1] = spans[begin:end]
+            shown[inner] = spans[begin:end]
             place = np.full(len(row), -1)
-            place[len(before) : -1] = np.where(owner[begin:end] == number, 1, 0)
-            found.add(row, len(before), spans=shown.reshape(-1), places=place)
+            place[inner] = np.where(owner[begin:end] == number, 1, 0)
+            found.add(row, len(before) if frame.second else len(row), spans=shown.reshape(-1), places=place)
             whole = begin <= first and last < end and first >= 0
             target.extend([first - begin + len(before), last - begin + len(before)] if whole else [0, 0])
         found.end()

@@ -12,9 +12,10 @@ from halbert.heads import HEADS as HEADS
 from halbert.heads import HeadSpec as HeadSpec
 from halbert.model.dropout import Dropout
 from halbert.model.encoder import Encoder, initialize
+from halbert.model.foreign import ForeignEncoder
 from halbert.model.layer import ACTIVATIONS
 from halbert.model.outputs import EncoderOutput
-from halbert.spec import EncoderSpec
+from halbert.spec import EncoderSpec, ForeignSpec
 
 
 class MaskedHead(nn.Module):
@@ -58,7 +59,9 @@ class Model(nn.Module):
         super().__init__()
         self.spec = spec
         self.head_specs = dict(heads or {})
-        self.encoder = Encoder(spec)
+        self.encoder: Encoder | ForeignEncoder = (
+            ForeignEncoder(spec) if isinstance(spec, ForeignSpec) else Encoder(spec)
+        )
         self.heads = nn.ModuleDict()
         for name, head in self.head_specs.items():
             if head.row.states == "pooled" and spec.pooler == "none":
@@ -73,6 +76,14 @@ class Model(nn.Module):
     def initialize(self, seed: int, but: Container[str] = ()) -> Model:
         """Fresh parameters, the same for the same seed on every machine; those named in ``but`` stay as they are."""
         initialize(self, self.spec.initializer_range, torch.Generator().manual_seed(seed), but)
+        return self
+
+    def allocate(self) -> Model:
+        """Room on the CPU, without values, for every parameter that was built on the meta device."""
+        for module in self.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None and parameter.is_meta:
+                    module._parameters[name] = nn.Parameter(torch.empty_like(parameter, device="cpu"))
         return self
 
     @property

@@ -17,6 +17,7 @@ from halbert.run.backend import Backend, Precision
 from halbert.run.batching import Long, Work, in_batches, prepare
 from halbert.run.windows import Window, answer_of, joined
 from halbert.source import has_only_int8, resolve_bundle
+from halbert.spec import ForeignSpec
 from halbert.tasks.decoding import check_finite, decode_label, decode_score, decode_span, decode_tags, softmax
 
 BackendName = Literal["auto", "openvino", "torch"]
@@ -59,8 +60,11 @@ def open_backend(
     compile: bool = False,
 ) -> Backend:
     """The engine for a bundle: OpenVINO on CPUs; torch for a GPU, to compile, or where OpenVINO is not installed."""
+    foreign = isinstance(bundle.spec.encoder, ForeignSpec)
+    if foreign and backend == "openvino":
+        raise InputError(f"{bundle.name}: is of another architecture, which runs in PyTorch alone; use --backend torch")
     if backend == "auto":
-        wanted = device == "cuda" or compile or precision == "fp16"
+        wanted = foreign or device == "cuda" or compile or precision == "fp16"
         backend = "torch" if wanted or not importlib.util.find_spec("openvino") else "openvino"
     if backend == "torch":
         from halbert.run.torch_backend import TorchBackend

@@ -49,11 +49,34 @@ class Encoding(msgspec.Struct, frozen=True, kw_only=True):
     special: list[bool]
 
 
+class Frame(NamedTuple):
+    """The ids that stand before, between and behind the texts of a row; ``second``: the segment of a pair's second text."""
+
+    begin: list[int]
+    between: list[int]
+    end: list[int]
+    second: int = 1
+
+    def room(self, max_length: int, paired: bool) -> int:
+        """How many pieces of texts fit into ``max_length``."""
+        return max_length - len(self.begin) - len(self.end) - (len(self.between) if paired else 0)
+
+    def row(self, first: list[int], second: list[int] | None) -> tuple[list[int], list[int]]:
+        """(ids, segments) of a text or a pair."""
+        if second is None:
+            ids = [*self.begin, *first, *self.end]
+            return ids, [0] * len(ids)
+        ids = [*self.begin, *first, *self.between]
+        behind = len(second) + len(self.end)
+        return [*ids, *second, *self.end], [0] * len(ids) + [self.second] * behind
+
+
 class Tokenizer(abc.ABC):
     """Text to ids for one vocabulary. Subclasses supply the pieces; everything else is here."""
 
     spec: TextSpec
     vocab: list[str]
+    frame: Frame
     starts_word: np.ndarray  # (V,) bool: whether a piece begins a word
 
     def __init__(self, spec: TextSpec, vocab: Sequence[str], where: str) -> None:
@@ -67,6 +90,8 @@ class Tokenizer(abc.ABC):
         if lost:
             raise InputError(f"{where}: the vocabulary lacks the special token {lost[0]!r}")
         self.special_ids: dict[str, int] = {name: table[token] for name, token in self.special.items()}
+        sep = [self.special_ids["sep"]]
+        self.frame = Frame([self.special_ids["cls"]], sep, sep)
 
     @property
     def vocab_size(self) -> int:
@@ -76,7 +101,10 @@ class Tokenizer(abc.ABC):
     @property
     def fingerprint(self) -> str:
         """sha256 over rules and vocabulary: equal fingerprints give equal ids."""
-        text = json.dumps([msgspec.to_builtins(self.spec), self.vocab], ensure_ascii=False)
+        return self._hashed(self.vocab)
+
+    def _hashed(self, rules: Any) -> str:
+        text = json.dumps([msgspec.to_builtins(self.spec), rules], ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @abc.abstractmethod
@@ -150,7 +178,7 @@ class Tokenizer(abc.ABC):
         first = split(text)
         second = None if pair is None else split(pair)
         if max_length is not None:
-            first, second = _truncate(first, second, max_length, truncation)
+            first, second = _truncate(first, second, self.frame, max_length, truncation)
         return self._assemble(first, second)
 
     def windows(
@@ -164,7 +192,7 @@ class Tokenizer(abc.ABC):
         split = self._marked_pieces if masks else self.pieces
         fixed = None if pair is None else split(text)
         long = split(text if pair is None else pair)
-        room = max_length - 2 if fixed is None else max_length - 3 - len(fixed)
+        room = self.frame.room(max_length, fixed is not None) - len(fixed or ())
         if not 0 <= stride < room:
             raise InputError(
                 f"windows of {max_length} pieces leave room for {max(room, 0)} of the text; stride {stride} must be smaller"
@@ -184,34 +212,30 @@ class Tokenizer(abc.ABC):
         """(ids, segments) of many texts or pairs, special tokens included: :meth:`encode` without spans, faster."""
         firsts = self.bulk(texts)
         seconds = None if pairs is None else self.bulk(pairs)
-        cls, sep = self.special_ids["cls"], self.special_ids["sep"]
         result = []
         for i, first in enumerate(firsts):
             second = None if seconds is None else seconds[i]
             if max_length is not None:
-                first, second = _truncate(first, second, max_length, truncation)
-            ids = [cls, *first, sep]
-            segments = [0] * len(ids)
-            if second is not None:
-                ids += [*second, sep]
-                segments += [1] * (len(second) + 1)
-            result.append((ids, segments))
+                first, second = _truncate(first, second, self.frame, max_length, truncation)
+            result.append(self.frame.row(first, second))
         return result
 
     def _assemble(self, first: list[Piece], second: list[Piece] | None) -> Encoding:
-        ids, segments = [self.special_ids["cls"]], [0]
-        spans: list[tuple[int, int] | None] = [None]
-        words: list[int | None] = [None]
-        for segment, pieces in enumerate([first] if second is None else [first, second]):
+        ids, segments = self.frame.row([p.id for p in first], None if second is None else [p.id for p in second])
+        spans: list[tuple[int, int] | None] = [None] * len(self.frame.begin)
+        words: list[int | None] = [None] * len(self.frame.begin)
+        for pieces, behind in (
+            (first, self.frame.between if second is not None else self.frame.end),
+            (second, self.frame.end),
+        ):
             word = -1
-            for piece in pieces:
+            for piece in pieces or ():
                 # A text that was cut may begin inside a word.
                 word = max(word + int(self.starts_word[piece.id]), 0)
                 words.append(word)
-            ids += [p.id for p in pieces] + [self.special_ids["sep"]]
-            spans += [(p.start, p.end) for p in pieces] + [None]
-            words.append(None)
-            segments += [segment] * (len(pieces) + 1)
+            if pieces is not None:
+                spans += [*((p.start, p.end) for p in pieces), *[None] * len(behind)]
+                words += [None] * len(behind)
         return Encoding(
             ids=ids, tokens=[self.vocab[i] for i in ids], segments=segments, spans=spans, words=words,
             special=[span is None for span in spans],
@@ -222,11 +246,13 @@ Truncation = Literal["longest_first", "only_first", "only_second"]
 
 
 def _truncate(
-    first: list[T], second: list[T] | None, max_length: int, truncation: Truncation
+    first: list[T], second: list[T] | None, frame: Frame, max_length: int, truncation: Truncation
 ) -> tuple[list[T], list[T] | None]:
-    room = max_length - (2 if second is None else 3)
+    room = frame.room(max_length, second is not None)
     if room < 0:
-        raise InputError(f"max_length {max_length} leaves no room beside the special tokens; expected at least 3")
+        raise InputError(
+            f"max_length {max_length} leaves no room beside the special tokens; expected at least {max_length - room}"
+        )
     a, b = len(first), len(second or ())
     if a + b <= room:
         return first, second

@@ -253,6 +253,7 @@ def finetune(
         DataFile(dev, row.form, columns=called, header=row.header),
     )
     bundle = model if isinstance(model, Bundle) else resolve_bundle(model)
+    bundle.check_writable()
     recipe = recipe or usual_recipe(row, bundle.spec.encoder, changes)
     check_target(out)
     prepared = prepare(bundle, row, files[0], files[1], recipe, str(train), str(dev))

@@ -18,6 +18,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor, Shard
 
+from halbert.errors import SpecError
+from halbert.spec import ForeignSpec
+
 if TYPE_CHECKING:
     from halbert.spec import EncoderSpec
     from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
@@ -32,7 +35,7 @@ BLOCK = 1 << 18
 def decays(name: str) -> bool:
     """Whether a parameter is decayed and, in LAMB, given a trust ratio: all but biases and LayerNorm's two vectors."""
     *_, owner, kind = ("", *name.split("."))
-    return kind != "bias" and owner != "norm"
+    return kind != "bias" and "norm" not in owner.lower()
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> Groups:
@@ -59,6 +62,8 @@ def by_layer(groups: Groups, decay: float, spec: EncoderSpec) -> Groups:
     Layers that share their parameters have the scale of the last one that uses them; embeddings and projection count as
     one layer below all others. (Howard and Ruder 2018, 3.2; ELECTRA, appendix.)
     """
+    if isinstance(spec, ForeignSpec):
+        raise SpecError(f"layer_decay: the layers of another architecture ({spec.model_type}) cannot be told apart")
     last = {
         f"{part}.{spec.group_of(part, layer)}": layer
         for part in ("attention", "ffn")

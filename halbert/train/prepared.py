@@ -153,7 +153,7 @@ def start_model(bundle: Bundle, head: HeadSpec | None, seed: int, recipe: Finetu
     known = {
         name: a for name, a in bundle.arrays.items() if name in own and name.startswith(("encoder.", "heads.mlm."))
     }
-    model = model.to_empty(device="cpu").initialize(seed, but=known)
+    model = model.allocate().initialize(seed, but=known)
     if head is not None and head.kind != "mlm":
         weight = model.heads[head.kind].dense.weight
         torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5, generator=torch.Generator().manual_seed(seed))

@@ -10,6 +10,8 @@ that words of the same meaning begin near each other.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from halbert.data.corpus import Corpus
@@ -29,7 +31,10 @@ SPREAD = 0.05  # standard deviation of the result
 def neighbour_counts(corpus: Corpus) -> sparse.csr_matrix:
     """Weighted counts (V, V) of pieces within :data:`WINDOW` of each other in one document; one shard in memory at a time."""
     V = corpus.manifest.vocab_size
-    counts = sparse.csr_matrix((V, V), dtype=np.float64)
+    whole = math.lcm(
+        *range(1, WINDOW + 1)
+    )  # times which every weight is a whole number, so that no order of sums matters
+    parts: list[sparse.csr_matrix] = []
     for number in range(len(corpus)):
         shard = corpus.shard(number)
         ids = np.asarray(shard.ids, np.int64)
@@ -40,9 +45,14 @@ def neighbour_counts(corpus: Corpus) -> sparse.csr_matrix:
         for distance in range(1, min(WINDOW, len(ids) - 1) + 1):
             together = document[:-distance] == document[distance:]
             pairs = (ids[:-distance][together], ids[distance:][together])
-            found = sparse.coo_matrix((np.full(together.sum(), 1.0 / distance), pairs), shape=(V, V)).tocsr()
-            counts = counts + found + found.T
-    return counts
+            weights = np.full(together.sum(), float(whole // distance))
+            parts.append(sparse.coo_matrix((weights, pairs), shape=(V, V)).tocsr())
+            # A sum costs what its parts hold: those of small shards are added to each other before they are to a large one.
+            while len(parts) > 1 and parts[-2].nnz < 2 * parts[-1].nnz:
+                small = parts.pop()
+                parts[-1] = parts[-1] + small
+    counts = sum(reversed(parts), sparse.csr_matrix((V, V), dtype=np.float64))
+    return (counts + counts.T) / whole
 
 
 def document_counts(corpus: Corpus) -> sparse.csr_matrix:

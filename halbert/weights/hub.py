@@ -17,6 +17,8 @@ _FILES = [
     "config.json", "halbert.json", "provenance.json", "tokenizer_config.json", "modules.json", "README.md",
     "model.safetensors", "pooler.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "heads/*/head.json",
     "heads/*/model.safetensors", "vocab.txt", "spiece.model", "tokenizer.json", "1_Pooling/config.json",
+    # of other architectures
+    "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json", "sentencepiece.bpe.model", "spm.model",
 ]  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
     if layout not in tuple(CLASS):  # a tuple: the value may be of any JSON type
         raise InputError(
             f"{where}: model_type is {layout!r}; Halbert reads 'bert' and 'albert', and 'distilbert' and 'electra', which are "
-            "such encoders by other names"
+            "such encoders by other names; others can be measured (halbert audit, with the extra others)"
         )
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(

@@ -271,3 +271,29 @@ def test_an_audit_that_trains_its_models(short, tmp_path, monkeypatch, small_tas
     for split in ("train", "test"):
         assert split_task("again", out / "data" / f"which-library-{split}.csv", None).train
     assert small.left_in(tmp_path)[0] == "report"
+
+
+def test_an_encoder_of_another_architecture(short, place, tmp_path):
+    """It stands beside ours in every probe that applies, all of them in PyTorch; what does not apply says so."""
+    pytest.importorskip("transformers")
+    from tests.foreign import write
+
+    write("roberta", place / "roberta", longest=128)
+    told = run(
+        place, tmp_path / "report", ("bert", "roberta"), tasks=["classify"], data=[place / "my rows.csv"],
+        parallel=place / "parallel.csv",
+        probes=["size", "memory", "latency", "engines", "agreement", "inside", "masked", "retrieval", "finetuning"],
+    )  # fmt: skip
+    results = check_folder(tmp_path / "report")
+    assert results["subjects"][1]["spec"]["model_type"] == "roberta" and told["differences"][0]["knobs"] == []
+    lacking = {(m["probe"].partition(":")[0], m["why"]) for m in results["measurements"] if m["value"] is None}
+    assert lacking == {
+        ("engines", "of another architecture, which runs in PyTorch alone"),
+        ("masked", "the model has no masked-piece head"),
+    }  # fmt: skip
+    values = {(m["name"], m["subject"]): m for m in results["measurements"]}
+    assert all("torch fp32" in values["latency_8_p50", name]["how"] for name in ("bert", "roberta"))
+    assert "PyTorch (fp32)" in values["memory_added", "roberta"]["how"]
+    assert not any("shape" in c["equal_in"] for c in results["comparisons"])
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "roberta, by transformers" in page and "no knob is shared" in page and "not what the others reach" in page

@@ -164,7 +164,7 @@ def test_config_is_no_object(folder, text, message):
         ({"vocab_size": ...}, "the field 'vocab_size' is missing"),
         ({"hidden_act": "swish"}, "hidden_act is 'swish'; expected one of gelu"),
         ({"hidden_act": ["gelu"]}, "hidden_act is"),
-        ({"model_type": "roberta"}, "model_type is 'roberta'; Halbert reads 'bert' and 'albert'"),
+        ({"model_type": "gpt2"}, "gpt2 is no encoder"),
         ({"model_type": {}}, "model_type is {}"),
         ({"model_type": ..., "num_attention_heads": ...}, "model_type is None"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),

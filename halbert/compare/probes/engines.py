@@ -46,6 +46,8 @@ class EnginesProbe:
     def refuse(self, subject: Subject) -> str | None:
         """Models with fewer positions than the texts have pieces are not measured."""
         positions = subject.bundle.spec.encoder.max_position_embeddings
+        if subject.foreign:
+            return "of another architecture, which runs in PyTorch alone"
         return f"the model has only {positions} positions" if positions < LENGTH else None
 
     def prepare(self, subject: Subject) -> dict[tuple[str, str], Backend]:

@@ -12,20 +12,25 @@ from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.errors import HalbertError
 
+LENGTH = 128
 _PROGRAM = """
 import json, sys, time
 began = time.perf_counter()
 import numpy as np
 import psutil
 from halbert.compare.machine import peak_memory
-from halbert.run.openvino_backend import OpenVINOBackend
+from halbert.run.predictor import open_backend
 from halbert.source import load_bundle
+engine = sys.argv[3]
+__import__(f"halbert.run.{engine}_backend")
+if engine == "torch":
+    from transformers import AutoModel, AutoTokenizer
 from halbert.data.batches import Rows
 process = psutil.Process()
 before = process.memory_info().rss
 bundle = load_bundle(sys.argv[1])
-backend = OpenVINOBackend(bundle, sys.argv[2])
-ids = np.full((1, 128), bundle.tokenizer.special_ids["unk"], np.int64)
+backend = open_backend(bundle, engine, sys.argv[2])
+ids = np.full((1, int(sys.argv[4])), bundle.tokenizer.special_ids["unk"], np.int64)
 backend.forward(Rows(ids, np.ones_like(ids), np.zeros_like(ids)), ["last"])
 after = process.memory_info().rss
 print(json.dumps({"seconds": time.perf_counter() - began, "before": before, "after": after, "peak": peak_memory()}))
@@ -38,10 +43,12 @@ class MemoryProbe:
     name = "memory"
     title = "Memory"
 
-    def __init__(self, precisions: Sequence[str], rounds: int = 3) -> None:
+    def __init__(self, precisions: Sequence[str], rounds: int = 3, engine: str = "auto") -> None:
+        self.engine = "torch" if engine == "torch" else "openvino"
         self.own, *self.others = precisions
         self.rounds = rounds
-        made = "a fresh process loads the model with OpenVINO ({}) and runs 128 pieces once"
+        called = {"torch": "PyTorch", "openvino": "OpenVINO"}[self.engine]
+        made = f"a fresh process loads the model with {called} ({{}}) and runs {LENGTH} pieces once"
         own = made.format(self.own)
         self.quantities = [
             Quantity(name="memory_added", title="Memory the model adds", unit="bytes", statistic="p50", better="lower",
@@ -59,8 +66,9 @@ class MemoryProbe:
         ]  # fmt: skip
 
     def refuse(self, subject: Subject) -> str | None:
-        """Every model can be loaded."""
-        return None
+        """Models with fewer positions than the text has pieces are not measured."""
+        positions = subject.bundle.spec.encoder.max_position_embeddings
+        return f"the model has only {positions} positions" if positions < LENGTH else None
 
     def prepare(self, subject: Subject) -> None:
         """Nothing to prepare: each sample starts from nothing."""
@@ -76,7 +84,7 @@ class MemoryProbe:
 
     def _run(self, subject: Subject, precision: str) -> dict[str, float]:
         done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, str(subject.folder.resolve()), precision],
+            [sys.executable, "-c", _PROGRAM, str(subject.folder.resolve()), precision, self.engine, str(LENGTH)],
             capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         if done.returncode:

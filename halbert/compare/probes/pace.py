@@ -30,11 +30,16 @@ _PROGRAM = """
 import json, sys
 import msgspec
 from halbert.compare.machine import peak_memory
-from halbert.train.finetuning import finetune
+from halbert.data.labelled import DataFile
+from halbert.source import load_bundle
+from halbert.tasks.table import get_task
+from halbert.train.finetuning import finetune_once
 from halbert.train.recipe import FinetuneRecipe
 told = json.loads(sys.argv[1])
-recipe = msgspec.convert(told.pop("recipe"), FinetuneRecipe)
-training = finetune(**told, task="classify", recipe=recipe)[0].bundle.provenance["training"]
+recipe = msgspec.convert(told["recipe"], FinetuneRecipe)
+task = get_task("classify")
+files = (DataFile(told[part], task.form) for part in ("train", "dev"))
+training = finetune_once(load_bundle(told["model"]), task, *files, recipe).bundle.provenance["training"]
 print(json.dumps({
     "peak": peak_memory(), "evaluations": training["evaluations"],
     "seconds": {row["step"]: row["seconds"] for row in training["journal"] if "seconds" in row},
@@ -89,7 +94,7 @@ class PaceProbe(Tuned):
         with tempfile.TemporaryDirectory() as place:
             train, dev = self.data.write(Path(place))
             told = {
-                "model": str(subject.folder.resolve()), "train": str(train), "dev": str(dev), "out": f"{place}/out",
+                "model": str(subject.folder.resolve()), "train": str(train), "dev": str(dev),
                 "recipe": msgspec.to_builtins(recipe),
             }  # fmt: skip
             done = subprocess.run(
