@@ -64,24 +64,31 @@ def pipeline(model: str, precision: str) -> tuple[Embed, dict[str, Any]]:
     return embed, {"version": transformers.__version__, "threads": torch.get_num_threads()}
 
 
+def export_onnx(source: Any, file: Path) -> list[str]:
+    """Write a transformers model as ONNX with one output, its last states; returns the names of the inputs."""
+    import torch
+
+    names, output = ["input_ids", "attention_mask", "token_type_ids"], "last_hidden_state"
+    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
+    axes = {name: {0: "batch", 1: "length"} for name in [*names, output]}
+    torch.onnx.export(
+        _States(source), example, file, input_names=names, output_names=[output], dynamic_axes=axes, dynamo=False
+    )  # fmt: skip
+    return names
+
+
 def onnxruntime(model: str, precision: str) -> tuple[Embed, dict[str, Any]]:
     """Exported by torch, fused by ONNX Runtime's transformer optimiser, int8 by its dynamic quantisation."""
     import onnx
     import onnxruntime as runtime
-    import torch
     import transformers
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.transformers.optimizer import optimize_model
 
     source = transformers.AutoModel.from_pretrained(model, attn_implementation="eager").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    names = ["input_ids", "attention_mask", "token_type_ids"]
     place = Path(tempfile.mkdtemp())
-    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
-    axes = {name: {0: "batch", 1: "length"} for name in [*names, "states"]}
-    torch.onnx.export(
-        _States(source), example, place / "a.onnx", input_names=names, output_names=["states"], dynamic_axes=axes, dynamo=False
-    )  # fmt: skip
+    names = export_onnx(source, place / "a.onnx")
     config = source.config
     fused = optimize_model(
         str(place / "a.onnx"), "bert", num_heads=config.num_attention_heads, hidden_size=config.hidden_size

@@ -44,6 +44,10 @@ def run(
     max_queue_tokens: Annotated[int, typer.Option(min=1, help="Tokens that may wait.")] = 200_000,
     max_wait: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may have to wait.")] = 10.0,
     max_bytes: Annotated[int, typer.Option(min=1024, help="Bytes of a request's body.")] = 4 << 20,
+    traces: Annotated[
+        bool,
+        typer.Option("--traces", help="Send OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT (extra: telemetry)."),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """See HELP."""
@@ -62,5 +66,5 @@ def run(
     )
     serve(
         models, host=host, port=port, precision=precision.value, threads=threads, settings=settings,
-        most_tokens=max_queue_tokens, most_seconds=max_wait,
+        most_tokens=max_queue_tokens, most_seconds=max_wait, traces=traces,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -79,6 +79,14 @@ def open_backend(
     return OpenVINOBackend(bundle, precision, threads)
 
 
+class Computed(NamedTuple):
+    """A batch that went through the engine: its rows, the positions they fill together, and the pieces among these."""
+
+    rows: int
+    places: int
+    pieces: int
+
+
 class Predictor:
     """Answers of one bundle through one backend. Texts are sorted by length and batched by tokens; order is kept."""
 
@@ -88,6 +96,7 @@ class Predictor:
         self.head = head
         self.cut = 0  # texts of the last call that were cut to ``length`` pieces
         self.windowed = 0  # those that were read in windows of ``length``
+        self.batches: list[Computed] = []  # of the last call
         self.length = self.longest
 
     @property
@@ -108,7 +117,7 @@ class Predictor:
             raise InputError(f"max_length {length} exceeds this model's {self.longest} positions")
         work = prepare(texts, pairs, self.bundle.tokenizer, length, long)
         self.length = length
-        self.cut, self.windowed = work.cut, work.windowed
+        self.cut, self.windowed, self.batches = work.cut, work.windowed, []
         return work
 
     def run(
@@ -135,6 +144,7 @@ class Predictor:
         def fed() -> Iterator[Rows]:
             for group, batch in many:
                 ahead.append((group, batch))
+                self.batches.append(Computed(len(batch.ids), batch.ids.size, int(batch.mask.sum())))
                 yield batch
 
         if batches is not None and len(batches) < 4 and not exact:

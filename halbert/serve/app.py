@@ -28,6 +28,7 @@ try:
     from starlette.exceptions import HTTPException
 
     from halbert.serve.metrics import Metrics
+    from halbert.serve.traces import Traces
 except ImportError:
     raise missing_extra("fastapi", "serve", "serving") from None
 
@@ -120,7 +121,7 @@ def as_list(given: str | list[str]) -> list[str]:
     return [given] if isinstance(given, str) else given
 
 
-def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics) -> Any:
+def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics, traces: Traces | None = None) -> Any:
     """The whole server as an ASGI application, around a dispatcher that was started; it stops it at the end."""
 
     @contextlib.asynccontextmanager
@@ -150,6 +151,8 @@ def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics) -> 
         path = scope["path"] if scope["path"] in known else "other"  # a client must not be able to make up routes
         metrics.requests.labels(path, str(status)).inc()
         metrics.seconds.labels(path).observe(seconds)
+        if traces is not None:
+            traces.answered(scope, path, status, seconds)
 
     return Guard(
         app, keys=settings.keys, rate=settings.rate, most_bytes=settings.most_bytes, body_seconds=settings.body_seconds,
@@ -350,7 +353,8 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
         names = [ask.model(name) for name in body.models or [m["name"] for m in dispatcher.described]]
         results = {}
         for name in names:
-            result = await ask.run("compare", name, [body.text], [body.pair] if body.pair else None, layer=body.layer)
+            pair = [body.pair] if body.pair else None
+            result = await ask.run("compare", name, [body.text], pair, layer=body.layer, precision=body.precision)
             results[name] = {**rows_of(result)[0], "waited": result.seconds["wait"]}
         return JSONResponse({"models": results})
 

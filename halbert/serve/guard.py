@@ -76,6 +76,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 own = {name for name, _ in message["headers"]}
+                scope["state"]["timing"] = dict(message["headers"]).get(b"server-timing", b"").decode("latin-1")
                 more = [(name, value) for name, value in HEADERS if name not in own]
                 message["headers"] = [*message["headers"], (b"x-request-id", number.encode()), *more]
             await send(message)

@@ -41,7 +41,8 @@ class Answer(msgspec.Struct, kw_only=True, tag="answer"):
     """A job's results, one a text; or why there are none, with the HTTP status that says so.
 
     ``vectors`` are rows of float32 (N, width), ``rows`` anything else. ``seconds`` are the gulp's by stage, ``tokens`` the
-    job's own.
+    job's own. Of jobs that were computed together the first tells their ``batches``: rows of each, and how many positions
+    only filled them up.
     """
 
     number: int
@@ -49,6 +50,8 @@ class Answer(msgspec.Struct, kw_only=True, tag="answer"):
     vectors: bytes | None = None
     width: int = 0
     tokens: int = 0
+    batches: list[int] = []
+    padding: int = 0
     seconds: dict[str, float] = {}
     error: str = ""
     status: int = 200

@@ -8,6 +8,7 @@ from halbert.serve.dispatcher import Dispatcher, Part
 from halbert.serve.jobs import Answer
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
@@ -25,6 +26,12 @@ class Metrics:
         )
         self.tokens = Counter("halbert_tokens", "Tokens computed, special ones included", ["model"], registry=own)
         self.texts = Counter("halbert_texts", "Texts computed", ["model"], registry=own)
+        self.padding = Counter(
+            "halbert_padding", "Positions computed that only fill batches up", ["model"], registry=own
+        )
+        self.batches = Histogram(
+            "halbert_batch_texts", "Texts computed together", ["model"], buckets=_TEXTS, registry=own
+        )
         self.errors = Counter("halbert_errors", "Jobs that ended in an error", ["model", "status"], registry=own)
         self.waiting = Gauge("halbert_queue_tokens", "Tokens that wait, estimated", registry=own)
         self.wait = Gauge(
@@ -38,6 +45,9 @@ class Metrics:
         model = part.job.model if answer.status != 404 else "unknown"
         self.tokens.labels(model).inc(answer.tokens)
         self.texts.labels(model).inc(len(part.job.texts))
+        self.padding.labels(model).inc(answer.padding)
+        for rows in answer.batches:
+            self.batches.labels(model).observe(rows)
         if answer.error:
             self.errors.labels(model, str(answer.status)).inc()
         self.stages.labels("wait").observe(max(0.0, part.sent - part.put))

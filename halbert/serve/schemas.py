@@ -108,6 +108,9 @@ class Compare(BaseModel):
     pair: Text = ""
     models: list[str] | None = Field(None, min_length=1, max_length=20)
     layer: int = Field(-1, ge=-1, le=200)
+    precision: Literal["fp32", "bf16", "int8"] | None = Field(
+        None, description="as the server was started, if not given"
+    )
 
 
 class Swap(BaseModel):

@@ -16,6 +16,7 @@ from halbert.errors import InputError, missing_extra
 from halbert.serve.app import Settings, create_app
 from halbert.serve.dispatcher import Dispatcher
 from halbert.serve.metrics import Metrics
+from halbert.serve.traces import Traces
 from halbert.source import resolve_spec
 
 try:
@@ -100,8 +101,9 @@ def serve(
     most_tokens: int = 200_000,
     most_seconds: float = 10.0,
     drain_seconds: float = 60.0,
+    traces: bool = False,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; what was accepted is finished first.
+    """Serve until SIGTERM or Ctrl-C; what was accepted is finished first. ``traces``: see :mod:`halbert.serve.traces`.
 
     Raises :class:`InputError` for a model or an address that cannot be had.
     """
@@ -115,7 +117,8 @@ def serve(
         most_seconds=most_seconds,
         observe=metrics.observe,
     )
-    app = create_app(dispatcher, settings, metrics)
+    told = Traces() if traces else None
+    app = create_app(dispatcher, settings, metrics, told)
     try:
         listening = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
@@ -131,7 +134,11 @@ def serve(
     )  # fmt: skip
     server = Orderly(config)
     with listening:
-        asyncio.run(_run(server, listening, dispatcher))
+        try:
+            asyncio.run(_run(server, listening, dispatcher))
+        finally:
+            if told is not None:
+                told.close()
     if server.stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
 

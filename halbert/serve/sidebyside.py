@@ -61,6 +61,7 @@ def compared(served: Served, text: str, pair: str = "", layer: int = -1) -> dict
             {"id": number, "text": piece, "start": span and span[0], "stop": span and span[1], "segment": segment}
             for number, piece, span, segment in zip(told.ids, told.tokens, told.spans, told.segments, strict=True)
         ],
+        "precision": predictor.backend.describe()["precision"],
         "fills": fills, "heads": heads, "likeness": likeness, "layers": [round(float(c), 4) for c in cosines],
         "attention": np.round(attention, 4).tolist(), "layer": layer % len(found["attentions"]), "seconds": clock,
     }  # fmt: skip

@@ -5,6 +5,7 @@ It is started anew when it dies, with the same models; nothing is lost but what 
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import sys
@@ -18,8 +19,11 @@ import numpy as np
 
 from halbert.errors import HalbertError, InputError
 from halbert.heads import HeadSpec
+from halbert.run.openvino_backend import multiplies_bf16
 from halbert.run.predictor import Predictor, load
 from halbert.serve.jobs import Answer, Gulp, Job, Load, Told, frame, read
+from halbert.source import has_only_int8
+from halbert.weights.int8 import ENGINE
 
 KINDER = 5  # added to the niceness, so that whoever speaks HTTP comes first when both cores are busy
 _MANY = 32
@@ -34,6 +38,8 @@ class Served:
         self.predictor = load(model, precision=precision, threads=threads)
         self.heads = self.predictor.bundle.heads
         self.pace = 0.0  # tokens a second, of many texts
+        self.threads = threads
+        self._others: dict[str, Served] = {}
         self.warm()
 
     def warm(self) -> None:
@@ -47,6 +53,28 @@ class Served:
         for kind in ("label", "score"):
             if kind in {head.kind for head in self.heads.values()}:
                 self.by(kind).predict([_TEXT])
+
+    @functools.cached_property
+    def precisions(self) -> list[str]:
+        """What it can be computed in: this processor's, and int8 where its folder has an engine for it."""
+        folder = self.predictor.bundle.folder
+        own = str(self.predictor.backend.describe()["precision"])
+        found = [] if folder and has_only_int8(folder) else ["fp32", *(["bf16"] if multiplies_bf16() else [])]
+        if own == "int8" or (folder and (folder / ENGINE).exists()):
+            found.append("int8")
+        return found if own in found else [own, *found]
+
+    def at(self, precision: str | None) -> Served:
+        """The model in another precision, which is loaded when it is first asked for. Raises :class:`InputError`."""
+        if precision is None or precision == self.predictor.backend.describe()["precision"]:
+            return self
+        if precision not in self.precisions:
+            raise InputError(
+                f"{self.name}: cannot be computed in {precision} here, only in {', '.join(self.precisions)}"
+            )
+        if precision not in self._others:
+            self._others[precision] = Served(self.name, self.model, precision, self.threads)
+        return self._others[precision]
 
     def by(self, *kinds: str) -> Predictor:
         """The predictor that answers with a head of one of these kinds."""
@@ -63,7 +91,8 @@ class Served:
             "name": self.name, "precision": backend["precision"], "engine": f"{backend['engine']} {backend['version']}",
             "threads": backend["threads"], "longest": self.predictor.longest, "width": spec.hidden_size,
             "layers": spec.num_hidden_layers, "attention_heads": spec.num_attention_heads, "pooling": bundle.pooling,
-            "parameters": spec.count_encoder(), "pace": round(self.pace), "heads": {name: head.kind for name, head in self.heads.items()},
+            "parameters": spec.count_encoder(), "pace": round(self.pace), "precisions": self.precisions,
+            "heads": {name: head.kind for name, head in self.heads.items()},
             "labels": {name: list(head.labels) for name, head in self.heads.items() if head.labels},
         }  # fmt: skip
 
@@ -97,7 +126,8 @@ class Served:
             )
             return [Answer(number=jobs[0].number, error=message, status=413)]
         between = time.perf_counter()
-        found = self._run(jobs[0].operation, texts, pairs, options)
+        asked = self._asked(jobs[0].operation, options)
+        found = self._run(asked, jobs[0].operation, texts, pairs, options)
         seconds = {"tokenize": between - began, "compute": time.perf_counter() - between}
         answers, start = [], 0
         for job in jobs:
@@ -109,7 +139,14 @@ class Served:
                 answer.rows = some
             answers.append(answer)
             start += len(job.texts)
+        if jobs[0].operation in ("embed", "predict"):  # the others go text by text
+            answers[0].batches = [batch.rows for batch in asked.batches]
+            answers[0].padding = sum(batch.places - batch.pieces for batch in asked.batches)
         return answers
+
+    def _asked(self, operation: str, options: dict[str, Any]) -> Predictor:
+        """The predictor that answers."""
+        return self.by(*options.pop("kinds")) if operation == "predict" else self.predictor
 
     def _lengths(self, texts: list[str], pairs: list[str] | None) -> list[int]:
         tokenizer = self.predictor.bundle.tokenizer
@@ -118,22 +155,24 @@ class Served:
             return first
         return [a + len(b) + 1 for a, b in zip(first, tokenizer.arrays(pairs), strict=True)]
 
-    def _run(self, operation: str, texts: list[str], pairs: list[str] | None, options: dict[str, Any]) -> Any:
+    def _run(
+        self, asked: Predictor, operation: str, texts: list[str], pairs: list[str] | None, options: dict[str, Any]
+    ) -> Any:
         match operation:
             case "embed":
-                return self.predictor.embed(texts, **options)
+                return asked.embed(texts, **options)
             case "predict":
-                kinds = options.pop("kinds")
-                return self.by(*kinds).predict(texts, pairs, **options)
+                return asked.predict(texts, pairs, **options)
             case "fill":
-                return [self.predictor.fill(text, **options) for text in texts]
+                return [asked.fill(text, **options) for text in texts]
             case "tokenize":
                 return [self._pieces(text) for text in texts]
             case _:
                 from halbert.serve.sidebyside import compared
 
+                served = self.at(options.pop("precision", None))
                 return [
-                    compared(self, text, pair, **options)
+                    compared(served, text, pair, **options)
                     for text, pair in zip(texts, pairs or [""] * len(texts), strict=True)
                 ]
 

@@ -157,7 +157,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "config of 10^9 layers": (
         hugging(lambda f: change_config(f, lambda c: c.update(num_hidden_layers=10**9))), "config.json", "num_hidden_layers"),
     "config of another model": (
-        hugging(lambda f: change_config(f, lambda c: c.update(model_type="t5"))), "config.json", "model_type is 't5'"),
+        hugging(lambda f: change_config(f, lambda c: c.update(model_type="t5"))), "config.json", "t5 is no encoder"),
     "pickle": (
         hugging(lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin")), "pytorch_model.bin", "is a pickle"),
     "zip that leads outside": (leaving_zip, "model.zip", "leads outside"),

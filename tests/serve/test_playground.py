@@ -102,6 +102,12 @@ def test_pieces_fill_heads_and_likeness(visit):
     v.until("document.querySelectorAll('article')[1].textContent.includes('Likeness')")
     v.page.locator("#layer").select_option("0")
     v.until("document.querySelector('article').textContent.includes('Attention, layer 1')")
+    others = v.page.locator("#precision option").all_inner_texts()
+    assert others[:2] == ["as served", "fp32"]
+    if "bf16" in others:  # served in fp32
+        assert "fp32" in first.locator(".told").first.inner_text()
+        v.page.locator("#precision").select_option("bf16")
+        v.until("document.querySelector('article .told').textContent.includes('bf16')")
     v.page.locator("canvas").first.hover()
     assert "→" in v.page.locator("canvas + .told").first.inner_text()
     v.page.locator("#chosen input").first.uncheck()

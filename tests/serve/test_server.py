@@ -153,6 +153,8 @@ def test_metrics(server):
     rows = dict(line.rsplit(" ", 1) for line in told.splitlines() if not line.startswith("#"))
     assert float(rows['halbert_requests_total{route="/embed",status="200"}']) >= 1
     assert float(rows['halbert_tokens_total{model="first"}']) > 0 and float(rows["halbert_queue_tokens"]) == 0
+    assert float(rows['halbert_padding_total{model="first"}']) >= 1  # beside "the cat" "a" leaves room
+    assert float(rows['halbert_batch_texts_sum{model="first"}']) >= 2
     assert float(rows['halbert_stage_seconds_count{stage="compute"}']) >= 1
 
 
@@ -173,6 +175,8 @@ def test_metrics(server):
         ("/v1/classify", {"inputs": ["a", "b"], "pairs": ["c"]}, 422, "1 for 2 inputs"),
         ("/v1/compare", {"text": "a", "layer": 9}, 422, "layer"),
         ("/v1/compare", {"text": "a", "layer": 150}, 422, "layer"),
+        ("/v1/compare", {"text": "a", "precision": "int8"}, 422, "first: cannot be computed in int8 here, only in fp32"),
+        ("/v1/compare", {"text": "a", "precision": "fp64"}, 422, "precision"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered(server, path, body, status, message):

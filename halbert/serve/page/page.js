@@ -48,6 +48,7 @@ function wanted() {
 function body() {
   const found = { text: $("text").value, models: wanted(), layer: Number($("layer").value) };
   if ($("pair").value) found.pair = $("pair").value;
+  if ($("precision").value) found.precision = $("precision").value;
   return found;
 }
 
@@ -166,7 +167,7 @@ function column(name, told) {
   const model = served.find((each) => each.name === name);
   const parts = [
     made("h2", { textContent: name }),
-    made("p", { className: "told", textContent: `${(model.parameters / 1e6).toFixed(1)} M parameters, ${model.layers} layers × ${model.width}, ${model.precision}` }),
+    made("p", { className: "told", textContent: `${(model.parameters / 1e6).toFixed(1)} M parameters, ${model.layers} layers × ${model.width}, ${told.precision}` }),
     made("h3", { textContent: `${told.pieces.length} pieces` }), pieces(told.pieces),
   ];
   told.fills.forEach((rows, i) => parts.push(
@@ -233,7 +234,7 @@ async function begin() {
     ask();
   });
   for (const id of ["text", "pair"]) $(id).addEventListener("input", () => { $("example").value = ""; soon(); });
-  $("layer").addEventListener("change", ask);
+  for (const id of ["precision", "layer"]) $(id).addEventListener("change", ask);
   $("head").addEventListener("change", () => last && show());
   $("key").addEventListener("change", models);
   $("form").addEventListener("submit", (event) => { event.preventDefault(); ask(); });
@@ -256,6 +257,9 @@ async function models() {
     box.addEventListener("change", ask);
     return made("label", {}, box, ` ${model.name}`);
   }));
+  const able = served[0].precisions.filter((each) => served.every((model) => model.precisions.includes(each)));
+  $("precision").replaceChildren(made("option", { value: "", textContent: "as served" }),
+    ...able.map((each) => made("option", { value: each, textContent: each })));
   fill($("layer"), Math.min(...served.map((model) => model.layers)), [made("option", { value: -1, textContent: "last" })]);
   fill($("head"), Math.max(...served.map((model) => model.attention_heads)), []);
   await ask();
