@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: audit bench-ablations bench-convert bench-corpus bench-finetune bench-inference bench-instances bench-pretrain bench-text fuzz models test test-all wheel check format clean
+.PHONY: audit bench-ablations bench-convert bench-corpus bench-finetune bench-inference bench-instances bench-pretrain bench-serve bench-text fuzz models test test-all wheel check format clean
 
 audit: $(VENV)/.audit
 	$(BIN)/halbert audit --out report --overwrite
@@ -51,6 +51,11 @@ bench-instances: $(VENV)/.test
 
 bench-pretrain: $(VENV)/.test
 	$(BIN)/python -m benchmarks.pretrain
+
+# INFINITY: the infinity_emb program of an environment that has it; without it Halbert is measured alone.
+bench-serve: $(VENV)/.test
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python -m benchmarks.serve $(if $(INFINITY),--infinity $(INFINITY))
 
 bench-text: $(VENV)/.test
 	$(BIN)/python -m benchmarks.text

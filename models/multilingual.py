@@ -13,6 +13,7 @@ import json
 import random
 import statistics
 import sys
+import tempfile
 import time
 import zlib
 from collections import Counter
@@ -26,8 +27,10 @@ from halbert.bundle import Bundle
 from halbert.compare.machine import describe_machine
 from halbert.compare.probes.retrieval import found_share, read_parallel
 from halbert.data.corpus import Corpus, build_corpus, merge_corpora
+from halbert.data.instances import IGNORED
 from halbert.data.readers import Example
 from halbert.files import write_json
+from halbert.model.arrays import model_of
 from halbert.run.evaluation import class_chances
 from halbert.run.predictor import Predictor, load
 from halbert.source import load_bundle, resolve_tokenizer
@@ -36,7 +39,8 @@ from halbert.tasks.table import get_task
 from halbert.text import Tokenizer
 from halbert.text.learn import count_words, learn_from_counts, weigh
 from halbert.train.finetuning import finetune, finetune_once, usual_recipe
-from models.making import asked, export, masked, trained, training_of, unigram
+from halbert.train.pretraining import held_out_batches, masked_scores
+from models.making import LENGTH, asked, export, masked, trained, training_of, unigram
 from models.tongues import ENGLISH, Texts, held_out_verses, named_rows, read_texts
 
 NAMES = ("bert-mini-100", "albert-mini-100")
@@ -44,6 +48,7 @@ VOCABULARY, EXPONENT, COVERAGE = 24_000, 0.7, 0.9995
 TEXT = TextSpec(kind="unigram", lower_case=True, strip_accents=False)
 SHARD_TOKENS = 1 << 15  # small shards, so that a window of them holds many languages
 LICENCE = "cc-by-sa-4.0"
+VERSES = 400  # of a language, by which its masked pieces are judged
 ALIGNED = 100_000  # pairs that the alignment learns from
 TEXTS = (
     "New Testaments in 85 languages (CC0, public domain, CC BY 3.0 Brazil, CC BY 4.0, CC BY-SA 4.0; four short books and every "
@@ -164,6 +169,7 @@ def judge(bundle: Bundle, tokenizer: Tokenizer, held_out: Corpus, data: Path, se
     told: dict[str, Any] = {}
     if "mlm" in bundle.heads:
         told |= masked(bundle, tokenizer, held_out)
+        told["masked_by_language"] = masked_by_language(bundle, data)
     told["retrieval"] = retrieval(load(bundle), read_parallel(data / "tatoeba/tatoeba.tsv.gz", most=1000))
     print(f"  {bundle.name}: translations found {_mean(told['retrieval']):.3f}", file=sys.stderr, flush=True)
     told["zero_shot"] = [transfer(bundle, data, seed, everywhere=False) for seed in range(seeds)]
@@ -175,6 +181,32 @@ def judge(bundle: Bundle, tokenizer: Tokenizer, held_out: Corpus, data: Path, se
             flush=True,
         )
     return told
+
+
+def masked_by_language(bundle: Bundle, data: Path) -> dict[str, dict[str, int]]:
+    """By language, how many pieces of verses that were held out were hidden, and found; an [UNK] does not count."""
+    unknown, found = bundle.tokenizer.special_ids["unk"], {}
+    model = model_of(bundle.spec.encoder, bundle.heads, bundle.arrays).eval()
+    with tempfile.TemporaryDirectory() as place:
+        for language, verses in held_out_verses(data).items():
+            corpus = build_corpus(([v] for v in verses[:VERSES]), bundle.tokenizer, f"{place}/{language}")
+            batches = held_out_batches(corpus, bundle.tokenizer, LENGTH, 4096, seed=1)
+            known = [b._replace(labels=np.where(b.labels == unknown, IGNORED, b.labels)) for b in batches]
+            hidden = [int((b.labels[: b.masked] != IGNORED).sum()) for b in known]
+            right = np.dot(masked_scores(model, known).accuracies, hidden)
+            found[language] = {"hidden": sum(hidden), "found": round(float(right))}
+    return found
+
+
+def vocabulary(tokenizer: Tokenizer, data: Path) -> dict[str, dict[str, float]]:
+    """By SIB-200's languages, pieces a character and the share of [UNK], of its test sentences."""
+    found = {}
+    for language, some in topics(data, "test").items():
+        ids = np.concatenate(tokenizer.arrays([e.text for e in some]))
+        characters = sum(len(e.text) for e in some)
+        unknown = float(np.mean(ids == tokenizer.special_ids["unk"]))
+        found[language] = {"pieces": len(ids) / characters, "unknown": unknown, "texts": len(some)}
+    return found
 
 
 def _mean(shares: dict[str, float]) -> float:
@@ -231,6 +263,9 @@ def main() -> None:
             "training": lambda b=bundle: training_of(b),
             "unigram": lambda: unigram(train, held_out, tokenizer),
             "trigrams": lambda: baseline(options.data),
+            "pairs": lambda: {k: len(v) for k, v in read_parallel(options.data / "tatoeba/tatoeba.tsv.gz", most=1000).items()},
+            "vocabulary": lambda: vocabulary(tokenizer, options.data),
+            "seen": lambda: sorted(train.manifest.languages),
             "plain": lambda b=bundle: judge(b, tokenizer, held_out, options.data, options.seeds),
             "aligned": lambda b=bundle: judge(align(b, options.data, options.work), tokenizer, held_out, options.data, options.seeds),
         }  # fmt: skip

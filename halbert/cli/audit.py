@@ -55,6 +55,13 @@ def run(
             "masked-languages, retrieval, layers, finetuning, learning, pace; repeatable.",
         ),
     ] = None,
+    languages: Annotated[
+        bool,
+        typer.Option(
+            "--languages",
+            help="Without models: the two multilingual ones in the box, on CLDR's names in 138 languages.",
+        ),
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds, 2 seeds, 400 rows to learn from.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Many rounds and 12 seeds, as long as it takes.")] = False,
     minutes: Annotated[
@@ -132,9 +139,12 @@ def run(
     probes = tuple(only) if only else PROBES
     weights = read_weights(weight or [])
     before = None if baseline is None else read_results(baseline)
+    if languages and models:
+        raise InputError("--languages is the audit of the models in the box; leave the models out")
     if report_only:
         if (
             models
+            or languages
             or task
             or data
             or test
@@ -160,6 +170,8 @@ def run(
             raise InputError(
                 "--task, --data, --test, --transfer, --parallel and --random-weights go with models of your own; name at least two"
             )
+        if seconds is not None and languages:
+            raise InputError("--languages and --seconds were both given; expected one of them")
         if seconds is not None and (resume or set):
             raise InputError("--resume and --set do not go with --seconds, which trains models for this audit alone")
         alike: dict[str, Any] = dict(
@@ -174,7 +186,7 @@ def run(
             from halbert.compare.default import FINETUNING, default_audit
 
             changed = from_dict(FinetuneRecipe, apply_changes(to_builtins(FINETUNING), set or []), "--set")
-            results = default_audit(recipe=changed, resume=resume, **alike)
+            results = default_audit(recipe=changed, resume=resume, languages=languages, **alike)
     print(f"Report: {out / 'index.html'}")
     for sentence in results["verdict"]["headline"]:
         print(sentence)

@@ -84,17 +84,26 @@ class TaskData(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, train=random.Random(0).sample(self.train, rows))
 
     def write(self, folder: Path) -> list[Path]:
-        """``NAME-train.csv`` and ``NAME-test.csv``, which every verb reads."""
-        files = []
-        for split, examples in (("train", self.train), ("test", self.test)):
-            written = io.StringIO(newline="")
-            rows = csv.writer(written, lineterminator="\n")
-            pairs = examples[0].pair is not None
-            rows.writerow(["text_a", "text_b", "label"] if pairs else ["text", "label"])
-            rows.writerows([e.text, *([e.pair] if pairs else []), e.label] for e in examples)
-            files.append(folder / f"{self.name}-{split}.csv")
-            write_bytes(files[-1], written.getvalue().encode())
-        return files
+        """``NAME-train.csv`` and ``NAME-test.csv``, and ``NAME-abroad.csv`` where there are such rows: every verb reads them."""
+        splits = {"train": self.train, "test": self.test, **({"abroad": self.abroad} if self.abroad else {})}
+        return [write_rows(rows, folder / f"{self.name}-{split}.csv") for split, rows in splits.items()]
+
+
+def write_rows(examples: Sequence[Example], file: Path) -> Path:
+    """A CSV file of examples, with the columns that they have."""
+    first = examples[0]
+    columns = ["text"] if first.pair is None else ["text_a", "text_b"]
+    values = [[e.text] if e.pair is None else [e.text, e.pair] for e in examples]
+    for name in ("label", "language"):
+        if getattr(first, name) is not None:
+            columns.append(name)
+            values = [[*row, getattr(e, name)] for row, e in zip(values, examples, strict=True)]
+    written = io.StringIO(newline="")
+    rows = csv.writer(written, lineterminator="\n")
+    rows.writerow(columns)
+    rows.writerows(values)
+    write_bytes(file, written.getvalue().encode())
+    return file
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

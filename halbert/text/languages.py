@@ -69,6 +69,26 @@ def name_of(code: str) -> str:
     return f"{name} ({scripts[0]})" if name and scripts else str(name or code)
 
 
+def with_names() -> list[str]:
+    """Codes of all languages that CLDR has an entry for, without scripts and regions."""
+    from babel.localedata import locale_identifiers
+
+    return sorted(code for code in locale_identifiers() if "_" not in code)
+
+
+@functools.cache
+def names_of(code: str) -> dict[str, dict[str, str]]:
+    """What a language calls countries, languages and currencies, each by its own code; nothing where CLDR has no entry."""
+    found = _locale(code)
+    if found is None:
+        return {"country": {}, "language": {}, "currency": {}}
+    return {
+        "country": {k: v for k, v in found.territories.items() if len(k) == 2},  # the others are groups of them
+        "language": {k: v for k, v in found.languages.items() if "_" not in k},
+        "currency": dict(found.currencies.items()),
+    }
+
+
 def characters_of(code: str) -> set[str] | None:
     """The letters and marks of a language, or None where CLDR has no words in it.
 

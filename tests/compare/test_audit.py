@@ -6,12 +6,13 @@ import json
 
 import pytest
 
-from halbert.compare import default, documented, trained
+from halbert.compare import default, documented, named, trained
 from halbert.compare.audit import compare, open_subjects
 from halbert.compare.default import default_audit
 from halbert.compare.plan import DEPTHS, PROBES, Depth, TaskData, split_task, task_names
 from halbert.compare.probes.latency import LatencyProbe
 from halbert.compare.probes.memory import MemoryProbe
+from halbert.compare.probes.retrieval import read_parallel
 from halbert.compare.probes.throughput import ThroughputProbe
 from halbert.compare.subject import equal_in
 from halbert.compare.trained import trained_audit
@@ -234,6 +235,28 @@ def test_the_default_audit(short, place, tmp_path, small_task):
     )["measurements"]
     accuracy = next(m for m in more if m["name"] == "which-library_accuracy")
     assert len(accuracy["samples"]) == 3 and accuracy["samples"][:2] == before["which-library_accuracy"]["samples"]
+
+
+def test_the_default_audit_of_languages(short, place, tmp_path, monkeypatch):
+    """CLDR's names: a task learnt in English and judged in 138 languages, and pairs."""
+    monkeypatch.setattr(named, "ROWS", 1)
+    monkeypatch.setattr(named, "PAIRS", 20)
+    out, models = tmp_path / "report", [str(place / name) for name in ("bert", "albert")]
+    probes = ("retrieval", "finetuning")
+    default_audit(out=out, models=models, languages=True, recipe=QUICK, probes=probes, seeds=2)
+    results = check_folder(out)
+    values = {(m["name"], m["subject"]): m for m in results["measurements"]}
+    assert len(values["translations_found", "bert"]["samples"]) > 130
+    assert len(set(values["kind-of-name_by_language", "bert"]["labels"])) > 130
+    assert "--transfer report/data/kind-of-name-abroad.csv --parallel report/data/names.csv" in results["command"]
+    train, test = (out / f"data/kind-of-name-{part}.csv" for part in ("train", "test"))
+    again = split_task("kind-of-name", train, test, out / "data/kind-of-name-abroad.csv")
+    learnt = {e.text for e in again.train}
+    assert {e.label for e in again.train} == {"country", "language", "currency"}
+    assert len(again.test) > 300 and not {e.text for e in again.test if e.label == "country"} & learnt
+    assert {e.text: e.pair for e in read_parallel(out / "data/names.csv")["de"]}.items() <= {
+        e.text: e.pair for e in named.read_names()["de"]
+    }.items()  # fmt: skip
 
 
 def test_the_models_of_the_default_audit_are_in_the_box():

@@ -8,7 +8,7 @@ from halbert.compare.measurement import Quantity
 from halbert.compare.probes.learnt import Learnt
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
-from halbert.text.languages import characters_of, name_of
+from halbert.text.languages import characters_of, name_of, with_names
 
 WHOLE = 0.99  # of a language's letters: from here it can be written
 
@@ -16,10 +16,7 @@ WHOLE = 0.99  # of a language's letters: from here it can be written
 @functools.cache
 def alphabets() -> dict[str, tuple[str, frozenset[str]]]:
     """code: (name, letters) of every language that CLDR has words in."""
-    from babel.localedata import locale_identifiers
-
-    codes = sorted(code for code in locale_identifiers() if "_" not in code)
-    found = ((code, characters_of(code)) for code in codes)
+    found = ((code, characters_of(code)) for code in with_names())
     return {code: (name_of(code), frozenset(letters)) for code, letters in found if letters}
 
 
