@@ -95,8 +95,9 @@ def default_audit(
         )  # fmt: skip
         plan = Plan(
             subjects=open_subjects(models, folder / "models"), tasks=[task], texts=texts, texts_from=task.where,
-            parallel=names, parallel_from=task.where, probes=wanted, command=command,
-            notes=[LANGUAGES_NOTE if languages else NOTE], depth=looks, minutes=minutes, precision=precision, threads=threads, recipe=recipe, claims=asked, weights=dict(weights or {}),
+            parallel=names, parallel_from=task.where, probes=wanted, command=command, depth=looks, minutes=minutes,
+            notes=[LANGUAGES_NOTE if languages else NOTE], precision=precision, threads=threads, recipe=recipe,
+            claims=asked, weights=dict(weights or {}),
         )  # fmt: skip
         return plan, written
 
