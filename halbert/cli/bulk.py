@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from halbert.cli.output import Bars, count_texts, note, texts_from
 
 if TYPE_CHECKING:
-    from halbert.data.readers import Example
-    from halbert.run.predictor import Predictor
+    from halbert.cluster import Cluster
+    from halbert.run.answering import Answering, Part
+    from halbert.run.parts import Parts
 
 
 class Bulk:
-    """One job over the texts of the command line or of ``--input``."""
+    """One job over the texts of the command line or of ``--input``, answered here or by a cluster."""
 
-    def __init__(self, texts: list[str] | None, file: Path | None, output: Path | None, kind: str, quiet: bool) -> None:
-        self.examples: Iterator[Example] = texts_from(texts, file)
+    def __init__(
+        self, texts: list[str] | None, file: Path | None, output: Path | None, kind: str, quiet: bool,
+        cluster: Callable[[], Cluster] | None = None,
+    ) -> None:  # fmt: skip
+        self.examples = texts_from(texts, file)
         self.texts, self.file, self.output, self.kind, self.quiet = texts, file, output, kind, quiet
-        self.progress: Callable[[int], None] = lambda _: None
-        self.cut = self.windowed = 0
+        self.cluster = cluster
+        self.cut = self.windowed = self.length = 0
 
-    def write(
-        self, predictor: Predictor, answer: Callable[[list[Example], int], Any], how: dict[str, Any], width: int = 0
-    ) -> int:
-        """Answer all texts into the output file; ``how`` is what the answers depend on, beside model and input."""
+    def write(self, answering: Answering, width: int = 0) -> int:
+        """Answer all texts into the output file; returns how many there were."""
         from halbert.run.identity import fingerprint
         from halbert.run.parts import Parts
 
         assert self.output is not None
+        asked, predictor = answering.asked, answering.predictor
         told = {
-            **how, "model": fingerprint(predictor.bundle), "input": self._input(), "engine": predictor.backend.describe(),
+            "verb": asked.verb, "head": asked.head, **asked.how, "model": fingerprint(predictor.bundle), "input": self._input(),
+            "engine": predictor.backend.describe(),
         }  # fmt: skip
         if told["model"] is None or told["input"] is None:
             told["unique"] = time.time_ns()  # nothing to know it again by
@@ -40,39 +47,62 @@ class Bulk:
         parts = Parts(self.output, self.kind, told)
         total = count_texts(self.texts, self.file)
         with Bars(self.quiet or (total is not None and total < 1000)).task("Answering", total) as step:
-            self.progress = lambda n: step(advance=n)
-            if done := parts.done():
-                note(f"going on after {done * parts.size:,} texts that were answered before")
-            count = parts.fill(self.examples, self._counted(predictor, answer), self.progress)
+            answering.progress = lambda n: step(advance=n)
+            if done := len(parts.finished()):
+                note(f"going on with {done * parts.size:,} texts that were answered before")
+            if self.cluster is None:
+                count = parts.fill(self.examples, self._counted(answering), answering.progress)
+            else:
+                count = self._spread(answering, parts, self.cluster, lambda n: step(advance=n))
         parts.join(count, width)
-        self.say(predictor)
+        self.say()
         return count
 
-    def each(self, predictor: Predictor, answer: Callable[[list[Example], int], Any], size: int) -> Iterator[Any]:
+    def _spread(
+        self, answering: Answering, parts: Parts, connect: Callable[[], Cluster], step: Callable[[int], None]
+    ) -> int:
+        """The same by the workers of a cluster, each with an engine of its own; the parts are written here."""
+        from halbert.run.answering import Worker
+
+        asked, total = answering.asked, 0
+        source = functools.partial(_parts_of, self.texts, self.file, parts.size, parts.finished())
+        with connect() as cluster:
+            cores = asked.threads or max(1, min(cluster.nodes()))
+            asked = msgspec.structs.replace(asked, threads=cores)
+            for found in cluster.stream(source, Worker, (asked,), cpus=cores, alike=True):
+                if found.number >= 0:
+                    parts.write(found.number, found.answers)
+                    self.cut, self.windowed = self.cut + found.cut, self.windowed + found.windowed
+                    self.length = found.length
+                total += found.count
+                step(found.count)
+        return total
+
+    def each(self, answering: Answering, size: int) -> Iterator[Any]:
         """The same without a file: answers for every ``size`` texts."""
         from halbert.run.parts import chunks
 
         start = 0
         for examples in chunks(self.examples, size):
-            yield self._counted(predictor, answer)(examples, start)
+            yield self._counted(answering)(examples, start)
             start += len(examples)
-        self.say(predictor)
+        self.say()
 
-    def _counted(self, predictor: Predictor, answer: Callable[[list[Example], int], Any]) -> Any:
-        def counted(examples: list[Example], start: int) -> Any:
-            found = answer(examples, start)
-            self.cut += predictor.cut
-            self.windowed += predictor.windowed
+    def _counted(self, answering: Answering) -> Any:
+        def counted(examples: list[Any], start: int) -> Any:
+            found, predictor = answering(examples, start), answering.predictor
+            self.cut, self.windowed = self.cut + predictor.cut, self.windowed + predictor.windowed
+            self.length = predictor.length
             return found
 
         return counted
 
-    def say(self, predictor: Predictor) -> None:
+    def say(self) -> None:
         """How many texts were cut, and how many read in windows."""
         if self.windowed:
-            note(f"{self.windowed} texts were longer than {predictor.length} pieces and were read in windows")
+            note(f"{self.windowed} texts were longer than {self.length} pieces and were read in windows")
         if self.cut:
-            much = f"{self.cut} texts were longer than {predictor.length} pieces and were cut"
+            much = f"{self.cut} texts were longer than {self.length} pieces and were cut"
             # What is cut among windows: a first text that takes more than half of them, or no room for any.
             note(much if self.windowed else f"{much}; --long window reads all of them")
 
@@ -83,3 +113,14 @@ class Bulk:
             return None
         status = self.file.stat()
         return [str(self.file.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def _parts_of(texts: list[str] | None, file: Path | None, size: int, finished: frozenset[int]) -> Iterator[Part | int]:
+    """The parts of an input; of those that are finished, how many texts they have."""
+    from halbert.run.answering import Part
+    from halbert.run.parts import chunks
+
+    start = 0
+    for number, chunk in enumerate(chunks(texts_from(texts, file), size)):
+        yield len(chunk) if number in finished else Part(number=number, start=start, examples=chunk)
+        start += len(chunk)

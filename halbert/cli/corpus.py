@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halbert.cli.options import MODEL_HELP, Quiet
+from halbert.cli.options import MODEL_HELP, Address, Engine, EngineChoice, Quiet, cluster_of
 from halbert.cli.output import Bars, note
 from halbert.errors import Stopped
 
@@ -45,6 +45,8 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; the result is the same for any number. Default: all cores.")
     ] = None,
+    engine: Engine = EngineChoice.here,
+    address: Address = None,
     language: Annotated[str, typer.Option(metavar="XX", help="Language of the files that do not tell theirs.")] = "",
     dedupe: Annotated[
         bool,
@@ -92,7 +94,7 @@ def run(
         with Bars(quiet).bytes("Encoding") as progress:
             corpus = encode_files(
                 files, chosen, out, workers=workers, language=language, dedupe=dedupe, skip_bad=skip_bad,
-                licence=licence, command=command, progress=progress,
+                licence=licence, command=command, progress=progress, cluster=cluster_of(engine, address),
             )  # fmt: skip
     except SystemExit as error:
         if error.code == 143:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from halbert.cli.bulk import Bulk
 from halbert.cli.options import (
+    Address,
     Backend,
     BackendChoice,
     BatchTokens,
     Compile,
     Device,
     DeviceChoice,
+    Engine,
+    EngineChoice,
     Exact,
     Input,
     Long,
@@ -26,14 +29,10 @@ from halbert.cli.options import (
     PrecisionChoice,
     Quiet,
     Threads,
+    cluster_of,
 )  # fmt: skip
 from halbert.cli.output import note
 from halbert.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from halbert.data.readers import Example
 
 HELP = (
     "Turn texts into vectors, written as one file: .npy of shape (texts, width), .parquet or .jsonl. A run that was stopped "
@@ -71,27 +70,25 @@ def run(
     backend: Backend = BackendChoice.auto,
     compile: Compile = False,
     threads: Threads = None,
+    engine: Engine = EngineChoice.here,
+    address: Address = None,
     quiet: Quiet = False,
 ) -> None:
     """See HELP."""
-    from halbert.run.predictor import load
+    from halbert.run.answering import Answering, Asked
 
     if output.suffix not in ENDINGS:
         raise InputError(f"{output}: vectors are written as {', '.join(ENDINGS)}; name a file that ends so")
-    bulk = Bulk(texts, input, output, output.suffix, quiet)
-    predictor = load(model, None, precision.value, device.value, threads, backend.value, compile)
+    bulk = Bulk(texts, input, output, output.suffix, quiet, cluster_of(engine, address, input))
     how = {
         "pooling": pooling.value if pooling else None, "max_length": max_length, "long": long.value, "exact": exact,
         "batch_tokens": batch_tokens,
     }  # fmt: skip
-
-    def answer(examples: list[Example], start: int) -> np.ndarray | list[dict[str, object]]:
-        given = {name: value for name, value in how.items() if value is not None}
-        vectors = predictor.embed([e.text for e in examples], progress=bulk.progress, **given)  # type: ignore[arg-type]
-        if output.suffix != ".jsonl":
-            return vectors
-        return [{"index": start + i, "vector": row.tolist()} for i, row in enumerate(vectors)]
-
-    width = predictor.bundle.spec.encoder.hidden_size
-    count = bulk.write(predictor, answer, {"verb": "embed", **how}, width)
+    asked = Asked(
+        verb="embed", model=model, precision=precision.value, device=device.value, threads=threads, backend=backend.value,
+        compile=compile, how=how, rows=output.suffix == ".jsonl",
+    )  # fmt: skip
+    answering = Answering(asked)
+    width = answering.predictor.bundle.spec.encoder.hidden_size
+    count = bulk.write(answering, width)
     note(f"wrote {output}: {count:,} vectors of width {width}")

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import enum
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from halbert.errors import InputError
+
+if TYPE_CHECKING:
+    from halbert.cluster import Cluster
 
 MODEL_HELP = (
     "A model folder, an archive of one, a TensorFlow checkpoint, a released name such as bert-base-uncased, or a hub name "
@@ -68,6 +75,39 @@ Compile = Annotated[
     bool, typer.Option("--compile", help="With torch: compile the model first, for many texts on a GPU.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads the engine may use.")]
+
+
+class EngineChoice(enum.StrEnum):
+    """Who does the work."""
+
+    here = "here"
+    ray = "ray"
+
+
+Engine = Annotated[
+    EngineChoice, typer.Option(help="ray: spread the work over a Ray cluster (extra: cluster); the result is the same.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="The cluster's address, or auto; without it, all cores of this machine."),
+]
+
+
+def cluster_of(engine: EngineChoice, address: str | None, file: Path | None = None) -> Callable[[], Cluster] | None:
+    """What connects to the cluster that was asked for, or None. Raises :class:`InputError` for what does not fit."""
+    if engine is EngineChoice.here:
+        if address is not None:
+            raise InputError("--address is of a Ray cluster; add --engine ray")
+        return None
+    if file is not None and str(file) == "-":
+        raise InputError(
+            "--engine ray reads its input again where a worker is lost, and standard input cannot be read twice"
+        )
+    from halbert.cluster import Cluster
+
+    return functools.partial(Cluster, address)
+
+
 Head = Annotated[str | None, typer.Option(help="Which head answers, where a model has several.")]
 MaxLength = Annotated[int | None, typer.Option(min=3, help="Most pieces of a text, special tokens included.")]
 BatchTokens = Annotated[

@@ -8,12 +8,14 @@ end they get their place in the corpus, which takes its name when it is whole.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from halbert.cluster import Cluster
 from halbert.data import blocks, documents
 from halbert.data.blocks import Block, Cutter
 from halbert.data.corpus import Corpus, link_shard
@@ -32,11 +34,13 @@ from halbert.data.manifest import (
     Dropped,
     Shard,
     Skipped,
+    Source,
     manifest_of,
     write_manifest,
 )
 from halbert.data.record import Piece, Record
 from halbert.data.shards import ShardWriter
+from halbert.data.spread import encode_spread
 from halbert.errors import HalbertError, InputError
 from halbert.files import check_target, whole_folder
 from halbert.processes import cores, in_order, open_pool
@@ -96,10 +100,12 @@ def encode_files(
     note: str = "",
     command: str = "",
     progress: Progress | None = None,
+    cluster: Callable[[], Cluster] | None = None,
 ) -> Corpus:
     """Write a corpus of text files, JSON Lines and Parquet, local or at an address that fsspec reads.
 
     ``files`` as in :func:`halbert.data.inputs.find_inputs`; ``progress`` is told how many bytes of how many are done.
+    With ``cluster`` its workers encode, to the same bytes: the inputs are read and the shards written by this machine.
     Memory does not follow the size of the input. A run that was stopped goes on when it is called again in the same way.
     Raises :class:`InputError` naming file and line when an input cannot be read, which ``skip_bad`` turns into its being
     left out and listed, when there is no text, and when ``out`` holds something else.
@@ -120,9 +126,11 @@ def encode_files(
             total = sum(map(size_of, inputs))
         cutter = Cutter(inputs, record.spool)
         with open_pool(workers, _prepare, (tokenizer, record.folder, dedupe)) as pool:
-            _encode_all(
-                cutter, record, pool, workers or cores(), Encoder(tokenizer, record.folder, dedupe), told, total
-            )
+            if cluster is None:
+                encoder = Encoder(tokenizer, record.folder, dedupe)
+                _encode_all(cutter, record, pool, workers or cores(), encoder, told, total)
+            else:
+                cutter.sources += _encode_there(cluster, inputs, record, tokenizer, dedupe, workers, told, total)
             if not any(piece.shard for piece in record.pieces.values()):
                 raise InputError("the input holds no text; a corpus needs at least one sentence")
             with whole_folder(target) as folder:
@@ -197,6 +205,23 @@ def _encode_all(
             "a worker was ended by the system, perhaps for want of memory; give the same command again to go on, "
             "with a smaller --workers"
         ) from None
+
+
+def _encode_there(
+    connect: Callable[[], Cluster], inputs: list[Input], record: Record, tokenizer: Tokenizer, dedupe: bool,
+    workers: int | None, told: Progress, total: int,
+) -> list[Source]:  # fmt: skip
+    """The same by a cluster."""
+    read = 0
+
+    def done(block: Block) -> None:
+        nonlocal read
+        read += block.read
+        told(read, max(total, read))
+
+    make = functools.partial(Encoder, tokenizer, dedupe=dedupe)
+    with connect() as cluster:
+        return encode_spread(cluster, inputs, record, make, workers, done)
 
 
 def _place(

@@ -71,14 +71,18 @@ class Record:
     def known(self, block: Block) -> bool:
         """Whether a block was finished by an earlier run, and its shard is still what was written."""
         piece = self._before.get(block.number)
-        if piece is None or piece.key != block.key:
+        if piece is None or piece.key != block.key or not self._is_whole(piece):
             return False
-        for name, digest in (piece.shard.sha256 if piece.shard else {}).items():
-            path = self.folder / name
-            if not path.is_file() or sha256(path) != digest:
-                return False
         self.pieces[piece.number] = piece
         return True
+
+    def _is_whole(self, piece: Piece) -> bool:
+        hashes = (piece.shard.sha256 if piece.shard else {}).items()
+        return all((self.folder / name).is_file() and sha256(self.folder / name) == digest for name, digest in hashes)
+
+    def verified(self) -> dict[int, str]:
+        """The keys of blocks that were finished by an earlier run, whose shards are still what was written, by number."""
+        return {number: piece.key for number, piece in self._before.items() if self._is_whole(piece)}
 
     def add(self, piece: Piece) -> None:
         """Note that a block is finished."""

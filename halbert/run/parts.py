@@ -64,6 +64,14 @@ class Parts:
             raise
         return total
 
+    def finished(self) -> frozenset[int]:
+        """The numbers of all parts that are there, in whatever order they came."""
+        return frozenset(int(part.stem) for part in self.folder.glob(f"*{self.kind}") if part.stem.isdigit())
+
+    def write(self, number: int, answers: Any) -> None:
+        """Keep a part's answers."""
+        self._write(self._part(number), answers)
+
     def _write(self, part: Path, answers: Any) -> None:
         if part.suffix == ".npy":
             write_bytes(part, np.ascontiguousarray(answers, "<f4").tobytes())

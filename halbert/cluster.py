@@ -1,0 +1,232 @@
+"""Work spread over machines by Ray (extra ``cluster``): what is to be done, and nothing of how it gets there.
+
+A stream of items is read on the driver's own node, so that its files need be nowhere else; each is worked on by one of a pool
+of workers, wherever they are; results come back to the driver, which writes them as it would its own. Ray Data does the
+scheduling, holds back who is too fast, and gives to others what a lost worker was at.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import platform
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from halbert.errors import HalbertError, InputError, missing_extra
+from halbert.processes import cores
+from halbert.version import __version__
+
+Work = Callable[[Any], Any]
+
+
+class Place(NamedTuple):
+    """Who worked on something: what must be the same for results to be the same, and where it was."""
+
+    version: str
+    processor: str
+    node: str
+
+
+def here() -> Place:
+    """This process."""
+    return Place(__version__, _processor(), socket.gethostname())
+
+
+def _processor() -> str:
+    """Maker, model and abilities, by which kernels are chosen."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as told:
+            rows = dict(line.split(":", 1) for line in told.read().split("\n\n")[0].splitlines() if ":" in line)
+        return " ".join(rows.get(name, "").strip() for name in ("model name\t", "flags\t\t"))
+    except OSError:
+        return platform.processor()
+
+
+class Cluster:
+    """A connection to a cluster; without an address, one on this machine alone that ends with it.
+
+    ``cpus`` are those of one worker. Raises :class:`InputError` where no cluster answers at the address, and
+    :class:`halbert.errors.MissingExtra` without Ray.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        try:
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and no warning about it
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
+            import ray
+            import ray.data
+        except ImportError:
+            raise missing_extra("ray", "cluster", "--engine ray") from None
+        self.ray = ray
+        self._own = not ray.is_initialized()
+        if self._own:
+            if address is not None:
+                _reach(address)
+            told: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+            try:
+                if address is None:
+                    ray.init(include_dashboard=False, num_cpus=cores(), **told)
+                else:
+                    ray.init(address=address, **told)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+                where = "on this machine" if address is None else f"at {address}"
+                raise InputError(f"no Ray cluster answers {where}: {str(error).splitlines()[0][:200]}") from None
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *told: object) -> None:
+        if self._own:
+            self.ray.shutdown()
+
+    def nodes(self) -> list[int]:
+        """Cores of each machine that has some to give."""
+        found = (int(node["Resources"].get("CPU", 0)) for node in self.ray.nodes() if node["Alive"])
+        return [count for count in found if count]
+
+    def stream(
+        self,
+        source: Callable[[], Iterable[Any]],
+        make: Callable[..., Work],
+        arguments: tuple[Any, ...] = (),
+        *,
+        workers: int | None = None,
+        cpus: int = 1,
+        alike: bool = False,
+    ) -> Iterator[Any]:
+        """``make(*arguments)`` once in every worker, called with every item of ``source``; results in whatever order.
+
+        ``alike``: workers whose processor is another than this machine's are refused, since their results may differ in
+        the last bits. Raises what the work raises, and :class:`HalbertError` naming a worker that cannot be used.
+        """
+        from ray.data import ActorPoolStrategy, DataContext
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        room = sum(count // cpus for count in self.nodes())
+        if not room:
+            raise InputError(f"no machine of the cluster has the {cpus} cores that a worker needs")
+        size = min(workers or room, room)
+        mine = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
+        with _quietly(DataContext.get_current()):
+            rows = self.ray.data.read_datasource(
+                _stream_of(source), override_num_blocks=1, ray_remote_args={"num_cpus": 0, "scheduling_strategy": mine}
+            ).map_batches(
+                _Worker, fn_constructor_args=(make, arguments), batch_size=1, num_cpus=cpus,
+                compute=ActorPoolStrategy(size=size),
+            )  # fmt: skip
+            own = here()
+            try:
+                for row in rows.iter_rows():
+                    place, error, result = pickle.loads(row["item"])
+                    _check(place, own, alike)
+                    if error is not None:
+                        raise error
+                    yield result
+            except self.ray.exceptions.RayError as fault:
+                raise _told(fault) from None
+
+
+def _reach(address: str) -> None:
+    """Whether anybody listens there: Ray itself tries for minutes. Raises :class:`InputError`."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:  # auto, or what else Ray may know
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), 5).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at {address}: {error}") from None
+
+
+def _check(place: Place, own: Place, alike: bool) -> None:
+    if place.version != own.version:
+        raise HalbertError(
+            f"the worker on {place.node} has Halbert {place.version}, this machine {own.version}; install the same on all"
+        )
+    if alike and place.processor != own.processor:
+        raise HalbertError(
+            f"the worker on {place.node} has another processor than this machine ({place.processor[:60]} …), so that its "
+            "results may differ in the last bits; use machines of one kind"
+        )
+
+
+def _told(fault: BaseException) -> HalbertError:
+    """Ray's errors in a line."""
+    cause = getattr(fault, "cause", None) or fault
+    lines = [line for line in str(cause).splitlines() if line.strip()]
+    name = type(cause).__name__
+    if "OutOfMemory" in name or "OutOfMemory" in str(fault):
+        return HalbertError(
+            "a worker ran out of memory again and again; give it more, or use fewer workers on a machine"
+        )
+    return HalbertError(f"the cluster gave up ({name}): {(lines or [name])[-1][:300]}; the same command goes on")
+
+
+class _Worker:
+    """What an actor does with rows of one item."""
+
+    def __init__(self, make: Callable[..., Work], arguments: tuple[Any, ...]) -> None:
+        self.work: Work | None = None
+        self.make, self.arguments, self.place = make, arguments, here()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        answers = []
+        for item in batch["item"]:
+            error, result = None, None
+            try:
+                if self.work is None:  # not before there is something to tell an error by
+                    self.work = self.make(*self.arguments)
+                result = self.work(pickle.loads(item))
+            except HalbertError as fault:  # for the driver to raise, not for Ray to try again
+                error = fault
+            except Exception as fault:
+                error = HalbertError(
+                    f"the worker on {self.place.node} failed: {type(fault).__name__}: {str(fault)[:500]}"
+                )
+            answers.append(pickle.dumps((self.place, error, result), protocol=5))
+        return {"item": answers}
+
+
+def _stream_of(source: Callable[[], Iterable[Any]]) -> Any:
+    """A data source of one task, which gives an item at a time."""
+    import pyarrow
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import Datasource, ReadTask
+
+    class Stream(Datasource):
+        """See above."""
+
+        def estimate_inmemory_data_size(self) -> int | None:
+            return None
+
+        def get_read_tasks(self, parallelism: int, *more: Any, **named: Any) -> list[Any]:
+            def read() -> Iterator[Any]:
+                for item in source():
+                    packed = pickle.dumps(item, protocol=5)
+                    yield pyarrow.table({"item": pyarrow.array([packed], pyarrow.large_binary())})
+
+            return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
+
+    return Stream()
+
+
+@contextmanager
+def _quietly(context: Any) -> Iterator[None]:
+    """Ray Data without bars and reports, and with a block for every item."""
+    wanted = {"enable_progress_bars": False, "target_max_block_size": 1, "print_on_execution_start": False}
+    before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
+    loud = logging.getLogger("ray.data")
+    level = loud.level
+    loud.setLevel(logging.ERROR)
+    for name in before:
+        setattr(context, name, wanted[name])
+    try:
+        yield
+    finally:
+        loud.setLevel(level)
+        for name, value in before.items():
+            setattr(context, name, value)

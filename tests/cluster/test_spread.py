@@ -1,0 +1,162 @@
+"""Work spread by Ray comes to the same bytes as here, whoever did it and whoever died.
+
+These tests run a cluster on this machine; those with several machines are in ``test_machines.py``.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import gzip
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from halbert.cluster import Cluster, Place, _check, here
+from halbert.data import blocks
+from halbert.data.encoding import encode_files
+from halbert.errors import HalbertError, InputError
+from tests import small, tiny
+
+ray = pytest.importorskip("ray")
+pytestmark = [
+    pytest.mark.timeout(280),
+    pytest.mark.filterwarnings("ignore"),  # Ray's own, of which there are many
+]
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "the", "dog", "ran", "un", "want", "##ed", "1", "2"]
+
+
+def write_texts(folder, count=300, seed=0):
+    """A plain file, a packed one and JSON Lines."""
+    draw = np.random.default_rng(seed)
+    texts = [" ".join(draw.choice(WORDS, 40)) + "." for _ in range(count)]
+    (folder / "a.txt").write_text("\n\n".join(texts[: count // 2]))
+    (folder / "b.txt.gz").write_bytes(gzip.compress("\n\n".join(texts[count // 2 :]).encode(), mtime=0))
+    (folder / "c.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in texts[:50]))
+    return [folder / name for name in ("a.txt", "b.txt.gz", "c.jsonl")]
+
+
+def same(a, b):
+    """Two folders with equal files."""
+    found = filecmp.dircmp(a, b)
+    assert not found.left_only and not found.right_only and not found.diff_files, (
+        found.left_only,
+        found.right_only,
+        found.diff_files,
+    )
+    match, wrong, lost = filecmp.cmpfiles(a, b, found.common_files, shallow=False)
+    assert match and not wrong and not lost
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One machine's, with two cores to give."""
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield Cluster
+    ray.shutdown()
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(blocks, "SHARD_BYTES", 2000)
+    monkeypatch.setattr(blocks, "SLACK", 500)
+
+
+class Slow:
+    """Adds, or fails as it is told."""
+
+    def __init__(self, more):
+        self.more = more
+
+    def __call__(self, item):
+        if item == "bad":
+            raise InputError("row 7 is bad")
+        if item == "broken":
+            raise ValueError("a bug")
+        return item + self.more, os.getpid()
+
+
+@pytest.mark.slow
+def test_every_item_once(cluster):
+    with cluster() as connected:
+        assert sum(connected.nodes()) == 2
+        found = list(connected.stream(range(20).__iter__, Slow, (100,)))
+        assert sorted(value for value, _ in found) == list(range(100, 120))
+        assert os.getpid() not in {pid for _, pid in found}
+        with pytest.raises(InputError, match="row 7 is bad"):
+            list(connected.stream([1, "bad"].__iter__, Slow, (1,), workers=1))
+        with pytest.raises(HalbertError, match=r"the worker on .* failed: ValueError: a bug"):
+            list(connected.stream([1, "broken"].__iter__, Slow, (1,), workers=1))
+        with pytest.raises(InputError, match="no machine of the cluster has the 99 cores"):
+            next(connected.stream([1].__iter__, Slow, (1,), cpus=99))
+
+
+def test_a_corpus_has_the_same_bytes(cluster, small_blocks, tmp_path):
+    files, tokenizer = write_texts(tmp_path), tiny.tokenizer()
+    alone = encode_files(files, tokenizer, tmp_path / "alone", workers=1)
+    seen = []
+    encode_files(
+        files, tokenizer, tmp_path / "spread", cluster=cluster, progress=lambda done, total: seen.append((done, total))
+    )
+    assert len(alone) > 5
+    same(alone.folder, tmp_path / "spread")
+    assert seen[-1][0] == seen[-1][1] and seen == sorted(seen)
+    assert not (tmp_path / ".spread.part").exists()
+
+
+@pytest.mark.slow
+def test_vectors_have_the_same_bytes(cluster, tmp_path, monkeypatch, capsys):
+    from halbert.cli.bulk import Bulk
+    from halbert.run import parts
+    from halbert.run.answering import Answering, Asked
+
+    monkeypatch.setattr(parts, "PART", 32)
+    monkeypatch.setattr(parts.Parts.__init__, "__defaults__", (32,))
+    small.bundle(("label",)).save(tmp_path / "m")
+    (tmp_path / "t.txt").write_text("".join(f"{text}\n" for text, _ in small.rows(150)))
+    for verb, name in (("embed", "v.npy"), ("predict", "a.jsonl")):
+        outputs = []
+        for where, connect in (("alone", None), ("spread", cluster)):
+            out = tmp_path / where / name
+            out.parent.mkdir(exist_ok=True)
+            asked = Asked(verb=verb, model=str(tmp_path / "m"), precision="fp32", threads=1)
+            answering = Answering(asked)
+            bulk = Bulk(None, tmp_path / "t.txt", out, out.suffix, True, connect)
+            assert bulk.write(answering, answering.predictor.bundle.spec.encoder.hidden_size) == 150
+            outputs.append(out.read_bytes())
+        assert outputs[0] == outputs[1] and len(outputs[0]) > 1000
+
+
+def test_workers_of_another_kind_are_refused():
+    own = here()
+    _check(own, own, alike=True)
+    with pytest.raises(HalbertError, match=r"worker on far has Halbert 9\.9"):
+        _check(Place("9.9", own.processor, "far"), own, alike=False)
+    other = Place(own.version, "another", "far")
+    _check(other, own, alike=False)
+    with pytest.raises(HalbertError, match="another processor"):
+        _check(other, own, alike=True)
+
+
+def test_no_cluster_there(tmp_path):
+    told = subprocess.run(
+        [sys.executable, "-m", "halbert", "embed", "bert-mini-en", "hello", "--output", str(tmp_path / "v.npy"), "--engine", "ray",
+         "--address", "127.0.0.1:1"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (
+        told.returncode == 1
+        and "no Ray cluster answers at 127.0.0.1:1" in told.stderr
+        and "Traceback" not in told.stderr
+    )
+    assert not (tmp_path / "v.npy").exists()
+
+
+def test_nothing_of_ray_is_imported_without_being_asked():
+    code = "import sys, halbert.cli.embed, halbert.cli.corpus, halbert.data.encoding; print('ray' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        == "False"
+    )
