@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from halbert.cli.options import MODEL_HELP, Quiet, Set
+from halbert.cli.options import MODEL_HELP, Address, Engine, EngineChoice, Quiet, Set, cluster_of
 from halbert.cli.output import Bars, note, training_report
 from halbert.files import check_target
 
@@ -16,7 +16,8 @@ HELP = "Pre-train a BERT, an ALBERT or anything between, from a corpus and a rec
 EXAMPLE = (
     "Example: halbert pretrain albert-mini --tokenizer ./tokenizer --set corpus=corpus --set steps=500 --out albert\n\n"
     "Stopped (SIGTERM: exit 75) or killed? The same command with --resume goes on as if nothing had happened.\n\n"
-    "Several processes: torchrun --nproc-per-node 2 -m halbert pretrain albert-mini … --set accumulate=2"
+    "Several processes: torchrun --nproc-per-node 2 -m halbert pretrain albert-mini … --set accumulate=2\n\n"
+    "Several machines that share a folder: halbert pretrain albert-mini … --engine ray --address HEAD:6379"
 )
 STOPPED = "the same command with --resume goes on from the last checkpoint, if there is one"
 
@@ -36,6 +37,12 @@ def run(
     ] = False,
     mlflow: Annotated[
         str | None, typer.Option(metavar="EXPERIMENT", help="Log the journal to this experiment of MLflow too.")
+    ] = None,
+    engine: Engine = EngineChoice.here,
+    address: Address = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --engine ray: processes. Default: one for every GPU, or every machine."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -62,7 +69,15 @@ def run(
             for each in reports:
                 each(entry)
 
-        bundle = pretrain(plan, text, out, resume=resume, report=report, tell=None if quiet else note)
+        connect = cluster_of(engine, address)
+        if connect is None:
+            bundle = pretrain(plan, text, out, resume=resume, report=report, tell=None if quiet else note)
+        else:
+            from halbert.train.spread import pretrain_spread
+
+            bundle = pretrain_spread(
+                plan, text, out, connect=connect, workers=workers, report=report, tell=None if quiet else note
+            )
     training = bundle.provenance["training"]
     last = training["journal"][-1]
     if not quiet:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from halbert.cluster import Cluster
 from halbert.data.corpus import Corpus
 from halbert.data.encoding import encode_files
+from halbert.train.recipe import read_recipe
+from halbert.train.spread import pretrain_spread
 from tests import tiny
 from tests.cluster.test_spread import same, small_blocks, write_texts
+from tests.train import made
+from tests.train.test_distributed import SETS, curve
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
@@ -52,3 +58,33 @@ def test_a_machine_dies_in_the_middle(machines, small_blocks, tmp_path):
     assert killed.is_set() and time.monotonic() - began < 200
     same(alone.folder, tmp_path / "spread")
     assert Corpus(tmp_path / "spread").manifest.documents == alone.manifest.documents
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["whole", "killed"])
+def test_a_training_has_the_curve_of_one_process(machines, tmp_path, kill):
+    """Two processes on two machines; with one of them killed, from the last checkpoint on."""
+    from halbert.train.pretraining import pretrain
+
+    _, nodes = machines
+    made.corpus(tmp_path / "corpus", shard_tokens=150)
+    changes = [f"{key}={json.dumps(value)}" for key, value in SETS.items()] + [f"corpus='{tmp_path / 'corpus'}'"]
+    recipe, tokenizer = read_recipe("albert-mini", changes), tiny.tokenizer()
+    pretrain(recipe, tokenizer, tmp_path / "alone")
+    killed = threading.Event()
+
+    def report(entry):
+        if kill and entry["step"] >= 25 and not killed.is_set():
+            killed.set()
+            os.kill(nodes[1].all_processes["raylet"][0].process.pid, signal.SIGKILL)
+
+    told = []
+    pretrain_spread(recipe, tokenizer, tmp_path / "shared", connect=Cluster, workers=2, report=report, tell=told.append)
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "training/journal.jsonl").read_text().splitlines()]
+        for name in ("alone", "shared")
+    )
+    assert [entry["step"] for entry in one] == [entry["step"] for entry in two] == list(range(1, 51))
+    for name in ("masked_loss", "pair_loss"):
+        assert np.abs(curve(one, name) - curve(two, name)).max() <= 1e-4
+    assert killed.is_set() == kill and any("Going on after step 20" in line for line in told) == kill
+    assert not list(tmp_path.glob(".shared.*"))

@@ -1,0 +1,171 @@
+"""Pre-training by the machines of a Ray cluster: Ray Train starts the processes and starts them again, the loop is the same.
+
+Every process does what it would do under torchrun; Ray only tells it its rank and joins it to the others. When one dies all
+begin again from the last checkpoint, which lies, like everything of a run, in its own folder: on storage that all machines
+share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import queue
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from halbert.bundle import Bundle
+from halbert.cluster import Cluster, here
+from halbert.errors import HalbertError, InputError
+from halbert.source import load_bundle
+from halbert.text import Tokenizer
+from halbert.train.journal import Report
+from halbert.train.pretraining import pretrain
+from halbert.train.recipe import PretrainRecipe
+
+FAILURES = 8  # of a process or its machine, before a run is given up
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What every process is given."""
+
+    recipe: PretrainRecipe
+    tokenizer: Tokenizer
+    out: Path
+    sign: Path  # a file that everybody who shares the storage can see
+    version: str
+    told: Any  # a queue to the driver
+
+
+def _train(config: dict[str, Job]) -> None:
+    """In every process of the training."""
+    import ray.train
+
+    job = config["job"]
+    own, rank = here(), ray.train.get_context().get_world_rank()
+
+    def say(kind: str, what: Any) -> None:
+        if rank == 0 or kind == "fault":
+            job.told.put((kind, what))
+
+    if own.version != job.version:
+        fault = (
+            f"the worker on {own.node} has Halbert {own.version}, this machine {job.version}; install the same on all"
+        )
+    elif not job.sign.exists():
+        fault = f"{job.out}: the worker on {own.node} does not see this folder; a training needs storage that all machines share"
+    else:
+        fault = ""
+    if fault:
+        say("fault", HalbertError(fault))
+        return
+    try:
+        pretrain(
+            job.recipe, job.tokenizer, job.out, resume=True, report=lambda entry: say("entry", entry),
+            tell=lambda line: say("line", line),
+        )  # fmt: skip
+    except HalbertError as error:  # an input at fault is no reason to try again
+        say("fault", error)
+
+
+def pretrain_spread(
+    recipe: PretrainRecipe,
+    tokenizer: Tokenizer,
+    out: Path,
+    *,
+    connect: Callable[[], Cluster],
+    workers: int | None = None,
+    report: Report | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Bundle:
+    """:func:`halbert.train.pretraining.pretrain` by ``workers`` processes of a cluster (one a machine, or one a GPU).
+
+    A run that is there already is gone on with. Raises what the training raises, and :class:`HalbertError` where the
+    storage is not shared, versions differ, or processes died more than eight times.
+    """
+    with connect() as cluster, _sign(out) as sign:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+        from ray.util.queue import Empty, Queue
+
+        gpus = int(cluster.ray.cluster_resources().get("GPU", 0))
+        count = workers or gpus or len(cluster.nodes())
+        if not cluster.nodes():
+            raise InputError("no machine of the cluster has cores to give")
+        told = Queue(actor_options={"num_cpus": 0})
+        scaling = ScalingConfig(
+            num_workers=count, use_gpu=bool(gpus), resources_per_worker=None if gpus else {"CPU": 1},
+            placement_strategy="SPREAD",
+        )  # fmt: skip
+        job = Job(recipe, tokenizer, out.resolve(), sign, here().version, told)
+        with tempfile.TemporaryDirectory() as spare, _quiet():
+            trainer = TorchTrainer(
+                _train, train_loop_config={"job": job}, scaling_config=scaling,
+                run_config=RunConfig(storage_path=spare, failure_config=FailureConfig(max_failures=FAILURES)),
+            )  # fmt: skip
+            fault = _follow(trainer.fit, told, Empty, report, tell)
+    if fault is not None:
+        raise fault
+    return load_bundle(out)
+
+
+def _follow(
+    fit: Callable[[], Any], told: Any, empty: type[Exception], report: Report | None, tell: Callable[[str], None] | None
+) -> Exception | None:
+    """Run ``fit`` beside, and pass on what the processes tell until it is over; returns what was at fault, if anything."""
+    over: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            fit()
+            over.put(None)
+        except Exception as error:
+            last = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            over.put(HalbertError(f"the cluster gave up: {last[-1][:300]}; the same command with --resume goes on"))
+
+    threading.Thread(target=run, daemon=True).start()
+    fault: Exception | None = None
+    while True:
+        ended = not over.empty()
+        with contextlib.suppress(empty):
+            while True:
+                kind, what = told.get(timeout=0.2)
+                if kind == "fault":
+                    fault = fault or what
+                elif kind == "entry" and report is not None:
+                    report(what)
+                elif kind == "line" and tell is not None:
+                    tell(what)
+        if ended:
+            return fault or over.get()
+
+
+@contextlib.contextmanager
+def _sign(out: Path) -> Iterator[Path]:
+    """A file beside the run by which a worker knows that it sees the same storage."""
+    sign = out.resolve().parent / f".{out.name}.{uuid.uuid4().hex}"
+    try:
+        sign.touch()
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
+    try:
+        yield sign
+    finally:
+        sign.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Train without its reports."""
+    loud = logging.getLogger("ray.train")
+    level = loud.level
+    loud.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        loud.setLevel(level)

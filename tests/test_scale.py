@@ -1,0 +1,35 @@
+"""The arithmetic of docs/scale.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.scale import MODELS, days, exchange, sent, simulate, work
+from halbert import presets
+
+
+def test_one_worker_is_a_sum_and_many_are_bounded():
+    one = simulate([0.1] * 10, [1.0] * 10, [0.01] * 10, 1, 2)
+    assert one == pytest.approx(0.1 + 10 + 0.01)
+    assert simulate([0.1] * 10, [1.0] * 10, [0.01] * 10, 10, 2) == pytest.approx(1.0 + 1.0 + 0.01)  # the last is read at 1.0
+    assert simulate([1.0] * 10, [0.1] * 10, [0.01] * 10, 4, 2) == pytest.approx(10 + 0.1 + 0.01)  # reading is the limit
+    assert simulate([0.1] * 10, [0.1] * 10, [1.0] * 10, 4, 2) == pytest.approx(0.2 + 10)  # writing is
+    two = simulate([0.01] * 100, [1.0] * 100, [0.01] * 100, 2, 2)
+    assert 50 < two < 51.1
+
+
+def test_back_pressure():
+    """What is read and not written is bounded: with slow writing the reader waits."""
+    free = simulate([0.1] * 20, [0.1] * 20, [0.5] * 20, 2, 100)
+    held = simulate([0.1] * 20, [0.1] * 20, [0.5] * 20, 2, 0)
+    assert held == pytest.approx(free, rel=0.05) and held >= free
+
+
+def test_gradients_are_sent_once_however_many_layers_use_them():
+    sizes = {name: sent(presets.get(name).spec.encoder) for name in MODELS}
+    assert 9 < sizes["bert-base-uncased"] / sizes["albert-base-v2"] < 10
+    assert 18 < sizes["bert-large-uncased"] / sizes["albert-large-v2"] < 20
+    spec = presets.get("bert-base-uncased").spec.encoder
+    assert exchange(spec, 1) == 0 and exchange(spec, 8) > exchange(spec, 2) > 0
+    assert work(spec, 512) > 4 * work(spec, 128)
+    assert days("bert-base-uncased", 2)[0] < days("bert-base-uncased", 1)[0]
