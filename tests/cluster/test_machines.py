@@ -67,7 +67,9 @@ def test_a_training_has_the_curve_of_one_process(machines, tmp_path, kill):
 
     _, nodes = machines
     made.corpus(tmp_path / "corpus", shard_tokens=150)
-    changes = [f"{key}={json.dumps(value)}" for key, value in SETS.items()] + [f"corpus='{tmp_path / 'corpus'}'"]
+    steps = 400 if kill else SETS["steps"]  # long enough to be caught in the middle
+    changes = [f"{key}={json.dumps(value)}" for key, value in {**SETS, "steps": steps}.items()]
+    changes.append(f"corpus='{tmp_path / 'corpus'}'")
     recipe, tokenizer = read_recipe("albert-mini", changes), tiny.tokenizer()
     pretrain(recipe, tokenizer, tmp_path / "alone")
     killed = threading.Event()
@@ -83,8 +85,9 @@ def test_a_training_has_the_curve_of_one_process(machines, tmp_path, kill):
         [json.loads(line) for line in (tmp_path / name / "training/journal.jsonl").read_text().splitlines()]
         for name in ("alone", "shared")
     )
-    assert [entry["step"] for entry in one] == [entry["step"] for entry in two] == list(range(1, 51))
+    assert [entry["step"] for entry in one] == [entry["step"] for entry in two] == list(range(1, steps + 1))
     for name in ("masked_loss", "pair_loss"):
-        assert np.abs(curve(one, name) - curve(two, name)).max() <= 1e-4
-    assert killed.is_set() == kill and any("Going on after step 20" in line for line in told) == kill
+        assert np.abs(curve(one, name) - curve(two, name))[:50].max() <= 1e-4
+        assert np.abs(curve(one, name) - curve(two, name)).max() <= 1e-2  # rounding adds up
+    assert killed.is_set() == kill and any(line.startswith("Going on after step") for line in told) == kill
     assert not list(tmp_path.glob(".shared.*"))

@@ -1,0 +1,189 @@
+"""What a cluster costs and gives, on one machine: Ray beside the plain commands on the same cores, and one to three nodes.
+
+    python -m benchmarks.cluster --only overhead       plain and spread in turn, whole commands, outputs compared
+    python -m benchmarks.cluster --only times          one node of one core: the times that benchmarks/scale.py predicts from
+    python -m benchmarks.scale --predict benchmarks/results/cluster-times.json       commit this before the next
+    python -m benchmarks.cluster --only nodes          one, two and three nodes of one core, beside the predictions
+
+Nodes are raylets, each a process of its own (``ray.cluster_utils``). English prose of the data folder, as often as is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import filecmp
+import gzip
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.inference import DATA, ROOT
+from benchmarks.serve import checkpoint
+from halbert.compare.machine import describe_machine
+from halbert.files import write_json
+
+OUT = ROOT / "benchmarks/results"
+NODES = (1, 2, 3)
+
+
+def prose(data: Path, place: Path, size: int) -> Path:
+    """A plain file of so many bytes, whole lines."""
+    files = sorted((data / "english_text").glob("eltec*.txt.gz"))
+    text = b"".join(gzip.decompress(file.read_bytes()) for file in files)
+    whole = text * (size // len(text) + 1)
+    out = place / "prose.txt"
+    out.write_bytes(whole[: whole.rindex(b"\n", 0, size) + 1])
+    return out
+
+
+def command(*words: object) -> float:
+    """Seconds of a whole command."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "halbert", *map(str, words), "--quiet"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"halbert {' '.join(map(str, words))} ended with {done.returncode}: {done.stderr[-1000:]}")
+    return time.perf_counter() - began
+
+
+def equal(a: Path, b: Path) -> bool:
+    """Whether two files or folders are the same, byte for byte."""
+    if a.is_file():
+        return filecmp.cmp(a, b, shallow=False)
+    names = sorted(f.name for f in a.iterdir())
+    return names == sorted(f.name for f in b.iterdir()) and not any(filecmp.cmpfiles(a, b, names, shallow=False)[1:])
+
+
+def overhead(data: Path, rounds: int) -> list[dict[str, Any]]:
+    """Plain and spread, in turn."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        text = prose(data, place, 1_500_000_000)
+        lines = place / "texts.txt"
+        paragraphs = [line for line in text.open("rb") if 40 < len(line) < 400]
+        lines.write_bytes(b"".join(paragraphs[:60_000]))
+        jobs = {
+            "corpus, 1.5 GB": (["corpus", text, "--tokenizer", "bert-mini-en"], "corpus"),
+            f"embed, {min(60_000, len(paragraphs)):,} texts": (["embed", checkpoint(), "--input", lines], "v.npy"),
+        }
+        for name, (words, out) in jobs.items():
+            option = "--output" if out.endswith("npy") else "--out"
+            seconds: dict[str, list[float]] = {"plain": [], "ray": []}
+            for number in range(rounds):
+                for how in ("plain", "ray") if number % 2 == 0 else ("ray", "plain"):
+                    target = place / how / out
+                    shutil.rmtree(target.parent, ignore_errors=True)
+                    target.parent.mkdir()
+                    seconds[how].append(command(*words, option, target, *(["--engine", "ray"] if how == "ray" else [])))
+                    print(f"  {name}, {how}: {seconds[how][-1]:.1f} s", file=sys.stderr, flush=True)
+                if not equal(place / "plain" / out, place / "ray" / out):
+                    raise SystemExit(f"{name}: the outputs differ")
+            ratio = statistics.median(b / a for a, b in zip(seconds["plain"], seconds["ray"], strict=True))
+            found.append({"job": name, "seconds": seconds, "ratio": ratio})
+    return found
+
+
+@contextlib.contextmanager
+def nodes_of(count: int) -> Iterator[str]:
+    """A head without cores and so many nodes of one core; gives the address."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(count):
+            cluster.add_node(num_cpus=1)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def on_nodes(text: Path, place: Path, count: int) -> float:
+    """Seconds of a corpus on so many nodes, the cluster being up."""
+    with nodes_of(count) as address:
+        target = place / f"nodes-{count}"
+        shutil.rmtree(target, ignore_errors=True)
+        return command(
+            "corpus", text, "--tokenizer", "bert-mini-en", "--out", target, "--engine", "ray", "--address", address
+        )
+
+
+def times(data: Path) -> dict[str, Any]:
+    """The mean times of a block in each station, of one node, from two sizes: what does not grow is the start."""
+    from halbert.data.blocks import SHARD_BYTES, Cutter
+    from halbert.data.encoding import Encoder
+    from halbert.data.inputs import find_inputs
+    from halbert.source import resolve_tokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        text = prose(data, place, 24 * SHARD_BYTES)
+        began = time.perf_counter()
+        blocks = list(Cutter(find_inputs([str(text)], ""), place).blocks())
+        read = (time.perf_counter() - began) / len(blocks)
+        encoder = Encoder(resolve_tokenizer("bert-mini-en"), place, False)
+        began = time.perf_counter()
+        for block in blocks:
+            encoder(block)
+        work = (time.perf_counter() - began) / len(blocks)
+        few = prose(data, place, 2 * SHARD_BYTES)
+        start = on_nodes(few, place, 1) - 2 * (read + work)
+    return {
+        "blocks": 24,
+        "read": read,
+        "work": work,
+        "write": 0.05,
+        "start": start,
+        "ahead": 2,
+        "machine": describe_machine(),
+    }
+
+
+def nodes(data: Path) -> list[dict[str, Any]]:
+    """One, two and three, beside what was predicted."""
+    from halbert.data.blocks import SHARD_BYTES
+
+    predicted = json.loads((OUT / "scale-predicted.json").read_text())["seconds"]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        text = prose(data, Path(folder), 24 * SHARD_BYTES)
+        for count in NODES:
+            seconds = on_nodes(text, Path(folder), count)
+            said = predicted[str(count)]
+            rows.append({"nodes": count, "seconds": seconds, "predicted": said, "error": seconds / said - 1})
+            print(f"  {count} node(s): {seconds:.1f} s, predicted {said:.1f}", file=sys.stderr, flush=True)
+    return rows
+
+
+def main() -> None:
+    """One part of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("overhead", "times", "nodes"), required=True)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    if options.only == "times":
+        write_json(OUT / "cluster-times.json", times(options.data))
+        return
+    file = OUT / "cluster.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    machine = describe_machine()
+    rows = overhead(options.data, options.rounds) if options.only == "overhead" else nodes(options.data)
+    results[options.only] = {
+        "rows": rows, "machine": machine, "created": time.strftime("%Y-%m-%d", time.gmtime()),
+        "command": f"python -m benchmarks.cluster --only {options.only}",
+    }  # fmt: skip
+    write_json(file, results)
+
+
+if __name__ == "__main__":
+    main()
