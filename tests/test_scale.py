@@ -11,7 +11,9 @@ from halbert import presets
 def test_one_worker_is_a_sum_and_many_are_bounded():
     one = simulate([0.1] * 10, [1.0] * 10, [0.01] * 10, 1, 2)
     assert one == pytest.approx(0.1 + 10 + 0.01)
-    assert simulate([0.1] * 10, [1.0] * 10, [0.01] * 10, 10, 2) == pytest.approx(1.0 + 1.0 + 0.01)  # the last is read at 1.0
+    assert simulate([0.1] * 10, [1.0] * 10, [0.01] * 10, 10, 2) == pytest.approx(
+        1.0 + 1.0 + 0.01
+    )  # the last is read at 1.0
     assert simulate([1.0] * 10, [0.1] * 10, [0.01] * 10, 4, 2) == pytest.approx(10 + 0.1 + 0.01)  # reading is the limit
     assert simulate([0.1] * 10, [0.1] * 10, [1.0] * 10, 4, 2) == pytest.approx(0.2 + 10)  # writing is
     two = simulate([0.01] * 100, [1.0] * 100, [0.01] * 100, 2, 2)

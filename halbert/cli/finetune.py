@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from halbert.cli.options import Column, Json, Model, Quiet, Set, column_names
+from halbert.cli.options import Address, Column, Engine, EngineChoice, Json, Model, Quiet, Set, cluster_of, column_names
 from halbert.cli.output import Bars, note, print_json, training_report
 
 HELP = (
@@ -30,6 +30,8 @@ def run(
     task: Annotated[str, typer.Option(metavar="KIND", help="The kind of task, or a data set.")] = "classify",
     column: Column = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds; the median one is kept.")] = 1,
+    engine: Engine = EngineChoice.here,
+    address: Address = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that OUT.training holds.")] = False,
     set: Set = None,
     json: Json = False,
@@ -53,6 +55,7 @@ def run(
             resume=resume,
             report=training_report(step, seeds),
             tell=None if quiet else note,
+            cluster=cluster_of(engine, address),
         )
     told = spread(runs)
     if json:

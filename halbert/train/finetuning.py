@@ -15,6 +15,7 @@ import msgspec
 import torch
 
 from halbert.bundle import Bundle
+from halbert.cluster import Cluster
 from halbert.data.features import Cut
 from halbert.data.labelled import DataFile
 from halbert.data.readers import Example
@@ -32,6 +33,7 @@ from halbert.train.objectives import task_loss
 from halbert.train.portions import Portions
 from halbert.train.prepared import Prepared, judge, prepare, silent, start_model, value_of, wanted_of, with_threshold
 from halbert.train.recipe import FinetuneRecipe
+from halbert.train.seeds import Tuning, spread_seeds
 from halbert.train.watch import Best, Found, Watch
 from halbert.train.workplace import Workplace
 
@@ -234,12 +236,13 @@ def finetune(
     resume: bool = False,
     report: Report | None = None,
     tell: Callable[[str], None] | None = None,
+    cluster: Callable[[], Cluster] | None = None,
 ) -> list[FinetuneRun]:
     """Fine-tune with ``seeds`` seeds and save the run whose first metric is the median; return all runs.
 
     Without a ``recipe`` the task's usual one for this encoder is taken, with ``changes``. ``columns`` says what the files
     call their columns. Until the bundle is there, ``OUT.training`` holds what a run needs to go on (``resume``). ``tell``
-    is given lines for people.
+    is given lines for people. With ``cluster`` its workers take a seed each.
 
     Raises :class:`InputError` for unusable files before anything is trained, and :class:`Diverged` when every seed has
     diverged.
@@ -265,6 +268,14 @@ def finetune(
     try:
         for line in prepared.notes if tell else ():
             tell(line)  # type: ignore[misc]
+        if cluster is not None:
+            named = tuple((Path(file).name, Path(file).read_bytes()) for file in (train, dev))
+            tuning = Tuning(bundle, task, recipe, called, named)  # type: ignore[arg-type]
+            left = [recipe.seed + i for i in range(seeds) if not workplace.run(recipe.seed + i).exists()]
+            for seed, run in spread_seeds(cluster, tuning, finetune_once, left):
+                _keep(run, workplace.run(seed))
+                if tell:
+                    tell(f"seed {seed}: done")
         runs = [_seed(bundle, prepared, recipe, i, report, workplace, seeds > 1) for i in range(seeds)]
         good = [run for run in runs if not run.failure]
         if not good:
@@ -284,7 +295,7 @@ def _seed(
 ) -> FinetuneRun:  # fmt: skip
     """The run of one seed, or what is kept of it when it was finished before."""
     seed = recipe.seed + number
-    done = workplace.seed(seed) / "run.json"
+    done = workplace.run(seed)
     if done.exists():
         found = msgspec.convert(read_json(done), dict[str, Any])
         scores = msgspec.convert(found.pop("scores"), dict[str, Score])
@@ -297,10 +308,15 @@ def _seed(
         prepared=prepared, workplace=workplace,
     )  # fmt: skip
     if several:
-        run.bundle.save(done.parent / "bundle", overwrite=True)
-        kept = {name: value for name, value in msgspec.structs.asdict(run).items() if name != "bundle"}
-        write_json(done, msgspec.to_builtins(kept))
+        _keep(run, done)
     return run
+
+
+def _keep(run: FinetuneRun, done: Path) -> None:
+    """A finished seed, for when the others are."""
+    run.bundle.save(done.parent / "bundle", overwrite=True)
+    kept = {name: value for name, value in msgspec.structs.asdict(run).items() if name != "bundle"}
+    write_json(done, msgspec.to_builtins(kept))
 
 
 def middle(runs: Sequence[FinetuneRun], metric: str) -> FinetuneRun:

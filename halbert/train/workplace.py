@@ -50,6 +50,10 @@ class Workplace:
         """The folder of one seed's run."""
         return self.place / f"seed-{seed}"
 
+    def run(self, seed: int) -> Path:
+        """What is kept of a seed's run once it is finished."""
+        return self.seed(seed) / "run.json"
+
     def checkpoints(self, seed: int) -> Checkpoints:
         """One seed's checkpoints."""
         return Checkpoints(self.seed(seed) / "checkpoints", 1)

@@ -18,6 +18,7 @@ from halbert.cluster import Cluster, Place, _check, here
 from halbert.data import blocks
 from halbert.data.encoding import encode_files
 from halbert.errors import HalbertError, InputError
+from halbert.train.finetuning import finetune
 from tests import small, tiny
 
 ray = pytest.importorskip("ray")
@@ -127,6 +128,25 @@ def test_vectors_have_the_same_bytes(cluster, tmp_path, monkeypatch, capsys):
             assert bulk.write(answering, answering.predictor.bundle.spec.encoder.hidden_size) == 150
             outputs.append(out.read_bytes())
         assert outputs[0] == outputs[1] and len(outputs[0]) > 1000
+
+
+@pytest.mark.slow
+def test_seeds_are_those_of_one_machine(cluster, tmp_path):
+    small.bundle(("mlm",)).save(tmp_path / "m")
+    train, dev = (small.write_csv(tmp_path / f"{name}.csv", small.rows(40)) for name in ("train", "dev"))
+    changes = {"epochs": 1, "batch_size": 8, "length": 16, "precision": "fp32", "on_divergence": "ignore"}
+    runs = [
+        finetune(
+            str(tmp_path / "m"), train=train, dev=dev, out=tmp_path / name, changes=changes, seeds=2, cluster=connect
+        )
+        for name, connect in (("alone", None), ("spread", cluster))
+    ]
+    for a, b in zip(*runs, strict=True):
+        assert a.scores == b.scores and a.summary["steps"] == b.summary["steps"]
+        for name, array in a.bundle.arrays.items():
+            np.testing.assert_allclose(array, b.bundle.arrays[name], rtol=1e-4, atol=1e-6)
+    weights = [(tmp_path / name / "provenance.json").exists() for name in ("alone", "spread")]
+    assert all(weights) and not (tmp_path / "spread.training").exists()
 
 
 def test_workers_of_another_kind_are_refused():
