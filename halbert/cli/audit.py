@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 from msgspec import to_builtins
 
-from halbert.cli.options import MODEL_HELP, Precision, PrecisionChoice, Quiet, Set, Threads
+from halbert.cli.options import (
+    MODEL_HELP,
+    Address,
+    Engine,
+    EngineChoice,
+    Precision,
+    PrecisionChoice,
+    Quiet,
+    Set,
+    Threads,
+    cluster_of,
+)
 from halbert.cli.output import Bars, note
 from halbert.errors import InputError, Regression
 from halbert.spec import from_dict
@@ -96,6 +107,8 @@ def run(
     set: Set = None,
     precision: Precision = PrecisionChoice.auto,
     threads: Threads = None,
+    engine: Engine = EngineChoice.here,
+    address: Address = None,
     claims: Annotated[
         str, typer.Option(metavar="FILE", help="Claims to answer, a .toml file, or shipped ones: default, papers.")
     ] = "default",
@@ -126,10 +139,10 @@ def run(
     from halbert.compare.plan import DepthName
     from halbert.compare.scores import read_weights
     from halbert.compare.verdict import outcome
-    from halbert.run.backend import Precision as Engine
+    from halbert.run.backend import Precision as Numbers
     from halbert.train.recipe import FinetuneRecipe, apply_changes
 
-    chosen: Engine = precision.value
+    chosen: Numbers = precision.value
     if chosen == "fp16":
         raise InputError("an audit measures on CPUs, and precision fp16 is for GPUs; use bf16, fp32 or auto")
     if quick and full:
@@ -164,6 +177,7 @@ def run(
             models, out=out, tasks=task or [], data=data or [], test=test or [], transfer=transfer or [], parallel=parallel, probes=probes,
             precision=chosen, depth=depth, seeds=seeds, minutes=minutes, resume=resume, threads=threads,
             recipe=recipe, random_weights=random_weights, claims=claims, weights=weights, overwrite=overwrite, progress=bars,
+            cluster=cluster_of(engine, address),
         )  # fmt: skip
     else:
         if task or data or test or transfer or parallel or random_weights is not None:
@@ -181,12 +195,15 @@ def run(
         if seconds is not None:
             from halbert.compare.trained import trained_audit
 
+            if engine is not EngineChoice.here:
+                raise InputError("--engine ray does not go with --seconds, which trains models for this audit alone")
             results = trained_audit(seconds=seconds, **alike)
         else:
             from halbert.compare.default import FINETUNING, default_audit
 
             changed = from_dict(FinetuneRecipe, apply_changes(to_builtins(FINETUNING), set or []), "--set")
-            results = default_audit(recipe=changed, resume=resume, languages=languages, **alike)
+            connect = cluster_of(engine, address)
+            results = default_audit(recipe=changed, resume=resume, languages=languages, cluster=connect, **alike)
     print(f"Report: {out / 'index.html'}")
     for sentence in results["verdict"]["headline"]:
         print(sentence)

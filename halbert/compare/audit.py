@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from halbert.cluster import Cluster
 from halbert.compare.baseline import SCHEMA, measurements_of, read_results, regressions
 from halbert.compare.battery import build_probes
 from halbert.compare.claims import answer_all, read_claims
@@ -34,6 +36,7 @@ from halbert.compare.plan import (
 from halbert.compare.probes.retrieval import read_parallel
 from halbert.compare.report import write_report
 from halbert.compare.schedule import Budget, run_probe
+from halbert.compare.spread import Spread
 from halbert.compare.subject import Subject, equal_in, random_subject
 from halbert.compare.verdict import Verdict, judge
 from halbert.errors import InputError
@@ -80,6 +83,7 @@ def compare(
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
+    cluster: Callable[[], Cluster] | None = None,
 ) -> dict[str, Any]:
     """Measure models against each other on the user's own labelled files and write page, report and results.
 
@@ -88,6 +92,7 @@ def compare(
     languages that a task's fine-tuned models are also judged by. ``parallel`` holds sentences and their translations.
     ``depth`` is how long to look, ``minutes`` an end to it. Every round is on disk as soon as it is taken
     (``OUT.audit``): ``resume`` goes on with an audit that was stopped, and adds rounds to one that was finished.
+    With ``cluster`` its workers take the samples that do not depend on a machine's pace (:mod:`halbert.compare.spread`).
     ``claims`` are answered from what was measured and published (:mod:`halbert.compare.claims`); ``weights`` of criteria
     are a profile of the verdict's of your own (:mod:`halbert.compare.scores`).
 
@@ -126,7 +131,7 @@ def compare(
         )  # fmt: skip
         return plan, [Path(file) for file in (*data, *test, *transfer, *([parallel] if parallel else []))]
 
-    return run_kept(plan_in, out, overwrite, resume, progress, random_weights)
+    return run_kept(plan_in, out, overwrite, resume, progress, random_weights, cluster)
 
 
 def run_kept(
@@ -136,6 +141,7 @@ def run_kept(
     resume: bool,
     progress: Progress | None,
     random_weights: int | None = None,
+    cluster: Callable[[], Cluster] | None = None,
 ) -> dict[str, Any]:
     """Run the plan made for a folder, of which also the files it reads are told, so that it can be stopped and gone on with
     (:mod:`halbert.compare.kept`). Returns what ``results.json`` holds."""
@@ -143,7 +149,9 @@ def run_kept(
         plan, files = plan_in(folder)
         kept = Kept(out, _identity(plan, list(map(sha256, files)), random_weights), resume)
         try:
-            results = run_plan(plan, folder, progress or Silent(), kept)
+            with contextlib.nullcontext() if cluster is None else cluster() as connected:
+                away = Spread(connected, plan) if connected else None
+                results = run_plan(plan, folder, progress or Silent(), kept, away)
         except BaseException as error:
             kept.leave(error)
             raise
@@ -191,7 +199,9 @@ def open_subjects(models: Sequence[str], spare: Path, random_weights: int | None
     return subjects
 
 
-def run_plan(plan: Plan, folder: Path, progress: Progress, kept: Kept | None = None) -> dict[str, Any]:
+def run_plan(
+    plan: Plan, folder: Path, progress: Progress, kept: Kept | None = None, away: Spread | None = None
+) -> dict[str, Any]:
     """Run all probes, compare, judge, and write the folder. Returns what ``results.json`` holds."""
     began = time.time()
     machine, bystander = describe_machine(), Bystander()
@@ -203,7 +213,7 @@ def run_plan(plan: Plan, folder: Path, progress: Progress, kept: Kept | None = N
         able = sum(probe.refuse(s) is None for s in plan.subjects)
         again = f"{plan.command} --only {family} --out again"
         with progress.task(f"Measuring {probe.title.lower()}", probe.rounds * able) as step:
-            measurements += run_probe(probe, plan.subjects, again, step, kept=kept, budget=budget)
+            measurements += run_probe(probe, plan.subjects, again, step, kept=kept, budget=budget, elsewhere=away)
         bystander.look()
     machine |= bystander.told()
     by_name = {s.name: s for s in plan.subjects}
@@ -222,7 +232,10 @@ def run_plan(plan: Plan, folder: Path, progress: Progress, kept: Kept | None = N
         "seconds": round(time.time() - began, 1),
         "halbert": __version__,
         "command": plan.command,
-        "notes": [*plan.notes, *([FOREIGN_NOTE] if any(s.foreign for s in plan.subjects) else []), *warnings_of(machine)],
+        "notes": [
+            *plan.notes, *([away.note()] if away else []),
+            *([FOREIGN_NOTE] if any(s.foreign for s in plan.subjects) else []), *warnings_of(machine),
+        ],
         "machine": machine,
         "subjects": [describe_subject(s) for s in plan.subjects],
         "differences": [

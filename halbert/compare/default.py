@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from halbert.cluster import Cluster
 from halbert.compare import named
 from halbert.compare.audit import TEXTS, open_subjects, run_kept
 from halbert.compare.claims import read_claims
@@ -63,6 +64,7 @@ def default_audit(
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
+    cluster: Callable[[], Cluster] | None = None,
 ) -> dict[str, Any]:
     """Audit the models in the box; the labelled rows are written to ``out/data``. Returns what ``results.json`` holds.
 
@@ -101,4 +103,4 @@ def default_audit(
         )  # fmt: skip
         return plan, written
 
-    return run_kept(plan_in, out, overwrite, resume, progress)
+    return run_kept(plan_in, out, overwrite, resume, progress, cluster=cluster)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +36,21 @@ class Probe(Protocol):
 
     def sample(self, subject: Subject, prepared: Any, round_number: int) -> Sample:
         """One round for one subject."""
+        ...
+
+
+class Elsewhere(Protocol):
+    """Who takes rounds on other machines; ``paced`` are the units of what then is no figure, and ``why`` not."""
+
+    paced: Sequence[str]
+    why: str
+
+    def takes(self, probe: Probe) -> bool:
+        """Whether a probe's rounds can be taken anywhere."""
+        ...
+
+    def rounds(self, probe: Probe, able: Sequence[str], numbers: Sequence[int]) -> Iterable[dict[str, Sample]]:
+        """Those rounds, whole and in their order: by subject, a sample."""
         ...
 
 
@@ -71,8 +86,9 @@ def run_probe(
     *,
     kept: Kept | None = None,
     budget: Budget | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> list[Measurement]:
-    """All measurements of one probe, subject by subject in the order given.
+    """All measurements of one probe, subject by subject in the order given; rounds that can be are taken ``elsewhere``.
 
     Rounds that were ``kept`` are not taken again. A probe that says ``narrow`` (a share) stops before its ``rounds`` once
     every median is known to within that share of itself; one whose ``budget`` is spent stops too.
@@ -86,6 +102,15 @@ def run_probe(
     for _ in rounds[: probe.rounds]:
         for subject in able:
             progress(subject.name)
+    away = elsewhere is not None and elsewhere.takes(probe) and bool(able)
+    if elsewhere is not None and away:
+        left = range(len(rounds), probe.rounds)
+        for taken in elsewhere.rounds(probe, [s.name for s in able], left) if left else ():
+            rounds.append(taken)
+            for name in taken:
+                progress(name)
+            if kept:
+                kept.keep(probe.name, taken)
     while (
         able and len(rounds) < probe.rounds and not (rounds and (budget.spent(len(rounds)) or _narrow(probe, rounds)))
     ):
@@ -103,6 +128,8 @@ def run_probe(
     for subject in subjects:
         for quantity in probe.quantities:
             why = refused[subject.name]
+            if elsewhere is not None and away and quantity.unit in elsewhere.paced:
+                why = why or elsewhere.why
             if why is not None:
                 results.append(undefined(quantity, probe.name, subject.name, command, why))
             else:

@@ -20,6 +20,7 @@ from halbert.data.encoding import encode_files
 from halbert.errors import HalbertError, InputError
 from halbert.train.finetuning import finetune
 from tests import small, tiny
+from tests.compare.pages import check_folder
 
 ray = pytest.importorskip("ray")
 pytestmark = [
@@ -147,6 +148,32 @@ def test_seeds_are_those_of_one_machine(cluster, tmp_path):
             np.testing.assert_allclose(array, b.bundle.arrays[name], rtol=1e-4, atol=1e-6)
     weights = [(tmp_path / name / "provenance.json").exists() for name in ("alone", "spread")]
     assert all(weights) and not (tmp_path / "spread.training").exists()
+
+
+@pytest.mark.slow
+def test_an_audit_has_the_samples_of_one_machine(cluster, tmp_path, monkeypatch):
+    from halbert.compare.audit import compare
+    from halbert.train.recipe import FinetuneRecipe
+
+    small.bundle().save(tmp_path / "bert")
+    small.bundle(seed=1, **small.ALBERT).save(tmp_path / "albert")
+    small.write_csv(tmp_path / "rows.csv", small.rows(40))
+    recipe = FinetuneRecipe(epochs=1, batch_size=8, length=16, learning_rate=1e-3, precision="fp32")
+    found = {}
+    for name, connect in (("alone", None), ("spread", cluster)):
+        found[name] = compare(
+            [str(tmp_path / "bert"), str(tmp_path / "albert")], out=tmp_path / name, tasks=["classify"], data=[tmp_path / "rows.csv"],
+            probes=["size", "latency", "inside", "masked", "finetuning"], seeds=2, precision="fp32", threads=1, recipe=recipe,
+            depth="quick", cluster=connect,
+        )  # fmt: skip
+    check_folder(tmp_path / "spread")
+    for one, other in zip(*(found[name]["measurements"] for name in ("alone", "spread")), strict=True):
+        assert (one["name"], one["subject"]) == (other["name"], other["subject"])
+        if one["name"] == "rows_seconds":
+            assert one["value"] > 0 and other["value"] is None and "several machines" in other["why"]
+        elif not one["name"].startswith("latency"):
+            np.testing.assert_allclose(one["samples"], other["samples"], rtol=1e-3, atol=1e-4)
+    assert any("cluster of 1 machine(s) with 2 cores" in note for note in found["spread"]["notes"])
 
 
 def test_workers_of_another_kind_are_refused():
