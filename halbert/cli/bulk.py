@@ -49,7 +49,7 @@ class Bulk:
         with Bars(self.quiet or (total is not None and total < 1000)).task("Answering", total) as step:
             answering.progress = lambda n: step(advance=n)
             if done := len(parts.finished()):
-                note(f"going on with {done * parts.size:,} texts that were answered before")
+                note(f"going on after {done * parts.size:,} texts that were answered before")
             if self.cluster is None:
                 count = parts.fill(self.examples, self._counted(answering), answering.progress)
             else:

@@ -50,16 +50,16 @@ class Parts:
         self, texts: Iterable[Any], answer: Callable[[list[Any], int], Any], skipped: Callable[[int], None]
     ) -> int:
         """Answer what is not answered yet, ``answer(texts, number of the first)``; returns how many texts there are."""
-        done, total = self.done(), 0
+        there, total = self.finished(), 0
         try:
             for number, chunk in enumerate(chunks(texts, self.size)):
-                if number < done:
+                if number in there:
                     skipped(len(chunk))
                 else:
                     self._write(self._part(number), answer(chunk, total))
                 total += len(chunk)
         except BaseException:
-            if not self.done():
+            if not self.finished():
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
         return total
