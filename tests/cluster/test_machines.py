@@ -15,6 +15,7 @@ import pytest
 from halbert.cluster import Cluster
 from halbert.data.corpus import Corpus
 from halbert.data.encoding import encode_files
+from halbert.errors import HalbertError
 from halbert.train.recipe import read_recipe
 from halbert.train.spread import pretrain_spread
 from tests import tiny
@@ -91,3 +92,44 @@ def test_a_training_has_the_curve_of_one_process(machines, tmp_path, kill):
         assert np.abs(curve(one, name) - curve(two, name)).max() <= 1e-2  # rounding adds up
     assert killed.is_set() == kill and any(line.startswith("Going on after step") for line in told) == kill
     assert not list(tmp_path.glob(".shared.*"))
+
+
+def test_another_cluster_goes_on_with_a_run_that_was_stopped(small_blocks, tmp_path):
+    """What was finished is not made again, whoever made it: by another cluster, and at last without any."""
+    from ray.cluster_utils import Cluster as Several
+
+    files, tokenizer = write_texts(tmp_path, 3000), tiny.tokenizer()
+    alone = encode_files(files, tokenizer, tmp_path / "alone", workers=1)
+    for _ in range(2):
+        made_here = Several(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        ray.init(address=made_here.address, logging_level="ERROR", log_to_driver=False)
+        before = (
+            {f.name for f in (tmp_path / ".spread.part").glob("ids-*")}
+            if (tmp_path / ".spread.part").exists()
+            else set()
+        )
+        with pytest.raises(HalbertError, match="stopped here"):
+            encode_files(
+                files, tokenizer, tmp_path / "spread", cluster=Cluster, progress=_until(0.3 if not before else 0.6)
+            )
+        assert {f.name for f in (tmp_path / ".spread.part").glob("ids-*")} > before
+        ray.shutdown()
+        for kind in ("raylet", "gcs_server"):  # the head, without a word
+            for process in made_here.head_node.all_processes.get(kind, []):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.process.pid, signal.SIGKILL)
+        with contextlib.suppress(Exception):
+            made_here.shutdown()
+    there = {f.name: f.stat().st_mtime_ns for f in (tmp_path / ".spread.part").glob("ids-*")}
+    encode_files(files, tokenizer, tmp_path / "spread", workers=1)
+    same(alone.folder, tmp_path / "spread")
+    kept = {(tmp_path / "spread" / name).stat().st_mtime_ns for name in there}
+    assert kept == set(there.values())
+
+
+def _until(share):
+    def progress(done, total):
+        if done > share * total:
+            raise HalbertError("stopped here")
+
+    return progress

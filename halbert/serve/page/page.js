@@ -225,6 +225,7 @@ async function begin() {
   EXAMPLES.forEach(([text], i) => $("example").append(made("option", { value: i, textContent: text })));
   const given = new URLSearchParams(location.hash.slice(1));
   [$("text").value, $("pair").value] = given.has("text") ? [given.get("text"), given.get("pair") || ""] : EXAMPLES[0];
+  $("example").value = given.has("text") ? "" : "0";
   $("more").open = Boolean($("pair").value);
   $("example").addEventListener("change", () => {
     const example = EXAMPLES[$("example").value];
