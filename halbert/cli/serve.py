@@ -44,6 +44,9 @@ def run(
     max_queue_tokens: Annotated[int, typer.Option(min=1, help="Tokens that may wait.")] = 200_000,
     max_wait: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may have to wait.")] = 10.0,
     max_bytes: Annotated[int, typer.Option(min=1024, help="Bytes of a request's body.")] = 4 << 20,
+    patience: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a request's headers may take, and its body.")
+    ] = 10.0,
     traces: Annotated[
         bool,
         typer.Option("--traces", help="Send OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT (extra: telemetry)."),
@@ -62,6 +65,7 @@ def run(
         keys=read_keys(keys),
         rate=None if rate is None else Rate(rate),
         most_bytes=max_bytes,
+        body_seconds=patience,
         origins=tuple(origin or ()),
     )
     serve(

@@ -26,7 +26,6 @@ except ImportError:
     raise missing_extra("uvicorn", "serve", "serving") from None
 
 log = logging.getLogger("halbert.serve")
-HEADER_SECONDS = 10.0  # for a request's first line and headers
 IDLE_SECONDS = 60  # between requests on one connection
 LARGEST_HEADERS = 16 << 10  # bytes
 
@@ -34,10 +33,12 @@ LARGEST_HEADERS = 16 << 10  # bytes
 class Patience(H11Protocol):
     """HTTP/1.1 that closes a connection whose request does not arrive in time."""
 
+    seconds = 10.0  # for a request's first line and headers
+
     def connection_made(self, transport: Any) -> None:
         """A client came: it has so long to say what it wants."""
         super().connection_made(transport)
-        self._late = self.loop.call_later(HEADER_SECONDS, self._too_late)
+        self._late = self.loop.call_later(self.seconds, self._too_late)
 
     def _too_late(self) -> None:
         if self.cycle is None and not self.transport.is_closing():
@@ -127,8 +128,9 @@ def serve(
         reason = str(error.strerror or error).partition(" (")[0]  # what follows names the address again
         raise InputError(f"{host}:{port}: cannot be listened at: {reason}") from None
     log.info("loading %s", ", ".join(chosen))
+    patient = type("Patience", (Patience,), {"seconds": settings.body_seconds})
     config = uvicorn.Config(
-        app, http=Patience, log_config=None, access_log=False, lifespan="on", timeout_keep_alive=IDLE_SECONDS,
+        app, http=patient, log_config=None, access_log=False, lifespan="on", timeout_keep_alive=IDLE_SECONDS,
         h11_max_incomplete_event_size=LARGEST_HEADERS, server_header=False, timeout_graceful_shutdown=int(drain_seconds),
         proxy_headers=False,
     )  # fmt: skip

@@ -16,10 +16,13 @@ from tests.serve.serving import running
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hostile")
-    small.bundle(("mlm", "label")).save(folder / "model")
-    with running(str(folder / "model"), "--precision", "fp32", "--max-bytes", "65536") as running_server:
+def place(tmp_path_factory):
+    return small.bundle(("mlm", "label")).save(tmp_path_factory.mktemp("hostile") / "model")
+
+
+@pytest.fixture(scope="module")
+def server(place):
+    with running(str(place), "--precision", "fp32", "--max-bytes", "65536") as running_server:
         yield running_server
         assert running_server.post("/embed", {"inputs": "the cat"}).status == 200
         assert running_server.get("/metrics").body.decode().count("halbert_worker_restarts 0.0") == 1
@@ -135,19 +138,20 @@ def test_a_thousand_idle_connections(server):
             connection.close()
 
 
-def test_slow_clients_are_left(server):
+def test_slow_clients_are_left(place):
     """One that dribbles its headers, and one that dribbles its body."""
-    head, body = server.connect(), server.connect()
-    try:
-        head.sendall(b"GET /health HT")
-        body.sendall(b'POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\n\r\n{"inputs"')
-        head.settimeout(20)
-        body.settimeout(20)
-        assert head.recv(100) == b""
-        assert b" 408 " in body.recv(4096)
-    finally:
-        head.close()
-        body.close()
+    with running(str(place), "--precision", "fp32", "--patience", "1") as server:
+        head, body = server.connect(), server.connect()
+        try:
+            head.sendall(b"GET /health HT")
+            body.sendall(b'POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\n\r\n{"inputs"')
+            head.settimeout(20)
+            body.settimeout(20)
+            assert head.recv(100) == b""
+            assert b" 408 " in body.recv(4096)
+        finally:
+            head.close()
+            body.close()
 
 
 def test_clients_that_go_away(server):
