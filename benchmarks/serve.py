@@ -147,17 +147,16 @@ def version(program: str) -> str:
     return subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def servers(model: Path, program: str | None, place: Path) -> list[Server]:
-    """All of them, up."""
+def start(model: Path, program: str | None, place: Path, up: list[Server]) -> None:
+    """Start all of them, and put each into ``up`` as soon as it is."""
     quantize(load_bundle(model), calibration_texts(), place / "int8")
-    precisions = ["fp32", *(["bf16"] if multiplies_bf16() else []), "int8"]
-    up = [halbert(f"halbert {p}", place / "int8" if p == "int8" else model, p, place) for p in precisions]
+    for p in ["fp32", *(["bf16"] if multiplies_bf16() else []), "int8"]:
+        up.append(halbert(f"halbert {p}", place / "int8" if p == "int8" else model, p, place))
     if program:  # as it comes, and with the engine its documentation has for CPUs
         up.append(infinity("infinity", program, model, place))
         up.append(infinity("infinity onnx", program, with_onnx(model, place), place, "--engine", "optimum"))
         if multiplies_bf16():
             up.append(infinity("infinity bf16", program, model, place, "--dtype", "bfloat16"))
-    return up
 
 
 def with_onnx(model: Path, place: Path) -> Path:
@@ -177,8 +176,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     texts, samples = captions(options.data), {}
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as folder:
-        up = servers(checkpoint(), options.infinity, Path(folder))
+        up: list[Server] = []
         try:
+            start(checkpoint(), options.infinity, Path(folder), up)
             for server in up:
                 ask(server, 4, 2, texts)
             for number in range(options.rounds):

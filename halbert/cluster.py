@@ -12,7 +12,7 @@ import os
 import pickle
 import platform
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from halbert.processes import cores
 from halbert.version import __version__
 
 Work = Callable[[Any], Any]
+TRIES = 8  # of an item whose worker or machine was lost
 
 
 class Place(NamedTuple):
@@ -37,20 +38,40 @@ def here() -> Place:
     return Place(__version__, _processor(), socket.gethostname())
 
 
+# What /proc/cpuinfo says of a core that is the same for all of its kind: maker, model and abilities (x86, then ARM).
+_KIND = (
+    "vendor_id", "cpu family", "model", "model name", "flags", "CPU implementer", "CPU architecture", "CPU variant", "CPU part",
+    "Features",
+)  # fmt: skip
+
+
 def _processor() -> str:
-    """Maker, model and abilities, by which kernels are chosen."""
+    """By what kernels are chosen."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as told:
             rows = dict(line.split(":", 1) for line in told.read().split("\n\n")[0].splitlines() if ":" in line)
-        return " ".join(rows.get(name, "").strip() for name in ("model name\t", "flags\t\t"))
     except OSError:
-        return platform.processor()
+        return f"{platform.machine()} {platform.processor()}"
+    named = {name.strip(): value.strip() for name, value in rows.items()}
+    return ", ".join(named[name] for name in _KIND if name in named)
+
+
+def refused(place: Place, own: Place, alike: bool = False) -> str:
+    """Why a worker cannot be used, or nothing; ``alike``: its processor has to be of one kind with this machine's."""
+    if place.version != own.version:
+        return f"the worker on {place.node} has Halbert {place.version}, this machine {own.version}; install the same on all"
+    if alike and place.processor != own.processor:
+        return (
+            f"the worker on {place.node} has another processor than this machine, so that its results may differ in the last "
+            "bits; use machines of one kind"
+        )
+    return ""
 
 
 class Cluster:
     """A connection to a cluster; without an address, one on this machine alone that ends with it.
 
-    ``cpus`` are those of one worker. Raises :class:`InputError` where no cluster answers at the address, and
+    Raises :class:`InputError` where no cluster answers at the address, and
     :class:`halbert.errors.MissingExtra` without Ray.
     """
 
@@ -84,6 +105,12 @@ class Cluster:
         if self._own:
             self.ray.shutdown()
 
+    def beside(self) -> Any:
+        """For what must be on the driver's own machine: it lives as long as the driver does."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
+
     def nodes(self) -> list[int]:
         """Cores of each machine that has some to give."""
         found = (int(node["Resources"].get("CPU", 0)) for node in self.ray.nodes() if node["Alive"])
@@ -98,32 +125,32 @@ class Cluster:
         workers: int | None = None,
         cpus: int = 1,
         alike: bool = False,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any]:
         """``make(*arguments)`` once in every worker, called with every item of ``source``; results in whatever order.
 
         ``alike``: workers whose processor is another than this machine's are refused, since their results may differ in
         the last bits. Raises what the work raises, and :class:`HalbertError` naming a worker that cannot be used.
         """
         from ray.data import ActorPoolStrategy, DataContext
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         room = sum(count // cpus for count in self.nodes())
         if not room:
             raise InputError(f"no machine of the cluster has the {cpus} cores that a worker needs")
         size = min(workers or room, room)
-        mine = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
-        with _quietly(DataContext.get_current()):
+        read_here = {"num_cpus": 0, "scheduling_strategy": self.beside()}
+        with quiet("ray.data"), _item_by_item(DataContext.get_current()):
             rows = self.ray.data.read_datasource(
-                _stream_of(source), override_num_blocks=1, ray_remote_args={"num_cpus": 0, "scheduling_strategy": mine}
+                _stream_of(source), override_num_blocks=1, ray_remote_args=read_here
             ).map_batches(
                 _Worker, fn_constructor_args=(make, arguments), batch_size=1, num_cpus=cpus,
-                compute=ActorPoolStrategy(size=size),
+                compute=ActorPoolStrategy(size=size), max_restarts=TRIES, max_task_retries=TRIES,
             )  # fmt: skip
             own = here()
             try:
                 for row in rows.iter_rows():
                     place, error, result = pickle.loads(row["item"])
-                    _check(place, own, alike)
+                    if why := refused(place, own, alike):
+                        raise HalbertError(why)
                     if error is not None:
                         raise error
                     yield result
@@ -140,18 +167,6 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), 5).close()
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"no Ray cluster answers at {address}: {error}") from None
-
-
-def _check(place: Place, own: Place, alike: bool) -> None:
-    if place.version != own.version:
-        raise HalbertError(
-            f"the worker on {place.node} has Halbert {place.version}, this machine {own.version}; install the same on all"
-        )
-    if alike and place.processor != own.processor:
-        raise HalbertError(
-            f"the worker on {place.node} has another processor than this machine ({place.processor[:60]} …), so that its "
-            "results may differ in the last bits; use machines of one kind"
-        )
 
 
 def _told(fault: BaseException) -> HalbertError:
@@ -178,9 +193,12 @@ class _Worker:
         for item in batch["item"]:
             error, result = None, None
             try:
+                kind, what = pickle.loads(item)
+                if kind == "fault":  # the input's, where it was read
+                    raise what
                 if self.work is None:  # not before there is something to tell an error by
                     self.work = self.make(*self.arguments)
-                result = self.work(pickle.loads(item))
+                result = self.work(what)
             except HalbertError as fault:  # for the driver to raise, not for Ray to try again
                 error = fault
             except Exception as fault:
@@ -205,7 +223,7 @@ def _stream_of(source: Callable[[], Iterable[Any]]) -> Any:
 
         def get_read_tasks(self, parallelism: int, *more: Any, **named: Any) -> list[Any]:
             def read() -> Iterator[Any]:
-                for item in source():
+                for item in _faults_last(source):
                     packed = pickle.dumps(item, protocol=5)
                     yield pyarrow.table({"item": pyarrow.array([packed], pyarrow.large_binary())})
 
@@ -214,19 +232,36 @@ def _stream_of(source: Callable[[], Iterable[Any]]) -> Any:
     return Stream()
 
 
+def _faults_last(source: Callable[[], Iterable[Any]]) -> Iterator[tuple[str, Any]]:
+    """The items, and what is at fault with the input where there is something: Ray would read it again and again."""
+    try:
+        for item in source():
+            yield "item", item
+    except HalbertError as fault:
+        yield "fault", fault
+
+
 @contextmanager
-def _quietly(context: Any) -> Iterator[None]:
-    """Ray Data without bars and reports, and with a block for every item."""
-    wanted = {"enable_progress_bars": False, "target_max_block_size": 1, "print_on_execution_start": False}
-    before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
-    loud = logging.getLogger("ray.data")
+def quiet(name: str) -> Iterator[None]:
+    """One of Ray's loggers says nothing but errors."""
+    loud = logging.getLogger(name)
     level = loud.level
     loud.setLevel(logging.ERROR)
-    for name in before:
-        setattr(context, name, wanted[name])
     try:
         yield
     finally:
         loud.setLevel(level)
+
+
+@contextmanager
+def _item_by_item(context: Any) -> Iterator[None]:
+    """Ray Data without bars, and with a block for every item."""
+    wanted = {"enable_progress_bars": False, "target_max_block_size": 1}
+    before = {name: getattr(context, name) for name in wanted}
+    for name, value in wanted.items():
+        setattr(context, name, value)
+    try:
+        yield
+    finally:
         for name, value in before.items():
             setattr(context, name, value)

@@ -135,6 +135,9 @@ class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return self.num_hidden_layers * self.inner_group_num * block + projection
 
 
+# What configurations of other architectures call the two dropouts.
+DROPOUTS = ("hidden_dropout_prob", "hidden_dropout", "dropout", "mlp_dropout", "embedding_dropout")
+ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 COUNTED = (8, 16, 24)  # pieces: the lengths at which a foreign encoder's work was counted
 
 
@@ -162,7 +165,8 @@ class ForeignSpec(EncoderSpec, frozen=True, kw_only=True):
     def count_flops(self, length: int) -> int:
         """Floating-point operations of one forward pass: the matrix products that PyTorch counts.
 
-        Their number grows with the square of the length and nothing else, so three counts tell all (Newton's formula).
+        Where every piece looks at every other their number is a square function of the length, and three counts tell all
+        (Newton's formula); architectures that look less far are given too many beyond.
         """
         if length < 1:
             raise SpecError(f"length is {length}; expected at least 1")

@@ -21,10 +21,12 @@ def test_one_worker_is_a_sum_and_many_are_bounded():
 
 
 def test_back_pressure():
-    """What is read and not written is bounded: with slow writing the reader waits."""
-    free = simulate([0.1] * 20, [0.1] * 20, [0.5] * 20, 2, 100)
-    held = simulate([0.1] * 20, [0.1] * 20, [0.5] * 20, 2, 0)
-    assert held == pytest.approx(free, rel=0.05) and held >= free
+    """What is read and not written is bounded: while one block takes long, reading stops, and is missed afterwards."""
+    working = [5.0] + [0.1] * 19
+    free = simulate([0.5] * 20, working, [0.0] * 20, 2, 100)
+    held = simulate([0.5] * 20, working, [0.0] * 20, 2, 0)
+    assert free == pytest.approx(20 * 0.5 + 0.1)
+    assert held > free + 3  # of five seconds it could have used all but what two blocks take
 
 
 def test_gradients_are_sent_once_however_many_layers_use_them():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from halbert.cli.output import Bars, count_texts, note, texts_from
+from halbert.errors import HalbertError
 
 if TYPE_CHECKING:
     from halbert.cluster import Cluster
@@ -62,20 +63,30 @@ class Bulk:
         self, answering: Answering, parts: Parts, connect: Callable[[], Cluster], step: Callable[[int], None]
     ) -> int:
         """The same by the workers of a cluster, each with an engine of its own; the parts are written here."""
-        from halbert.run.answering import Worker
+        from halbert.run.answering import Worker, engine_of
 
-        asked, total = answering.asked, 0
-        source = functools.partial(_parts_of, self.texts, self.file, parts.size, parts.finished())
-        with connect() as cluster:
-            cores = asked.threads or max(1, min(cluster.nodes()))
-            asked = msgspec.structs.replace(asked, threads=cores)
-            for found in cluster.stream(source, Worker, (asked,), cpus=cores, alike=True):
-                if found.number >= 0:
-                    parts.write(found.number, found.answers)
-                    self.cut, self.windowed = self.cut + found.cut, self.windowed + found.windowed
-                    self.length = found.length
-                total += found.count
-                step(found.count)
+        file = None if self.file is None else self.file.resolve()
+        source = functools.partial(_parts_of, self.texts, file, parts.size, parts.finished())
+        total, own = 0, engine_of(answering.predictor)
+        try:
+            with connect() as cluster:
+                cores = answering.asked.threads or min(cluster.nodes(), default=1)
+                # The model goes with the work, so that all have the same.
+                asked = msgspec.structs.replace(answering.asked, threads=cores, model=answering.predictor.bundle)
+                for found in cluster.stream(source, Worker, (asked,), cpus=cores, alike=True):
+                    if found.number >= 0:
+                        if found.engine != own:
+                            raise HalbertError(
+                                f"a worker computes by {found.engine}, this machine by {own}; install the same"
+                            )
+                        parts.write(found.number, found.answers)
+                        self.cut, self.windowed = self.cut + found.cut, self.windowed + found.windowed
+                        self.length = found.length
+                    total += found.count
+                    step(found.count)
+        except BaseException:
+            parts.leave()
+            raise
         return total
 
     def each(self, answering: Answering, size: int) -> Iterator[Any]:

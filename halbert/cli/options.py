@@ -85,7 +85,7 @@ class EngineChoice(enum.StrEnum):
 
 
 Engine = Annotated[
-    EngineChoice, typer.Option(help="ray: spread the work over a Ray cluster (extra: cluster); the result is the same.")
+    EngineChoice, typer.Option(help="ray: spread the work over a Ray cluster (extra: cluster; docs/scale.md).")
 ]
 Address = Annotated[
     str | None,

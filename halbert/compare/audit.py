@@ -147,7 +147,7 @@ def run_kept(
     (:mod:`halbert.compare.kept`). Returns what ``results.json`` holds."""
     with whole_folder(out, overwrite or resume) as folder:
         plan, files = plan_in(folder)
-        kept = Kept(out, _identity(plan, list(map(sha256, files)), random_weights), resume)
+        kept = Kept(out, _identity(plan, list(map(sha256, files)), random_weights, cluster is not None), resume)
         try:
             with contextlib.nullcontext() if cluster is None else cluster() as connected:
                 away = Spread(connected, plan) if connected else None
@@ -159,7 +159,7 @@ def run_kept(
     return results
 
 
-def _identity(plan: Plan, files: list[str], random_weights: int | None) -> dict[str, Any]:
+def _identity(plan: Plan, files: list[str], random_weights: int | None, spread: bool) -> dict[str, Any]:
     """What the samples of two runs must have in common to be put together."""
     machine = describe_machine()
     return {
@@ -173,6 +173,7 @@ def _identity(plan: Plan, files: list[str], random_weights: int | None) -> dict[
         "recipe": msgspec.to_builtins(plan.recipe),
         "machine": [machine["processor"], machine["cores"]],
         "versions": machine["versions"],
+        **({"engine": "ray"} if spread else {}),  # its rounds have no times of one machine
     }
 
 

@@ -77,14 +77,14 @@ def build_probes(plan: Plan, folder: Path) -> list[Probe]:
             probes.append(
                 FinetuningProbe(
                     task.name, task.train, task.test, task.where, plan.recipe,
-                    seeds=depth.seeds, precision=plan.precision, noises=True, abroad=task.abroad,
+                    seeds=depth.seeds, precision=plan.precision, noises=True, abroad=task.abroad, backend=engine,
                 )
             )  # fmt: skip
         if "learning" in asked and depth.curves:
             probes.append(
                 LearningProbe(
                     task.name, task.train, task.test, task.where, plan.recipe,
-                    seeds=depth.curves, precision=plan.precision,
+                    seeds=depth.curves, precision=plan.precision, backend=engine,
                 )
             )  # fmt: skip
         if "pace" in asked and depth.curves:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,7 +50,7 @@ class Elsewhere(Protocol):
         """Whether a probe's rounds can be taken anywhere."""
         ...
 
-    def rounds(self, probe: Probe, able: Sequence[str], numbers: Sequence[int]) -> Iterable[dict[str, Sample]]:
+    def rounds(self, probe: Probe, able: Sequence[str], numbers: Sequence[int]) -> Generator[dict[str, Sample]]:
         """Those rounds, whole and in their order: by subject, a sample."""
         ...
 
@@ -105,12 +106,15 @@ def run_probe(
     away = elsewhere is not None and elsewhere.takes(probe) and bool(able)
     if elsewhere is not None and away:
         left = range(len(rounds), probe.rounds)
-        for taken in elsewhere.rounds(probe, [s.name for s in able], left) if left else ():
-            rounds.append(taken)
-            for name in taken:
-                progress(name)
-            if kept:
-                kept.keep(probe.name, taken)
+        with contextlib.closing(elsewhere.rounds(probe, [s.name for s in able], left)) as found:
+            for taken in found if left else ():
+                rounds.append(taken)
+                for name in taken:
+                    progress(name)
+                if kept:
+                    kept.keep(probe.name, taken)
+                if budget.spent(len(rounds)):
+                    break
     while (
         able and len(rounds) < probe.rounds and not (rounds and (budget.spent(len(rounds)) or _narrow(probe, rounds)))
     ):

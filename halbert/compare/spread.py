@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +53,20 @@ class Spread:
         """Whether a probe's rounds can be taken anywhere."""
         return probe.name.partition(":")[0] in SPREAD
 
-    def rounds(self, probe: Probe, able: Sequence[str], numbers: Sequence[int]) -> Iterator[dict[str, Sample]]:
+    def rounds(self, probe: Probe, able: Sequence[str], numbers: Sequence[int]) -> Generator[dict[str, Sample]]:
         """Those rounds, whole and in their order: by subject, a sample."""
         names = [subject.name for subject in self.plan.subjects]
         items = [(number, names.index(name)) for number in numbers for name in able]
         waiting: dict[int, dict[str, Sample]] = {number: {} for number in numbers}
         following = iter(numbers)
         number = next(following, None)
-        found = self.cluster.stream(items.__iter__, Worker, (self.plan, probe.name), workers=len(items))
-        for (which, place), sample in found:
-            waiting[which][names[place]] = sample
-            while number is not None and len(waiting[number]) == len(able):
-                yield {name: waiting[number][name] for name in able}
-                number = next(following, None)
+        found = self.cluster.stream(items.__iter__, Worker, (self.plan, probe.name), workers=len(items), alike=True)
+        with contextlib.closing(found):
+            for (which, place), sample in found:
+                waiting[which][names[place]] = sample
+                while number is not None and len(waiting[number]) == len(able):
+                    yield {name: waiting[number][name] for name in able}
+                    number = next(following, None)
 
     def note(self) -> str:
         """For the report."""

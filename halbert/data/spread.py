@@ -92,7 +92,10 @@ def encode_spread(
     done: Callable[[Block], None],
 ) -> list[Source]:
     """Encode every block that is not finished by a cluster; ``done`` is told of each. Returns what the inputs were."""
-    source = functools.partial(cut, inputs, record.spool, record.verified(), (blocks.SHARD_BYTES, blocks.SLACK))
+    # The task that reads was started somewhere else on this machine.
+    there = [item if item.remote else item._replace(path=str(Path(item.path).resolve())) for item in inputs]
+    sizes = blocks.SHARD_BYTES, blocks.SLACK
+    source = functools.partial(cut, there, record.spool.resolve(), record.verified(), sizes)
     sources: list[Source] = []
     for made in cluster.stream(source, Worker, (make,), workers=workers):
         if not isinstance(made, Made):

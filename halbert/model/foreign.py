@@ -17,10 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from halbert.errors import InputError, missing_extra
 from halbert.model.outputs import EncoderOutput
-from halbert.spec import COUNTED, ForeignSpec
-
-_DROPOUTS = ("hidden_dropout_prob", "hidden_dropout", "embedding_dropout", "mlp_dropout", "dropout")
-_ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
+from halbert.spec import ATTENTION_DROPOUTS, COUNTED, DROPOUTS, ForeignSpec
 
 
 def transformers_of() -> Any:
@@ -70,11 +67,12 @@ class ForeignEncoder(nn.Module):
         self.checkpoint_activations = False
         told = configuration(json.loads(spec.config), spec.model_type)
         for names, value in (
-            (_DROPOUTS, spec.hidden_dropout_prob),
-            (_ATTENTION_DROPOUTS, spec.attention_probs_dropout_prob),
+            (DROPOUTS, spec.hidden_dropout_prob),
+            (ATTENTION_DROPOUTS, spec.attention_probs_dropout_prob),
         ):
-            for name in names:
-                if hasattr(told, name):
+            own = [name for name in names if hasattr(told, name)]
+            if own and getattr(told, own[0]) != value:  # asked for by a recipe
+                for name in own:
                     setattr(told, name, value)
         with torch.device("cpu"):  # its buffers (positions, frequencies) are computed, not loaded
             from transformers import AutoModel
@@ -138,12 +136,17 @@ def positions_of(model: Any, told: Any) -> int:
 
 @torch.no_grad()
 def work_of(model: Any) -> tuple[int, ...]:
-    """The matrix products' FLOPs of one sequence of each of :data:`halbert.spec.COUNTED` pieces, as PyTorch counts them."""
-    counts = []
+    """The matrix products' FLOPs of one sequence of each of :data:`halbert.spec.COUNTED` pieces, as PyTorch counts them.
+
+    Its counter does not know the fused attention of CPUs, so attention is spelt out meanwhile.
+    """
+    counts, usual = [], model.config._attn_implementation
+    model.set_attn_implementation("eager")
     for length in COUNTED:
         with FlopCounterMode(display=False) as counter:
             model(input_ids=torch.full((1, length), 5), attention_mask=torch.ones(1, length, dtype=torch.long))
         counts.append(counter.get_total_flops())
+    model.set_attn_implementation(usual)
     return tuple(counts)
 
 

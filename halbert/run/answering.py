@@ -9,14 +9,14 @@ import msgspec
 
 from halbert.data.readers import Example
 from halbert.errors import InputError
-from halbert.run.predictor import load
+from halbert.run.predictor import Predictor, load
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A verb, a model, how it is to be run, and the options of the predictor's method; ``rows``: vectors as rows of JSON."""
 
     verb: Literal["embed", "predict"]
-    model: str
+    model: Any  # as for :func:`halbert.run.predictor.load`
     head: str | None = None
     precision: Any = "auto"
     device: Any = "auto"
@@ -101,6 +101,11 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     engine: dict[str, Any]
 
 
+def engine_of(predictor: Predictor) -> dict[str, Any]:
+    """By what it computes, but for the number of threads, which changes nothing."""
+    return {name: value for name, value in predictor.backend.describe().items() if name != "threads"}
+
+
 class Worker:
     """Parts answered in a process of a cluster."""
 
@@ -112,8 +117,7 @@ class Worker:
         if isinstance(part, int):
             return Answered(number=-1, answers=None, count=part, cut=0, windowed=0, length=0, engine={})
         found, predictor = self.answering(part.examples, part.start), self.answering.predictor
-        engine = {k: v for k, v in predictor.backend.describe().items() if k != "threads"}
         return Answered(
             number=part.number, answers=found, count=len(part.examples), cut=predictor.cut, windowed=predictor.windowed,
-            length=predictor.length, engine=engine,
+            length=predictor.length, engine=engine_of(predictor),
         )  # fmt: skip

@@ -59,10 +59,14 @@ class Parts:
                     self._write(self._part(number), answer(chunk, total))
                 total += len(chunk)
         except BaseException:
-            if not self.finished():
-                shutil.rmtree(self.folder, ignore_errors=True)
+            self.leave()
             raise
         return total
+
+    def leave(self) -> None:
+        """After a failure: where no part is finished, nothing stays."""
+        if not self.finished():
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def finished(self) -> frozenset[int]:
         """The numbers of all parts that are there, in whatever order they came."""

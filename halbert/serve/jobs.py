@@ -41,8 +41,8 @@ class Answer(msgspec.Struct, kw_only=True, tag="answer"):
     """A job's results, one a text; or why there are none, with the HTTP status that says so.
 
     ``vectors`` are rows of float32 (N, width), ``rows`` anything else. ``seconds`` are the gulp's by stage, ``tokens`` the
-    job's own. Of jobs that were computed together the first tells their ``batches``: rows of each, and how many positions
-    only filled them up.
+    job's own. Of jobs that were computed together the first tells their ``batches``: rows of each, how many ``places`` they
+    had together, and how many of these only filled them up.
     """
 
     number: int
@@ -51,6 +51,7 @@ class Answer(msgspec.Struct, kw_only=True, tag="answer"):
     width: int = 0
     tokens: int = 0
     batches: list[int] = []
+    places: int = 0
     padding: int = 0
     seconds: dict[str, float] = {}
     error: str = ""

@@ -26,9 +26,8 @@ class Metrics:
         )
         self.tokens = Counter("halbert_tokens", "Tokens computed, special ones included", ["model"], registry=own)
         self.texts = Counter("halbert_texts", "Texts computed", ["model"], registry=own)
-        self.padding = Counter(
-            "halbert_padding", "Positions computed that only fill batches up", ["model"], registry=own
-        )
+        self.places = Counter("halbert_places", "Positions computed", ["model"], registry=own)
+        self.padding = Counter("halbert_padding", "Those of them that only fill batches up", ["model"], registry=own)
         self.batches = Histogram(
             "halbert_batch_texts", "Texts computed together", ["model"], buckets=_TEXTS, registry=own
         )
@@ -45,6 +44,7 @@ class Metrics:
         model = part.job.model if answer.status != 404 else "unknown"
         self.tokens.labels(model).inc(answer.tokens)
         self.texts.labels(model).inc(len(part.job.texts))
+        self.places.labels(model).inc(answer.places)
         self.padding.labels(model).inc(answer.padding)
         for rows in answer.batches:
             self.batches.labels(model).observe(rows)

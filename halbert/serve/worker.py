@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 
+from halbert.bundle import Bundle
 from halbert.errors import HalbertError, InputError
 from halbert.heads import HeadSpec
 from halbert.run.openvino_backend import multiplies_bf16
@@ -33,13 +34,13 @@ _TEXT = "The quick brown fox jumps over the lazy dog."
 class Served:
     """A model in service: a predictor, with one of the bundle's heads by operation."""
 
-    def __init__(self, name: str, model: str, precision: Any, threads: int | None) -> None:
+    def __init__(self, name: str, model: str | Bundle, precision: Any, threads: int | None) -> None:
         self.name, self.model = name, model
         self.predictor = load(model, precision=precision, threads=threads)
         self.heads = self.predictor.bundle.heads
         self.pace = 0.0  # tokens a second, of many texts
         self.threads = threads
-        self._others: dict[str, Served] = {}
+        self._other: Served | None = None
         self.warm()
 
     def warm(self) -> None:
@@ -64,17 +65,25 @@ class Served:
             found.append("int8")
         return found if own in found else [own, *found]
 
-    def at(self, precision: str | None) -> Served:
-        """The model in another precision, which is loaded when it is first asked for. Raises :class:`InputError`."""
-        if precision is None or precision == self.predictor.backend.describe()["precision"]:
+    @property
+    def precision(self) -> str:
+        """What it is computed in."""
+        return str(self.predictor.backend.describe()["precision"])
+
+    def at(self, precision: str | None) -> Served | None:
+        """The model in another precision, if it is there. Raises :class:`InputError` where it cannot be had."""
+        if precision is None or precision == self.precision:
             return self
         if precision not in self.precisions:
-            raise InputError(
-                f"{self.name}: cannot be computed in {precision} here, only in {', '.join(self.precisions)}"
-            )
-        if precision not in self._others:
-            self._others[precision] = Served(self.name, self.model, precision, self.threads)
-        return self._others[precision]
+            known = ", ".join(self.precisions)
+            raise InputError(f"{self.name}: cannot be computed in {precision} here, only in {known}")
+        return self._other if self._other is not None and self._other.precision == precision else None
+
+    def load_at(self, precision: str) -> None:
+        """Have it in another precision too: one at a time, from the weights that are served."""
+        bundle = self.predictor.bundle
+        again = precision == "int8" or bundle.int8 is not None
+        self._other = Served(self.name, self.model if again else bundle, precision, self.threads)
 
     def by(self, *kinds: str) -> Predictor:
         """The predictor that answers with a head of one of these kinds."""
@@ -141,7 +150,8 @@ class Served:
             start += len(job.texts)
         if jobs[0].operation in ("embed", "predict"):  # the others go text by text
             answers[0].batches = [batch.rows for batch in asked.batches]
-            answers[0].padding = sum(batch.places - batch.pieces for batch in asked.batches)
+            answers[0].places = sum(batch.places for batch in asked.batches)
+            answers[0].padding = answers[0].places - sum(batch.pieces for batch in asked.batches)
         return answers
 
     def _asked(self, operation: str, options: dict[str, Any]) -> Predictor:
@@ -171,6 +181,7 @@ class Served:
                 from halbert.serve.sidebyside import compared
 
                 served = self.at(options.pop("precision", None))
+                assert served is not None  # loaded before (Worker.waits)
                 return [
                     compared(served, text, pair, **options)
                     for text, pair in zip(texts, pairs or [""] * len(texts), strict=True)
@@ -203,6 +214,7 @@ class Worker:
         self.precision, self.threads, self.out = precision, threads, out
         self.lock = threading.Lock()
         self.served = {name: Served(name, model, precision, threads) for name, model in models.items()}
+        self.waiting: queue.SimpleQueue[Gulp | None] = queue.SimpleQueue()
 
     def say(self, *messages: Answer | Told) -> None:
         """Write messages whole, whoever else writes."""
@@ -228,6 +240,27 @@ class Worker:
         self.served = {**self.served, asked.name: fresh}
         self.say(self.told(number=asked.number))
 
+    def waits(self, served: Served, jobs: list[Job]) -> bool:
+        """Whether a precision that was asked for has to be loaded first, which is done beside the work of others."""
+        precision: str | None = jobs[0].options.get("precision")
+        try:
+            if served.at(precision) is not None:
+                return False
+        except InputError:
+            return False  # is said where it is answered
+
+        def load_beside() -> None:
+            try:
+                served.load_at(str(precision))
+            except Exception as error:
+                told = str(error) if isinstance(error, HalbertError) else "the model could not be loaded"
+                self.say(*(Answer(number=job.number, error=told, status=500) for job in jobs))
+            else:
+                self.waiting.put(Gulp(jobs=jobs))
+
+        threading.Thread(target=load_beside, daemon=True).start()
+        return True
+
     def compute(self, gulp: Gulp) -> None:
         """Answer a gulp: jobs that can be computed together are."""
         together: dict[Any, list[Job]] = {}
@@ -236,6 +269,8 @@ class Worker:
             together.setdefault(key, []).append(job)
         for jobs in together.values():
             served = self.served.get(jobs[0].model)
+            if served is not None and self.waits(served, jobs):
+                continue
             if served is None:
                 self.say(
                     *(Answer(number=job.number, error=f"no model {job.model!r} is served", status=404) for job in jobs)
@@ -265,7 +300,7 @@ def main() -> None:
         out.flush()
         return
     worker.say(worker.told())
-    waiting: queue.SimpleQueue[Gulp | None] = queue.SimpleQueue()
+    waiting = worker.waiting
 
     def listen() -> None:
         decoder = msgspec.msgpack.Decoder(Gulp | Load)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import queue
 import tempfile
 import threading
@@ -18,8 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import torch
+from torch import distributed
+
 from halbert.bundle import Bundle
-from halbert.cluster import Cluster, here
+from halbert.cluster import Cluster, Place, here, quiet, refused
 from halbert.errors import HalbertError, InputError
 from halbert.source import load_bundle
 from halbert.text import Tokenizer
@@ -38,8 +41,9 @@ class Job:
     tokenizer: Tokenizer
     out: Path
     sign: Path  # a file that everybody who shares the storage can see
-    version: str
+    driver: Place
     told: Any  # a queue to the driver
+    threads: int | None
 
 
 def _train(config: dict[str, Job]) -> None:
@@ -53,17 +57,16 @@ def _train(config: dict[str, Job]) -> None:
         if rank == 0 or kind == "fault":
             job.told.put((kind, what))
 
-    if own.version != job.version:
-        fault = (
-            f"the worker on {own.node} has Halbert {own.version}, this machine {job.version}; install the same on all"
-        )
-    elif not job.sign.exists():
+    fault = refused(own, job.driver)
+    if not fault and not job.sign.exists():
         fault = f"{job.out}: the worker on {own.node} does not see this folder; a training needs storage that all machines share"
-    else:
-        fault = ""
-    if fault:
-        say("fault", HalbertError(fault))
+    faults: list[str] = [""] * distributed.get_world_size()
+    distributed.all_gather_object(faults, fault)  # either all train or none, so that nobody waits for the others
+    if any(faults):
+        say("fault", HalbertError(next(filter(None, faults))))
         return
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)  # Ray's own limit is for one core
     try:
         pretrain(
             job.recipe, job.tokenizer, job.out, resume=True, report=lambda entry: say("entry", entry),
@@ -95,15 +98,20 @@ def pretrain_spread(
 
         gpus = int(cluster.ray.cluster_resources().get("GPU", 0))
         count = workers or gpus or len(cluster.nodes())
-        if not cluster.nodes():
-            raise InputError("no machine of the cluster has cores to give")
-        told = Queue(actor_options={"num_cpus": 0})
+        have = gpus or sum(cluster.nodes())
+        if count > have or not have:
+            raise InputError(
+                f"{count} processes were asked for, and the cluster has {have} {'GPUs' if gpus else 'cores'}"
+            )
+        told = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": cluster.beside()})
         scaling = ScalingConfig(
-            num_workers=count, use_gpu=bool(gpus), resources_per_worker=None if gpus else {"CPU": 1},
-            placement_strategy="SPREAD",
+            num_workers=count, use_gpu=bool(gpus), placement_strategy="SPREAD",
+            # No more is asked for than leaves room for all of them where a machine is lost.
+            resources_per_worker=None if gpus else {"CPU": 1},
         )  # fmt: skip
-        job = Job(recipe, tokenizer, out.resolve(), sign, here().version, told)
-        with tempfile.TemporaryDirectory() as spare, _quiet():
+        threads = None if gpus else _cores(cluster.nodes(), count)
+        job = Job(_absolute(recipe), tokenizer, out.resolve(), sign, here(), told, threads)
+        with tempfile.TemporaryDirectory() as spare, quiet("ray.train"):
             trainer = TorchTrainer(
                 _train, train_loop_config={"job": job}, scaling_config=scaling,
                 run_config=RunConfig(storage_path=spare, failure_config=FailureConfig(max_failures=FAILURES)),
@@ -141,8 +149,22 @@ def _follow(
                     report(what)
                 elif kind == "line" and tell is not None:
                     tell(what)
+        if fault is not None:
+            return fault
         if ended:
-            return fault or over.get()
+            return over.get()
+
+
+def _cores(nodes: list[int], count: int) -> int:
+    """Of one process, where ``count`` of them are spread over machines with so many cores."""
+    on_one = -(-count // len(nodes))
+    return max(1, min(nodes) // on_one)
+
+
+def _absolute(recipe: PretrainRecipe) -> PretrainRecipe:
+    """The recipe with paths that do not depend on where a process was started."""
+    told = {name: getattr(recipe, name) for name in ("corpus", "start_parallel")}
+    return msgspec.structs.replace(recipe, **{name: str(Path(path).resolve()) for name, path in told.items() if path})
 
 
 @contextlib.contextmanager
@@ -157,15 +179,3 @@ def _sign(out: Path) -> Iterator[Path]:
         yield sign
     finally:
         sign.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray Train without its reports."""
-    loud = logging.getLogger("ray.train")
-    level = loud.level
-    loud.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        loud.setLevel(level)

@@ -11,7 +11,7 @@ import numpy as np
 
 from halbert.errors import InputError, WeightsError, missing_extra
 from halbert.files import read_json
-from halbert.spec import ForeignSpec
+from halbert.spec import ATTENTION_DROPOUTS, DROPOUTS, ForeignSpec
 from halbert.weights.huggingface import CLASS, layout_in
 from halbert.weights.relatives import is_relative
 
@@ -67,7 +67,17 @@ def read_foreign(folder: Path) -> ForeignFolder:
     lacking = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if lacking:
         raise WeightsError(f"{folder}: the tensor {lacking[0]!r} is missing ({len(lacking)} in all)")
-    model = foreign.without_pooler(model.eval())
+    try:
+        return _described(foreign, foreign.without_pooler(model.eval()), told, config, tokenizer)
+    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError) as fault:
+        raise InputError(
+            f"{folder}: Halbert cannot ask a {told.model_type} as it asks encoders: {str(fault)[:200]}"
+        ) from None
+
+
+def _described(
+    foreign: Any, model: Any, told: Any, config: Mapping[str, Any], tokenizer: ForeignTokenizer
+) -> ForeignFolder:
     arrays = {f"encoder.model.{name}": p.detach().numpy() for name, p in model.named_parameters()}
     longest = min(foreign.positions_of(model, told), tokenizer.longest or 10**9)
     fields = _fields(told, config, longest)
@@ -87,8 +97,8 @@ def _fields(told: Any, config: Mapping[str, Any], longest: int) -> dict[str, Any
         "embedding_size": int(first("embedding_size", default=hidden)), "hidden_size": hidden, "num_hidden_layers": layers,
         "num_hidden_groups": layers, "num_attention_heads": int(told.num_attention_heads),
         "intermediate_size": int(first("intermediate_size", default=4 * hidden)),
-        "hidden_dropout_prob": float(first("hidden_dropout_prob", "mlp_dropout", default=0.0)),
-        "attention_probs_dropout_prob": float(first("attention_probs_dropout_prob", "attention_dropout", default=0.0)),
+        "hidden_dropout_prob": float(first(*DROPOUTS, default=0.0)),
+        "attention_probs_dropout_prob": float(first(*ATTENTION_DROPOUTS, default=0.0)),
         "max_position_embeddings": longest, "type_vocab_size": max(1, int(first("type_vocab_size", default=1))),
         "initializer_range": float(first("initializer_range", default=0.02)), "pooler": "none",
     }  # fmt: skip

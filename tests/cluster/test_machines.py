@@ -24,7 +24,7 @@ from tests.train import made
 from tests.train.test_distributed import SETS, curve
 
 ray = pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.filterwarnings("ignore")]
 __all__ = ["small_blocks"]
 
 

@@ -15,7 +15,7 @@ from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.readers import Example
 from halbert.run.evaluation import class_chances
-from halbert.run.predictor import Predictor, load
+from halbert.run.predictor import BackendName, Predictor, load
 from halbert.tasks.calibration import expected_error
 from halbert.tasks.metrics import macro_f1
 from halbert.tasks.table import TASKS
@@ -45,8 +45,9 @@ class FinetuningProbe(Tuned):
     def __init__(
         self, task: str, train: Sequence[Example], test: Sequence[Example], where: str, recipe: FinetuneRecipe,
         *, seeds: int = 3, precision: str = "auto", noises: bool = False, abroad: Sequence[Example] = (),
-        report: Callable[[dict[str, Any]], None] | None = None,
+        report: Callable[[dict[str, Any]], None] | None = None, backend: BackendName = "auto",
     ) -> None:  # fmt: skip
+        self.backend = backend
         self.name = f"finetuning:{task}"
         self.title = f"Fine-tuning: {task}"
         self.rounds = seeds
@@ -108,7 +109,7 @@ class FinetuningProbe(Tuned):
         """One seed."""
         recipe = msgspec.structs.replace(self.recipe, seed=self.recipe.seed + round_number)
         run = finetune_once(subject.bundle, TASKS["classify"], self.train, [], recipe, report=self.report)
-        predictor = load(run.bundle, precision=self.precision)
+        predictor = load(run.bundle, precision=self.precision, backend=self.backend)
         truth, chances = judged_classes(predictor, self.test, recipe.length)
         guesses = chances.argmax(1)
         right = (truth == guesses).astype(float)

@@ -13,7 +13,7 @@ from halbert.compare.probes.finetuning import Tuned, judged_classes
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.readers import Example
-from halbert.run.predictor import load
+from halbert.run.predictor import BackendName, load
 from halbert.tasks.table import TASKS
 from halbert.train.finetuning import finetune_once
 from halbert.train.recipe import FinetuneRecipe
@@ -38,8 +38,9 @@ class LearningProbe(Tuned):
 
     def __init__(
         self, task: str, train: Sequence[Example], test: Sequence[Example], where: str, recipe: FinetuneRecipe,
-        *, seeds: int = 3, precision: str = "auto",
+        *, seeds: int = 3, precision: str = "auto", backend: BackendName = "auto",
     ) -> None:  # fmt: skip
+        self.backend = backend
         self.name = f"learning:{task}"
         self.title = f"Learning: {task}"
         self.rounds = seeds
@@ -99,6 +100,8 @@ class LearningProbe(Tuned):
             self.recipe, learning_rate=rate, seed=seed, epochs=epochs, on_divergence="stop"
         )
         run = finetune_once(subject.bundle, TASKS["classify"], rows, [], recipe)
-        truth, chances = judged_classes(load(run.bundle, precision=self.precision), self.test, recipe.length)
+        truth, chances = judged_classes(
+            load(run.bundle, precision=self.precision, backend=self.backend), self.test, recipe.length
+        )
         right = (truth == chances.argmax(1)).astype(float)
         return float(right.mean()), right.tolist(), bool(run.failure)
