@@ -70,7 +70,7 @@ def run(
         bool,
         typer.Option(
             "--languages",
-            help="Without models: the two multilingual ones in the box, on CLDR's names in 138 languages.",
+            help="Compare the models on what every machine has in 138 languages: CLDR's names of countries, languages, currencies.",
         ),
     ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds, 2 seeds, 400 rows to learn from.")] = False,
@@ -152,8 +152,6 @@ def run(
     probes = tuple(only) if only else PROBES
     weights = read_weights(weight or [])
     before = None if baseline is None else read_results(baseline)
-    if languages and models:
-        raise InputError("--languages is the audit of the models in the box; leave the models out")
     if report_only:
         if (
             models
@@ -171,7 +169,7 @@ def run(
         ):
             raise InputError("--report-only measures nothing: give it --out, --claims, --weight and --baseline alone")
         results = report_again(report_only, out=out, claims=claims, weights=weights, overwrite=overwrite)
-    elif models:
+    elif models and not languages:
         recipe = from_dict(FinetuneRecipe, apply_changes({}, set or []), "--set")
         results = compare(
             models, out=out, tasks=task or [], data=data or [], test=test or [], transfer=transfer or [], parallel=parallel, probes=probes,
@@ -182,7 +180,8 @@ def run(
     else:
         if task or data or test or transfer or parallel or random_weights is not None:
             raise InputError(
-                "--task, --data, --test, --transfer, --parallel and --random-weights go with models of your own; name at least two"
+                "--task, --data, --test, --transfer, --parallel and --random-weights go with models of your own and without "
+                "--languages; name at least two"
             )
         if seconds is not None and languages:
             raise InputError("--languages and --seconds were both given; expected one of them")
@@ -199,11 +198,17 @@ def run(
                 raise InputError("--engine ray does not go with --seconds, which trains models for this audit alone")
             results = trained_audit(seconds=seconds, **alike)
         else:
-            from halbert.compare.default import FINETUNING, default_audit
+            from halbert.compare.default import FINETUNING, MODELS, default_audit
 
+            if languages and len(models or ()) < 2:
+                raise InputError(
+                    f"--languages compares models that you name; name at least two, such as {' '.join(MODELS)}"
+                )
             changed = from_dict(FinetuneRecipe, apply_changes(to_builtins(FINETUNING), set or []), "--set")
             connect = cluster_of(engine, address)
-            results = default_audit(recipe=changed, resume=resume, languages=languages, cluster=connect, **alike)
+            results = default_audit(
+                models=models, recipe=changed, resume=resume, languages=languages, cluster=connect, **alike
+            )
     print(f"Report: {out / 'index.html'}")
     for sentence in results["verdict"]["headline"]:
         print(sentence)
