@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Coroutine
 from importlib import resources
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 
 from halbert.errors import HalbertError, missing_extra
@@ -24,7 +25,6 @@ from halbert.version import __version__
 try:
     from fastapi import FastAPI, Request, Response
     from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse
     from starlette.exceptions import HTTPException
 
     from halbert.serve.metrics import Metrics
@@ -106,6 +106,16 @@ def vectors_of(result: Result) -> list[np.ndarray]:
     return [row for a in result.answers for row in np.frombuffer(a.vectors or b"", "<f4").reshape(-1, a.width)]
 
 
+class Json(Response):
+    """A body as JSON. Vectors are most of what is sent, and msgspec writes them many times as fast as the standard library."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The bytes."""
+        return msgspec.json.encode(content)
+
+
 def rows_of(result: Result) -> list[Any]:
     """A request's answers, one a text."""
     return [row for answer in result.answers for row in answer.rows or ()]
@@ -177,28 +187,28 @@ def _errors(app: FastAPI, dispatcher: Dispatcher) -> None:
             "most_seconds": queue.most_seconds,
         }  # fmt: skip
         retry = {"retry-after": str(max(1, math.ceil(error.seconds)))}
-        return JSONResponse(told(str(error), 429, queue=state), 429, retry)
+        return Json(told(str(error), 429, queue=state), 429, retry)
 
     @app.exception_handler(Failed)
     async def failed(_: Request, error: Failed) -> Response:
-        return JSONResponse(told(str(error), error.status), error.status)
+        return Json(told(str(error), error.status), error.status)
 
     @app.exception_handler(HalbertError)
     async def refused(_: Request, error: HalbertError) -> Response:
-        return JSONResponse(told(str(error), 422), 422)
+        return Json(told(str(error), 422), 422)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         kind = request.headers.get("content-type", "")
         if request.method == "POST" and "json" not in kind:  # else a page of another host could post without asking
-            return JSONResponse(told("the body is read as JSON; send Content-Type: application/json", 422), 422)
+            return Json(told("the body is read as JSON; send Content-Type: application/json", 422), 422)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        return JSONResponse(told(f"{place[:200]}: {first['msg']}", 422), 422)
+        return Json(told(f"{place[:200]}: {first['msg']}", 422), 422)
 
     @app.exception_handler(HTTPException)
     async def other(_: Request, error: HTTPException) -> Response:
-        return JSONResponse(told(str(error.detail), error.status_code), error.status_code, error.headers)
+        return Json(told(str(error.detail), error.status_code), error.status_code, error.headers)
 
 
 def _openai(app: FastAPI, dispatcher: Dispatcher) -> None:
@@ -231,7 +241,7 @@ def _openai(app: FastAPI, dispatcher: Dispatcher) -> None:
             for i, row in enumerate(vectors_of(result))
         ]  # fmt: skip
         usage = {"prompt_tokens": result.tokens, "total_tokens": result.tokens}
-        return JSONResponse({"object": "list", "data": rows, "model": model, "usage": usage}, headers=timed(result))
+        return Json({"object": "list", "data": rows, "model": model, "usage": usage}, headers=timed(result))
 
 
 def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
@@ -248,7 +258,7 @@ def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
             strict=not body.truncate,
             **more,
         )
-        return JSONResponse([row.tolist() for row in vectors_of(result)], headers=timed(result))
+        return Json([row.tolist() for row in vectors_of(result)], headers=timed(result))
 
     @app.post("/predict", tags=["text-embeddings-inference"])
     async def predict(body: schemas.Predict, request: Request) -> Response:
@@ -275,7 +285,7 @@ def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
             )
             for row in rows_of(result)
         ]
-        return JSONResponse(ranked[0] if isinstance(body.inputs, str) else ranked, headers=timed(result))
+        return Json(ranked[0] if isinstance(body.inputs, str) else ranked, headers=timed(result))
 
     @app.post("/rerank", tags=["text-embeddings-inference"])
     async def rerank(body: schemas.Rerank, request: Request) -> Response:
@@ -289,7 +299,7 @@ def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
             {"index": i, "score": row["score"], **({"text": body.texts[i]} if body.return_text else {})}
             for i, row in enumerate(rows_of(result))
         ]
-        return JSONResponse(sorted(rows, key=lambda row: -row["score"]), headers=timed(result))
+        return Json(sorted(rows, key=lambda row: -row["score"]), headers=timed(result))
 
     @app.post("/tokenize", tags=["text-embeddings-inference"])
     async def tokenize(body: schemas.Tokenize, request: Request) -> Response:
@@ -297,7 +307,7 @@ def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
         ask = Ask(request, dispatcher)
         result = await ask.run("tokenize", ask.model(body.model), as_list(body.inputs))
         rows = [[p for p in row if body.add_special_tokens or not p["special"]] for row in rows_of(result)]
-        return JSONResponse(rows, headers=timed(result))
+        return Json(rows, headers=timed(result))
 
     @app.get("/info", tags=["text-embeddings-inference"])
     async def info() -> dict[str, Any]:
@@ -317,7 +327,7 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
         ask = Ask(request, dispatcher)
         model = ask.model(body.model, "mlm")
         result = await ask.run("fill", model, as_list(body.inputs), top=body.top)
-        return JSONResponse({"model": model, "results": rows_of(result)}, headers=timed(result))
+        return Json({"model": model, "results": rows_of(result)}, headers=timed(result))
 
     @app.post("/v1/classify", tags=["heads"])
     async def classify(body: schemas.Classify, request: Request) -> Response:
@@ -328,7 +338,7 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
             raise Failed(f"pairs: {len(pairs)} for {len(texts)} inputs; expected as many", 422)
         model = ask.model(body.model, "label", "score")
         result = await ask.run("predict", model, texts, pairs, kinds=["label", "score"], strict=not body.truncate)
-        return JSONResponse({"model": model, "results": rows_of(result)}, headers=timed(result))
+        return Json({"model": model, "results": rows_of(result)}, headers=timed(result))
 
     @app.post("/v1/tag", tags=["heads"])
     async def tag(body: schemas.Tag, request: Request) -> Response:
@@ -336,7 +346,7 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
         ask = Ask(request, dispatcher)
         model = ask.model(body.model, "tag")
         result = await ask.run("predict", model, as_list(body.inputs), kinds=["tag"], strict=not body.truncate)
-        return JSONResponse({"model": model, "results": rows_of(result)}, headers=timed(result))
+        return Json({"model": model, "results": rows_of(result)}, headers=timed(result))
 
     @app.post("/v1/answer", tags=["heads"])
     async def answer(body: schemas.Answer, request: Request) -> Response:
@@ -344,7 +354,7 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
         ask = Ask(request, dispatcher)
         model = ask.model(body.model, "span")
         result = await ask.run("predict", model, [body.question], [body.context], kinds=["span"], long="window")
-        return JSONResponse({"model": model, "results": rows_of(result)}, headers=timed(result))
+        return Json({"model": model, "results": rows_of(result)}, headers=timed(result))
 
     @app.post("/v1/compare", tags=["heads"])
     async def compare(body: schemas.Compare, request: Request) -> Response:
@@ -356,7 +366,7 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
             pair = [body.pair] if body.pair else None
             result = await ask.run("compare", name, [body.text], pair, layer=body.layer, precision=body.precision)
             results[name] = {**rows_of(result)[0], "waited": result.seconds["wait"]}
-        return JSONResponse({"models": results})
+        return Json({"models": results})
 
 
 def _house(app: FastAPI, dispatcher: Dispatcher, settings: Settings, metrics: Metrics) -> None:
@@ -366,7 +376,7 @@ def _house(app: FastAPI, dispatcher: Dispatcher, settings: Settings, metrics: Me
         """Whether requests are answered now."""
         able = dispatcher.ready.is_set() and dispatcher.accepting
         state = "ready" if able else "stopping" if not dispatcher.accepting else "starting"
-        return JSONResponse({"status": state}, 200 if able else 503)
+        return Json({"status": state}, 200 if able else 503)
 
     @app.get("/live", tags=["house"])
     async def live() -> dict[str, str]:
