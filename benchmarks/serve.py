@@ -146,9 +146,17 @@ def version(program: str) -> str:
     return subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
+def quantized(model: Path, out: Path) -> Path:
+    """The model with an int8 engine, calibrated by other texts of the same kinds."""
+    file = out.with_name("calibrate.txt")
+    file.write_text("".join(f"{' '.join(text.split())}\n" for text in calibration_texts()))
+    quantize(load_bundle(model), out, file)
+    return out
+
+
 def start(model: Path, program: str | None, place: Path, up: list[Server]) -> None:
     """Start all of them, and put each into ``up`` as soon as it is."""
-    quantize(load_bundle(model), calibration_texts(), place / "int8")
+    quantized(model, place / "int8")
     for p in ["fp32", *(["bf16"] if multiplies_bf16() else []), "int8"]:
         up.append(halbert(f"halbert {p}", place / "int8" if p == "int8" else model, p, place))
     if program:  # as it comes

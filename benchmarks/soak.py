@@ -32,14 +32,12 @@ import numpy as np
 import psutil
 
 from benchmarks.clients import Connection, Server
-from benchmarks.inference import DATA, ROOT, calibration_texts
-from benchmarks.serve import ask, captions, checkpoint, halbert
+from benchmarks.inference import DATA, ROOT
+from benchmarks.serve import ask, captions, checkpoint, halbert, quantized
 from halbert.compare.machine import describe_machine
 from halbert.files import write_json
-from halbert.run.build import quantize
 from halbert.run.openvino_backend import multiplies_bf16
 from halbert.run.predictor import load
-from halbert.source import load_bundle
 
 OUT = ROOT / "benchmarks/results/soak.json"
 LEAST, GROWTH = 0.9999, 1.05
@@ -148,8 +146,7 @@ def soak(precision: str, seconds: float, data: Path, log: Path) -> dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         place, model = Path(folder), checkpoint()
         if precision == "int8":
-            quantize(load_bundle(model), calibration_texts(), place / "int8")
-            model = place / "int8"
+            model = quantized(model, place / "int8")
         vectors = load(str(model), precision=precision).embed(texts)  # type: ignore[arg-type]
         server = halbert(f"halbert {precision}", model, precision, place, "--max-wait", "0.2")
         machine = describe_machine()
