@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Coroutine
 from importlib import resources
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
 import numpy as np
 
 from halbert.errors import HalbertError, missing_extra
@@ -28,6 +27,7 @@ try:
     from starlette.exceptions import HTTPException
 
     from halbert.serve.metrics import Metrics
+    from halbert.serve.replies import Json
     from halbert.serve.traces import Traces
 except ImportError:
     raise missing_extra("fastapi", "serve", "serving") from None
@@ -104,16 +104,6 @@ class Ask:
 def vectors_of(result: Result) -> list[np.ndarray]:
     """A request's vectors, a row a text."""
     return [row for a in result.answers for row in np.frombuffer(a.vectors or b"", "<f4").reshape(-1, a.width)]
-
-
-class Json(Response):
-    """A body as JSON. Vectors are most of what is sent, and msgspec writes them many times as fast as the standard library."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        """The bytes."""
-        return msgspec.json.encode(content)
 
 
 def rows_of(result: Result) -> list[Any]:

@@ -264,6 +264,7 @@ def test_the_models_of_the_default_audit_are_in_the_box():
     assert [load_bundle(bundled()[name]).spec.encoder.num_hidden_groups for name in default.MODELS] == [4, 1]
 
 
+@pytest.mark.slow
 def test_an_audit_that_trains_its_models(short, tmp_path, monkeypatch, small_task):
     monkeypatch.setattr(trained, "VOCABULARY", 600)
     monkeypatch.setattr(trained, "_TRIAL_STEPS", 11)
@@ -296,6 +297,7 @@ def test_an_audit_that_trains_its_models(short, tmp_path, monkeypatch, small_tas
     assert small.left_in(tmp_path)[0] == "report"
 
 
+@pytest.mark.slow
 def test_an_encoder_of_another_architecture(short, place, tmp_path):
     """It stands beside ours in every probe that applies, all of them in PyTorch; what does not apply says so."""
     pytest.importorskip("transformers")

@@ -131,6 +131,7 @@ def test_killed_five_times_and_the_same_to_the_bit(place, compiled):
     assert again == weights
 
 
+@pytest.mark.slow
 def test_the_twin_that_must_differ(place):
     """Another seed: if these were equal too, equality would prove nothing."""
     finish(place, "one", steps=30, warmup_steps=3)
