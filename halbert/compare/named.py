@@ -27,7 +27,7 @@ def read_task() -> TaskData:
     """
     english = {kind: dict(sorted(names.items())) for kind, names in names_of("en").items()}
     held = {kind: set(list(names)[::_THIRD]) for kind, names in english.items()}
-    rows = {True: [], False: []}  # type: dict[bool, list[Example]]
+    rows: dict[bool, list[Example]] = {True: [], False: []}
     for kind, names in english.items():
         for key, text in names.items():
             rows[key in held[kind]].append(Example(text=text, label=kind))

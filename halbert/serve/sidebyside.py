@@ -9,6 +9,7 @@ import numpy as np
 
 from halbert.data.batches import Rows
 from halbert.errors import InputError
+from halbert.tasks.decoding import check_finite
 
 if TYPE_CHECKING:
     from halbert.serve.worker import Served
@@ -53,6 +54,7 @@ def compared(served: Served, text: str, pair: str = "", layer: int = -1) -> dict
     found = predictor.backend.forward(rows, ["hidden_states", "attentions"])
     clock["states"] = time.perf_counter() - began
     states = found["hidden_states"][:, 0].astype(np.float64)
+    check_finite(states[None], np.zeros(1, np.int64), "state")
     lengths = np.maximum(np.linalg.norm(states, axis=-1), 1e-12)
     cosines = ((states[:-1] * states[1:]).sum(-1) / (lengths[:-1] * lengths[1:])).mean(1)
     attention = found["attentions"][layer, 0, :, :SHOWN, :SHOWN]

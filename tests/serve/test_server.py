@@ -210,6 +210,24 @@ def test_answers_do_not_wait_to_be_acknowledged(server):
     assert sorted(times)[5] < 0.03
 
 
+def test_what_is_not_finite_is_never_an_answer(tmp_path):
+    """One piece of the vocabulary spoils every text it is in: that is a 500 with the text's number; others are answered."""
+    bundle = small.bundle(("mlm",), **WIDE)
+    spoilt = bundle.tokenizer.pieces("sat")[0].id
+    bundle.arrays["encoder.embeddings.piece.weight"][spoilt] = 3e38  # whose sum is no number any more
+    bundle.save(tmp_path / "model")
+    with running(str(tmp_path / "model"), "--precision", "fp32") as server:
+        for path, body in (
+            ("/embed", {"inputs": ["the cat", "a cat sat"]}), ("/v1/embeddings", {"input": ["the cat", "a cat sat"]}),
+            ("/v1/compare", {"text": "a cat sat"}), ("/v1/fill", {"inputs": "a [MASK] sat"}),
+        ):  # fmt: skip
+            told = server.post(path, body)
+            assert told.status == 500 and "not finite" in told.message, (path, told.body[:300])
+            assert "sat" not in told.body.decode() and b"NaN" not in told.body
+        assert server.post("/embed", {"inputs": ["the cat", "a mat"]}).status == 200
+        assert server.post("/v1/compare", {"text": "a cat"}).status == 200
+
+
 def test_large_requests_are_cut_and_put_together_again(server, offline):
     texts = [f"{TEXTS[i % 12]} {TEXTS[(i * 7) % 12]}" for i in range(600)]
     near(server.post("/embed", {"inputs": texts, "normalize": False}).json, offline["first"].embed(texts))
