@@ -12,6 +12,7 @@ import os
 import pickle
 import platform
 import socket
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,10 +91,11 @@ class Cluster:
                 _reach(address)
             told: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
             try:
-                if address is None:
-                    ray.init(include_dashboard=False, num_cpus=cores(), **told)
-                else:
-                    ray.init(address=address, **told)
+                with _unsaid():
+                    if address is None:
+                        ray.init(include_dashboard=False, num_cpus=cores(), **told)
+                    else:
+                        ray.init(address=address, **told)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
                 where = "on this machine" if address is None else f"at {address}"
                 raise InputError(f"no Ray cluster answers {where}: {str(error).splitlines()[0][:200]}") from None
@@ -137,14 +139,16 @@ class Cluster:
         if not room:
             raise InputError(f"no machine of the cluster has the {cpus} cores that a worker needs")
         size = min(workers or room, room)
-        read_here = {"num_cpus": 0, "scheduling_strategy": self.beside()}
+        mine = {"ray.io/node-id": self.ray.get_runtime_context().get_node_id()}
         with quiet("ray.data"), _item_by_item(DataContext.get_current()):
-            rows = self.ray.data.read_datasource(
-                _stream_of(source), override_num_blocks=1, ray_remote_args=read_here
-            ).map_batches(
-                _Worker, fn_constructor_args=(make, arguments), batch_size=1, num_cpus=cpus,
-                compute=ActorPoolStrategy(size=size), max_restarts=TRIES, max_task_retries=TRIES,
-            )  # fmt: skip
+            read = self.ray.data.read_datasource(
+                _stream_of(source), override_num_blocks=1, num_cpus=0, label_selector=mine
+            )
+            with warnings.catch_warnings(action="ignore"):  # of what is to be named otherwise from Ray 2.64 on
+                rows = read.map_batches(
+                    _Worker, fn_constructor_args=(make, arguments), batch_size=1, num_cpus=cpus,
+                    compute=ActorPoolStrategy(size=size), max_restarts=TRIES, max_task_retries=TRIES,
+                )  # fmt: skip
             own = here()
             try:
                 for row in rows.iter_rows():
@@ -239,6 +243,20 @@ def _faults_last(source: Callable[[], Iterable[Any]]) -> Iterator[tuple[str, Any
             yield "item", item
     except HalbertError as fault:
         yield "fault", fault
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Nothing on standard error, also of what is not Python: Ray's core says there how little it is going to say."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextmanager

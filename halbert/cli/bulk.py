@@ -12,6 +12,7 @@ import msgspec
 
 from halbert.cli.output import Bars, count_texts, note, texts_from
 from halbert.errors import HalbertError
+from halbert.files import require_file
 
 if TYPE_CHECKING:
     from halbert.cluster import Cluster
@@ -65,7 +66,8 @@ class Bulk:
         """The same by the workers of a cluster, each with an engine of its own; the parts are written here."""
         from halbert.run.answering import Worker, engine_of
 
-        file = None if self.file is None else self.file.resolve()
+        # What is not there is said before a cluster is begun.
+        file = None if self.file is None else require_file(self.file, "data file").resolve()
         source = functools.partial(_parts_of, self.texts, file, parts.size, parts.finished())
         total, own = 0, engine_of(answering.predictor)
         try:

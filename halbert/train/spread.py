@@ -23,6 +23,7 @@ from torch import distributed
 
 from halbert.bundle import Bundle
 from halbert.cluster import Cluster, Place, here, quiet, refused
+from halbert.data.corpus import Corpus
 from halbert.errors import HalbertError, InputError
 from halbert.source import load_bundle
 from halbert.text import Tokenizer
@@ -91,6 +92,8 @@ def pretrain_spread(
     A run that is there already is gone on with. Raises what the training raises, and :class:`HalbertError` where the
     storage is not shared, versions differ, or processes died more than eight times.
     """
+    if recipe.corpus:
+        Corpus(recipe.corpus)  # what is at fault with it is said before a cluster is begun
     with connect() as cluster, _sign(out) as sign:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
