@@ -12,10 +12,11 @@ audit: $(VENV)/.audit
 	$(BIN)/halbert audit --out report --overwrite
 
 test: $(VENV)/.test check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-all: $(VENV)/.test check
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow
 
 # The built wheel in an environment of its own, without torch; installs from the package index.
 wheel: $(VENV)/.test

@@ -21,7 +21,8 @@ from halbert.source import resolve_spec
 
 try:
     import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+    from uvicorn.loops.auto import auto_loop_factory
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ImportError:
     raise missing_extra("uvicorn", "serve", "serving") from None
 
@@ -30,8 +31,8 @@ IDLE_SECONDS = 60  # between requests on one connection
 LARGEST_HEADERS = 16 << 10  # bytes
 
 
-class Patience(H11Protocol):
-    """HTTP/1.1 that closes a connection whose request does not arrive in time."""
+class Patience(HttpToolsProtocol):
+    """HTTP/1.1 that closes a connection whose request does not arrive in time, and reads no endless headers."""
 
     seconds = 10.0  # for a request's first line and headers
 
@@ -39,10 +40,30 @@ class Patience(H11Protocol):
         """A client came: it has so long to say what it wants."""
         super().connection_made(transport)
         self._late = self.loop.call_later(self.seconds, self._too_late)
+        self._unread = 0  # bytes that came since headers were complete, or since the end of the request before
 
     def _too_late(self) -> None:
         if self.cycle is None and not self.transport.is_closing():
             self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """More of a request. What comes of its headers is bounded here; a body is bounded by the application."""
+        self._unread += len(data)
+        super().data_received(data)
+        among_headers = self.cycle is None or not self.cycle.more_body
+        if among_headers and self._unread > LARGEST_HEADERS and not self.transport.is_closing():
+            self.send_400_response(f"more than {LARGEST_HEADERS} bytes of headers")
+
+    def on_headers_complete(self) -> None:
+        """Headers that came at once are bounded as well. Raises ValueError, which the parser answers with 400."""
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > LARGEST_HEADERS:
+            raise ValueError("too large")
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """All of a request is there."""
+        self._unread = 0
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
@@ -134,13 +155,14 @@ def serve(
     patient = type("Patience", (Patience,), {"seconds": settings.body_seconds})
     config = uvicorn.Config(
         app, http=patient, log_config=None, access_log=False, lifespan="on", timeout_keep_alive=IDLE_SECONDS,
-        h11_max_incomplete_event_size=LARGEST_HEADERS, server_header=False, timeout_graceful_shutdown=int(drain_seconds),
+        server_header=False, timeout_graceful_shutdown=int(drain_seconds),
         proxy_headers=False,
     )  # fmt: skip
     server = Orderly(config)
     with listening:
         try:
-            asyncio.run(_run(server, listening, dispatcher))
+            with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+                runner.run(_run(server, listening, dispatcher))
         finally:
             if told is not None:
                 told.close()
