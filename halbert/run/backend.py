@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -18,12 +19,15 @@ STATES = ("pooled", "first", "last", "hidden_states", "attentions")
 class Favoured(NamedTuple):
     """The batches an engine is fastest with: so many padded pieces, rows as wide as the next of ``widths``.
 
-    Without ``widths`` a row is as wide as the next multiple of ``multiple``.
+    Without ``widths`` a row is as wide as the next multiple of ``multiple``. With ``sizes`` the engine computes a batch
+    without its padding, all its pieces in the next of these; few pieces are best shared out among ``together`` batches.
     """
 
     tokens: int
     multiple: int = 8
     widths: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
+    together: int = 1
 
     def padded(self, lengths: np.ndarray) -> np.ndarray:
         """How wide rows of these lengths become."""
@@ -31,6 +35,15 @@ class Favoured(NamedTuple):
             return -(-lengths // self.multiple) * self.multiple
         table = np.array(self.widths)
         return np.maximum(table[np.minimum(np.searchsorted(table, lengths), len(table) - 1)], lengths)
+
+    def size(self, pieces: int) -> int:
+        """Places that are computed for so many pieces of a batch."""
+        found = bisect.bisect_left(self.sizes, pieces)
+        return self.sizes[found] if found < len(self.sizes) else -(-pieces // self.sizes[-1]) * self.sizes[-1]
+
+    def computed(self, batch: Rows) -> int:
+        """Places that are computed for a batch."""
+        return self.size(int(batch.mask.sum())) if self.sizes else int(batch.ids.size)
 
 
 class Backend(Protocol):

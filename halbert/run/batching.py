@@ -15,6 +15,8 @@ from halbert.text import Tokenizer
 
 Encoded = Sequence[tuple[Sequence[int], Sequence[int]]]
 Long = Literal["truncate", "window"]
+_LEAST = 64  # pieces of a batch, below which two are slower than one
+_UNEVEN = 2  # places of a padded batch for each of its pieces, at most
 
 
 def in_batches(
@@ -30,9 +32,35 @@ def in_batches(
     """
     if not encoded:
         return
-    padded = favoured.padded(np.array([len(ids) for ids, _ in encoded]))
+    lengths = np.array([len(ids) for ids, _ in encoded])
+    if favoured.sizes and len(encoded) > 1 and not exact:
+        for group in share_out(lengths, favoured):
+            yield group, pad_rows([encoded[i] for i in group], pad_id, 16, most)
+        return
+    padded = favoured.padded(lengths)
     for group in group_by_length(padded, 1 if exact else favoured.tokens, multiple=1):
-        yield group, pad_rows([encoded[i] for i in group], pad_id, favoured.multiple, most)
+        yield group, pad_rows([encoded[i] for i in group], pad_id, int(padded[group[0]]), most)
+
+
+def share_out(lengths: np.ndarray, favoured: Favoured) -> Iterator[np.ndarray]:
+    """Row numbers of batches that are computed without padding, longest rows first.
+
+    Each is filled up to a size that is computed without loss. Batches of long and very short rows are kept apart all the
+    same: attention is over as many places as the longest row has.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    ends = np.cumsum(lengths[order])
+    start, among = 0, favoured.together
+    while start < len(order):
+        done = int(ends[start - 1]) if start else 0
+        left = int(ends[-1]) - done
+        size = min(favoured.size(max(left // among, _LEAST)), favoured.tokens)
+        stop = int(np.searchsorted(ends, done + size, "right"))
+        stop = max(min(stop, start + _UNEVEN * size // int(lengths[order[start]])), start + 1)
+        yield order[start:stop]
+        start = stop
+        if size < favoured.tokens:
+            among = max(among - 1, 1)
 
 
 class Work(NamedTuple):

@@ -45,6 +45,45 @@ class Read(NamedTuple):
     node: Any
 
 
+class Layout:
+    """How states lie between the attentions: as the padded batch (B, S, H), nothing to be moved."""
+
+    def spread(self, x: Any) -> Any:
+        """States as the batch has them."""
+        return x
+
+    def gather(self, x: Any) -> Any:
+        """The batch as states lie."""
+        return x
+
+    def first(self, x: Any) -> Any:
+        """The states of [CLS] (B, 1, H)."""
+        return ops.gather(x, ops.constant([0], np.int64), ops.constant(1, np.int64))
+
+
+class Packed(Layout):
+    """One behind the other, without padding (T, H).
+
+    ``grid`` (B, S) says where each piece of the batch lies, ``back`` (T,) which place of the flattened batch each state
+    has. Only attention, which is between the pieces of one text, sees the batch.
+    """
+
+    def __init__(self, grid: Any, back: Any, width: int) -> None:
+        self.grid, self.back, self.width, self.rows = grid, back, width, ops.constant(0, np.int64)
+
+    def spread(self, x: Any) -> Any:
+        """States as the batch has them; at padded places anything."""
+        return ops.gather(x, self.grid, self.rows)
+
+    def gather(self, x: Any) -> Any:
+        """The batch (B, S, H) as states lie."""
+        return ops.gather(_flat(x, self.width), self.back, self.rows)
+
+    def first(self, x: Any) -> Any:
+        """The states of [CLS] (B, 1, H)."""
+        return ops.gather(x, Layout().first(self.grid), self.rows)
+
+
 class GraphBuilder:
     """One forward pass as an OpenVINO graph with the outputs that were asked for, and nothing else."""
 
@@ -112,14 +151,12 @@ class GraphBuilder:
             return ops.relu(x)
         return ops.gelu(x, "ERF" if self.spec.hidden_act == "gelu" else "TANH")
 
-    def embeddings(self, ids: Any, segments: Any) -> Any:
-        """Pieces + positions + segments, normalised (B, S, E)."""
-        zero, one = ops.constant(0, np.int64), ops.constant(1, np.int64)
-        length = ops.gather(ops.shape_of(ids), one, zero)
-        position = ops.range(zero, length, one, "i64")
+    def embeddings(self, ids: Any, segments: Any, positions: Any) -> Any:
+        """Pieces + positions + segments, normalised, of the width E."""
+        zero = ops.constant(0, np.int64)
         x = self._rows("encoder.embeddings.piece.weight", ids)
         x = ops.add(x, ops.gather(self.constant("encoder.embeddings.segment.weight"), segments, zero))
-        x = ops.add(x, ops.gather(self.constant("encoder.embeddings.position.weight"), position, zero))
+        x = ops.add(x, ops.gather(self.constant("encoder.embeddings.position.weight"), positions, zero))
         return self.norm(x, "encoder.embeddings.norm")
 
     def _rows(self, name: str, ids: Any) -> Any:
@@ -130,17 +167,18 @@ class GraphBuilder:
         return ops.multiply(rows, ops.gather(ops.constant(self.int8.scales[name][:, None]), ids, zero))
 
     def attention(
-        self, x: Any, bias: Any, name: str, point: str, want_probs: bool, only_first: bool
+        self, x: Any, bias: Any, layout: Layout, name: str, point: str, want_probs: bool, only_first: bool
     ) -> tuple[Any, Any]:
         """One attention half-block, and its probabilities (B, A, S, S) if wanted; ``only_first``: of [CLS] alone."""
         heads, width = self.spec.num_attention_heads, self.spec.head_size
         split = ops.constant([0, 0, heads, width], np.int64)
         order = ops.constant([0, 2, 1, 3], np.int64)
         source = self.read(x, f"{name}.input", f"{point}.input")
-        asking = _first(source) if only_first else source
+        asking = self.dense(layout.first(source) if only_first else source, f"{name}.query")
+        key, value = (layout.spread(self.dense(source, f"{name}.{part}")) for part in ("key", "value"))
         q, k, v = (
-            ops.transpose(ops.reshape(self.dense(states, f"{name}.{part}"), split, True), order)
-            for part, states in (("query", asking), ("key", source), ("value", source))
+            ops.transpose(ops.reshape(states, split, True), order)
+            for states in (asking if only_first else layout.spread(asking), key, value)
         )
         probs = None
         if want_probs:
@@ -150,8 +188,8 @@ class GraphBuilder:
         else:
             mixed = ops.scaled_dot_product_attention(q, k, v, bias)
         joined = ops.reshape(ops.transpose(mixed, order), ops.constant([0, 0, self.spec.hidden_size], np.int64), True)
-        joined = self.read(joined, f"{name}.output", f"{point}.joined")
-        x = _first(x) if only_first else x
+        joined = self.read(joined if only_first else layout.gather(joined), f"{name}.output", f"{point}.joined")
+        x = layout.first(x) if only_first else x
         return self.norm(ops.add(x, self.dense(joined, f"{name}.output")), f"{name}.norm"), probs
 
     def ffn(self, x: Any, name: str, point: str) -> Any:
@@ -161,10 +199,9 @@ class GraphBuilder:
         inner = self.read(inner, f"{name}.output", f"{point}.inner")
         return self.norm(ops.add(x, self.dense(inner, f"{name}.output")), f"{name}.norm")
 
-    def head(self, name: str, pooled: Any, last: Any) -> Any:
+    def head(self, name: str, states: Any) -> Any:
         """A head's logits; see :meth:`halbert.model.Model.answer`."""
         head = self.heads[name]
-        states = pooled if head.row.states == "pooled" else last
         x = self.dense(states, f"heads.{name}.dense")
         if head.kind == "mlm":
             x = self.norm(self.activation(x), f"heads.{name}.norm")
@@ -174,20 +211,32 @@ class GraphBuilder:
             return ops.reshape(x, ops.constant([-1, head.choices], np.int64), False)
         return x
 
-    def build(self, outputs: Sequence[str], places: bool = False) -> Any:
+    def build(self, outputs: Sequence[str], places: bool = False, packed: bool = False) -> Any:
         """The model with inputs ids, mask and segments (B, S), int64, and the named outputs in float32.
 
-        ``places``: with a fourth input, the places (K,) in the flattened batch where masked pieces are answered. Where
-        [CLS] is all that is asked for, the last block computes nothing else.
+        ``places``: with a fourth input, the places (K,) in the flattened batch where masked pieces are answered.
+        ``packed``: ids, segments, positions and back (T,), mask and grid (B, S); see :class:`Packed`. Where [CLS] is all that
+        is asked for, the last block computes nothing else.
         """
-        ids, mask, segments = (ops.parameter([-1, -1], np.int64, name=name) for name in ("ids", "mask", "segments"))
+        shape = [-1] if packed else [-1, -1]
+        ids, segments = (ops.parameter(shape, np.int64, name=name) for name in ("ids", "segments"))
+        mask = ops.parameter([-1, -1], np.int64, name="mask")
         parameters = [ids, mask, segments]
+        if packed:
+            positions, back = (ops.parameter([-1], np.int64, name=name) for name in ("positions", "back"))
+            grid = ops.parameter([-1, -1], np.int64, name="grid")
+            layout: Layout = Packed(grid, back, self.spec.hidden_size)
+            parameters += [positions, back, grid]
+        else:
+            zero, one = ops.constant(0, np.int64), ops.constant(1, np.int64)
+            positions = ops.range(zero, ops.gather(ops.shape_of(ids), one, zero), one, "i64")
+            layout = Layout()
         only_first = all(
             name in ("pooled", "first") or (name in self.heads and self.heads[name].row.states == "pooled")
             for name in outputs
         )
         blocks = self.spec.num_hidden_layers * self.spec.inner_group_num
-        x = self.embeddings(ids, segments)
+        x = self.embeddings(ids, segments, positions)
         if self.spec.has_projection:
             x = self.dense(x, "encoder.projection")
         hidden = ops.equal(mask, ops.constant(0, np.int64))
@@ -203,27 +252,33 @@ class GraphBuilder:
             for inner in range(self.spec.inner_group_num):
                 point = f"{layer}.{inner}"
                 last = only_first and len(states) == blocks
-                x, probs = self.attention(x, bias, f"{attention}.{inner}", point, "attentions" in outputs, last)
+                asked = "attentions" in outputs
+                x, probs = self.attention(x, bias, layout, f"{attention}.{inner}", point, asked, last)
                 x = self.ffn(x, f"{ffn}.{inner}", point)
                 states.append(x)
                 probabilities.append(probs)
-        first = ops.gather(x, ops.constant(0, np.int64), ops.constant(1, np.int64))
-        found: dict[str, Any] = {"last": x, "first": first}
+        tail = ops.squeeze(x if only_first else layout.first(x), ops.constant([1], np.int64))
+        found: dict[str, Any] = {"first": tail}
         reads_pooled = {"pooled", *(name for name, head in self.heads.items() if head.row.states == "pooled")}
         if self.spec.pooler == "tanh" and reads_pooled & set(outputs):
             found["pooled"] = ops.tanh(self.dense(found["first"], "encoder.pooler"))
+        first_axis = ops.constant(0, np.int64)
+        answered = x
         if places:
             parameters.append(ops.parameter([-1], np.int64, name="places"))
-            flat = ops.reshape(x, ops.constant([-1, self.spec.hidden_size], np.int64), False)
-            x = ops.gather(flat, parameters[-1], ops.constant(0, np.int64))
-        first_axis = ops.constant(0, np.int64)
+            answered = ops.gather(_flat(x, self.spec.hidden_size), parameters[-1], first_axis)
         for name in outputs:
-            if name == "hidden_states":
-                found[name] = ops.concat([ops.unsqueeze(s, first_axis) for s in states], 0)
+            if name == "last":
+                found[name] = layout.spread(x)
+            elif name == "hidden_states":
+                found[name] = ops.concat([ops.unsqueeze(layout.spread(s), first_axis) for s in states], 0)
             elif name == "attentions":
                 found[name] = ops.concat([ops.unsqueeze(p, first_axis) for p in probabilities], 0)
+            elif name in self.heads and self.heads[name].row.states == "pooled":
+                found[name] = self.head(name, found["pooled"])
             elif name in self.heads:
-                found[name] = self.head(name, found.get("pooled"), x)
+                logits = self.head(name, answered)
+                found[name] = logits if places else layout.spread(logits)
         results = []
         for name in outputs:
             result = ops.result(found[name])
@@ -232,6 +287,6 @@ class GraphBuilder:
         return openvino.Model(results, parameters, "halbert")
 
 
-def _first(states: Any) -> Any:
-    """The states of [CLS] (B, 1, H)."""
-    return ops.gather(states, ops.constant([0], np.int64), ops.constant(1, np.int64))
+def _flat(x: Any, width: int) -> Any:
+    """(B, S, H) as (B * S, H)."""
+    return ops.reshape(x, ops.constant([-1, width], np.int64), False)

@@ -144,10 +144,10 @@ class Predictor:
         def fed() -> Iterator[Rows]:
             for group, batch in many:
                 ahead.append((group, batch))
-                self.batches.append(Computed(len(batch.ids), batch.ids.size, int(batch.mask.sum())))
+                self.batches.append(Computed(len(batch.ids), favoured.computed(batch), int(batch.mask.sum())))
                 yield batch
 
-        if batches is not None and len(batches) < 4 and not exact:
+        if batches is not None and len(batches) == 1 and not exact:
             found: Iterator[dict[str, np.ndarray]] = (self.backend.forward(batch, [output]) for batch in fed())
         else:
             found = self.backend.stream(fed(), [output])

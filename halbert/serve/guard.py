@@ -95,12 +95,12 @@ class Guard:
         finally:
             seconds = time.perf_counter() - began
             self.answered(scope, status, seconds)
-            log.info(
-                json.dumps({
+            if log.isEnabledFor(logging.INFO):
+                line = {
                     "id": number, "client": scope["state"].get("client", ""), "method": scope["method"],
                     "path": scope["path"][:200], "status": status, "ms": round(1000 * seconds, 1),
-                })
-            )  # fmt: skip
+                }  # fmt: skip
+                log.info(json.dumps(line))
 
     def _client(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
         """Who asks. Raises :class:`Refused` for a key that is none, and for who asks too often."""

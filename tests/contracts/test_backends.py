@@ -172,6 +172,15 @@ class TestContract:
                     if name != "last":
                         assert np.abs(values[name] - expected).max() <= TOLERANCE[kind[1]]
 
+    @pytest.mark.parametrize("name", SPECS)
+    def test_everything_it_offers_comes_in_a_stream_too(self, kind, name):
+        backend = engine(kind, name)
+        (found,) = backend.stream([batch()], backend.offers())
+        for output, values in found.items():
+            expected = reference(name)[output]
+            assert values.shape == expected.shape
+            assert np.abs(real(output, values) - real(output, expected)).max() <= TOLERANCE[kind[1]], output
+
     def test_a_stream_that_is_left_or_fails(self, kind):
         backend = engine(kind, "bert")
         next(backend.stream((batch(seed=n) for n in range(9)), ["last"]))

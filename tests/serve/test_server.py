@@ -278,7 +278,11 @@ def test_overload_is_refused_at_once_and_says_when_to_come_back(place):
                 reply = server.post("/embed", {"inputs": TEXTS * 15})
                 return reply, time.perf_counter() - began
 
-            replies = list(pool.map(ask, range(96)))
+            os.kill(server.worker(), signal.SIGSTOP)  # as if it were slow: the queue fills, however fast the machine
+            asked = [pool.submit(ask, i) for i in range(96)]
+            concurrent.futures.wait(asked, return_when=concurrent.futures.FIRST_COMPLETED)
+            os.kill(server.worker(), signal.SIGCONT)
+            replies = [future.result() for future in asked]
         refused = [(reply, seconds) for reply, seconds in replies if reply.status == 429]
         assert {reply.status for reply, _ in replies} == {200, 429} and refused
         for reply, _ in refused:

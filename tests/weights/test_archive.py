@@ -222,7 +222,9 @@ def test_a_wrong_checksum_inside_a_zip(tmp_path):
         resolve_bundle(path)
 
 
-@pytest.mark.parametrize("data", [b"", b"PK", b"PK\3\4", b"\x1f\x8b", b"\x1f\x8b\x08\0", b"hello", bytes(range(190, 254))])
+@pytest.mark.parametrize(
+    "data", [b"", b"PK", b"PK\3\4", b"\x1f\x8b", b"\x1f\x8b\x08\0", b"hello", bytes(range(190, 254))]
+)
 def test_mislabelled_files(tmp_path, data):
     for name in ("model.zip", "model.tar.gz"):
         (tmp_path / name).write_bytes(data)
