@@ -64,12 +64,13 @@ class Bulk:
         self, answering: Answering, parts: Parts, connect: Callable[[], Cluster], step: Callable[[int], None]
     ) -> int:
         """The same by the workers of a cluster, each with an engine of its own; the parts are written here."""
-        from halbert.run.answering import Worker, engine_of
+        from halbert.run.answering import Worker
+        from halbert.run.spread import kind_of
 
         # What is not there is said before a cluster is begun.
         file = None if self.file is None else require_file(self.file, "data file").resolve()
         source = functools.partial(_parts_of, self.texts, file, parts.size, parts.finished())
-        total, own = 0, engine_of(answering.predictor)
+        total, own = 0, kind_of(answering.predictor.backend)
         try:
             with connect() as cluster:
                 cores = answering.asked.threads or min(cluster.nodes(), default=1)

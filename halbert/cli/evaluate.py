@@ -8,12 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from halbert.cli.options import (
+    Address,
     Backend,
     BackendChoice,
     Column,
     Compile,
     Device,
     DeviceChoice,
+    Engine,
+    EngineChoice,
     Head,
     Json,
     MaxLength,
@@ -22,6 +25,7 @@ from halbert.cli.options import (
     PrecisionChoice,
     Quiet,
     Threads,
+    cluster_of,
     column_names,
 )
 from halbert.cli.output import Bars, note, print_json, printable, table
@@ -49,6 +53,8 @@ def run(
     backend: Backend = BackendChoice.auto,
     compile: Compile = False,
     threads: Threads = None,
+    engine: Engine = EngineChoice.here,
+    address: Address = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -59,7 +65,13 @@ def run(
 
     if out is not None:
         check_target(out)
-    predictor = load(model, head, precision.value, device.value, threads, backend.value, compile)
+    cluster = cluster_of(engine, address)
+    how = {"precision": precision.value, "device": device.value, "backend": backend.value, "compile": compile}
+    predictor = load(model, head, threads=threads, **how)
+    if cluster is not None:
+        from halbert.run.spread import SpreadBackend
+
+        predictor.backend = SpreadBackend(predictor, cluster, threads, **how)
     with Bars(quiet or json).task(f"Evaluating on {data.name}", None) as step:
         result = evaluate(
             predictor, data, max_length, task=task, columns=column_names(column), out=out,

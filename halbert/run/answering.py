@@ -9,7 +9,8 @@ import msgspec
 
 from halbert.data.readers import Example
 from halbert.errors import InputError
-from halbert.run.predictor import Predictor, load
+from halbert.run.predictor import load
+from halbert.run.spread import kind_of
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,8 @@ class Answering:
         self.predictor = load(
             asked.model, asked.head, asked.precision, asked.device, asked.threads, asked.backend, asked.compile
         )
+        backend = self.predictor.backend
+        backend.favoured = backend.favoured._replace(together=1)  # the same batches however many cores there are
         self.progress: Callable[[int], None] = lambda n: None
         self.kind = ""
         if asked.verb == "predict":
@@ -101,11 +104,6 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     engine: dict[str, Any]
 
 
-def engine_of(predictor: Predictor) -> dict[str, Any]:
-    """By what it computes, but for the number of threads, which changes nothing."""
-    return {name: value for name, value in predictor.backend.describe().items() if name != "threads"}
-
-
 class Worker:
     """Parts answered in a process of a cluster."""
 
@@ -119,5 +117,5 @@ class Worker:
         found, predictor = self.answering(part.examples, part.start), self.answering.predictor
         return Answered(
             number=part.number, answers=found, count=len(part.examples), cut=predictor.cut, windowed=predictor.windowed,
-            length=predictor.length, engine=engine_of(predictor),
+            length=predictor.length, engine=kind_of(predictor.backend),
         )  # fmt: skip

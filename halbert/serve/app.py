@@ -134,7 +134,7 @@ def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics, tra
         description="BERT and ALBERT encoders: vectors, pieces, and the answers of their heads.",
         responses={status: {"description": what} for status, what in _STATUSES.items()},
     )  # fmt: skip
-    _errors(app, dispatcher)
+    _errors(app)
     _openai(app, dispatcher)
     _tei(app, dispatcher)
     _heads(app, dispatcher)
@@ -156,7 +156,7 @@ def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics, tra
 
     return Guard(
         app, keys=settings.keys, rate=settings.rate, most_bytes=settings.most_bytes, body_seconds=settings.body_seconds,
-        answered=answered,
+        answered=answered, room=lambda: dispatcher.queue.check(1),
     )  # fmt: skip
 
 
@@ -168,16 +168,11 @@ _STATUSES = {
 }  # fmt: skip
 
 
-def _errors(app: FastAPI, dispatcher: Dispatcher) -> None:
+def _errors(app: FastAPI) -> None:
     @app.exception_handler(Full)
     async def full(_: Request, error: Full) -> Response:
-        queue = dispatcher.queue
-        state = {
-            "tokens": error.tokens, "most_tokens": queue.most_tokens, "seconds": round(error.tokens / queue.pace, 3),
-            "most_seconds": queue.most_seconds,
-        }  # fmt: skip
-        retry = {"retry-after": str(max(1, math.ceil(error.seconds)))}
-        return Json(told(str(error), 429, queue=state), 429, retry)
+        retry = {"retry-after": str(math.ceil(error.seconds))}
+        return Json(told(str(error), 429, queue=error.state), 429, retry)
 
     @app.exception_handler(Failed)
     async def failed(_: Request, error: Failed) -> Response:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from halbert.serve.keys import Keys, Rate
+from halbert.serve.queue import Full
 
 Scope = dict[str, Any]
 Receive = Callable[[], Any]
@@ -36,9 +37,9 @@ HEADERS = (
 class Refused(Exception):
     """A request that goes no further."""
 
-    def __init__(self, status: int, message: str, retry: float | None = None) -> None:
+    def __init__(self, status: int, message: str, retry: float | None = None, **more: Any) -> None:
         super().__init__(message)
-        self.status, self.message, self.retry = status, message, retry
+        self.status, self.message, self.retry, self.more = status, message, retry, more
 
 
 class Guard:
@@ -53,9 +54,10 @@ class Guard:
         most_bytes: int = 4 << 20,
         body_seconds: float = 10.0,
         answered: Callable[[Scope, int, float], None] = lambda scope, status, seconds: None,
+        room: Callable[[], None] = lambda: None,
         metrics_open: bool = True,
     ) -> None:
-        self.app, self.keys, self.rate, self.answered = app, keys, rate, answered
+        self.app, self.keys, self.rate, self.answered, self.room = app, keys, rate, answered, room
         self.most_bytes, self.body_seconds = most_bytes, body_seconds
         self.open = OPEN | ({"/metrics"} if metrics_open else frozenset())
 
@@ -83,6 +85,11 @@ class Guard:
 
         try:
             scope["state"]["client"] = self._client(scope, headers)
+            if scope["method"] == "POST" and not scope["path"].startswith(ADMIN):
+                try:  # before the body is read: who refuses must not be kept busy by refusing
+                    self.room()
+                except Full as full:
+                    raise Refused(429, str(full), full.seconds, queue=full.state) from None
             body = await self._body(headers, receive)
             await self.app(scope, _replayed(body, receive), sending)
         except Refused as refused:
@@ -174,7 +181,7 @@ def told(message: str, status: int, **more: Any) -> dict[str, Any]:
 
 
 async def _answer(send: Send, refused: Refused) -> None:
-    body = json.dumps(told(refused.message, refused.status)).encode()
+    body = json.dumps(told(refused.message, refused.status, **refused.more)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if refused.retry is not None:
         headers.append((b"retry-after", str(math.ceil(refused.retry)).encode()))

@@ -24,11 +24,11 @@ Item = TypeVar("Item", bound=Waiting)
 
 
 class Full(HalbertError):
-    """There is no room for ``tokens`` are waiting, or it would take too long; ``seconds`` from now there will be."""
+    """There is no room, or it would take too long; ``seconds`` from now there will be. ``state``: the queue's, for the client."""
 
-    def __init__(self, message: str, seconds: float, tokens: int) -> None:
+    def __init__(self, message: str, seconds: float, state: dict[str, float]) -> None:
         super().__init__(message)
-        self.seconds, self.tokens = seconds, tokens
+        self.seconds, self.state = max(1.0, seconds), state
 
 
 class FairQueue(Generic[Item]):
@@ -52,18 +52,24 @@ class FairQueue(Generic[Item]):
         """How long the last of those waiting will wait."""
         return self.tokens / self.pace
 
+    def check(self, more: int) -> None:
+        """Whether so many tokens more may wait. Raises :class:`Full`."""
+        if not self.tokens:
+            return
+        state = {
+            "tokens": self.tokens, "most_tokens": self.most_tokens, "seconds": round(self.seconds, 3),
+            "most_seconds": self.most_seconds,
+        }  # fmt: skip
+        if self.tokens + more > self.most_tokens:
+            message = f"the queue is full: {self.tokens:,} of {self.most_tokens:,} tokens"
+            raise Full(message, (self.tokens + more - self.most_tokens) / self.pace, state)
+        if self.seconds > self.most_seconds:
+            message = f"the queue is {self.seconds:.1f} s long; at most {self.most_seconds:g} are accepted"
+            raise Full(message, self.seconds - self.most_seconds, state)
+
     def put(self, items: list[Item]) -> None:
         """Let all items of a request wait, or none. Raises :class:`Full`."""
-        more = sum(item.tokens for item in items)
-        if self.tokens and self.tokens + more > self.most_tokens:
-            excess = self.tokens + more - self.most_tokens
-            raise Full(
-                f"the queue is full: {self.tokens:,} of {self.most_tokens:,} tokens", excess / self.pace, self.tokens
-            )
-        if self.tokens and self.seconds > self.most_seconds:
-            late = self.seconds - self.most_seconds
-            message = f"the queue is {self.seconds:.1f} s long; at most {self.most_seconds:g} are accepted"
-            raise Full(message, late, self.tokens)
+        self.check(sum(item.tokens for item in items))
         for item in items:
             if item.client not in self._waiting:
                 self._waiting[item.client] = collections.deque()

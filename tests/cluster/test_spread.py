@@ -132,6 +132,27 @@ def test_vectors_have_the_same_bytes(cluster, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+def test_scores_are_those_of_one_machine(cluster, tmp_path, monkeypatch):
+    from halbert.run import spread
+    from halbert.run.evaluation import evaluate
+    from halbert.run.predictor import load
+
+    monkeypatch.setattr(spread, "TOGETHER", 2)
+    file = small.write_csv(tmp_path / "rows.csv", small.rows(300))
+    small.bundle(("label",)).save(tmp_path / "m")
+    found = {}
+    for where in ("alone", "spread"):
+        predictor = load(tmp_path / "m", precision="fp32", threads=1)
+        if where == "spread":
+            predictor.backend = spread.SpreadBackend(predictor, cluster, 1, precision="fp32")
+        found[where] = evaluate(predictor, file, out=tmp_path / where, batch_tokens=64)
+    names = ["metrics", "calibration", "confusions", "worst", "n", "cut"]
+    assert [found["alone"][name] for name in names] == [found["spread"][name] for name in names]
+    answers = [(tmp_path / where / "predictions.jsonl").read_bytes() for where in found]
+    assert answers[0] == answers[1] and answers[0].count(b"\n") == 300
+
+
+@pytest.mark.slow
 def test_seeds_are_those_of_one_machine(cluster, tmp_path):
     small.bundle(("mlm",)).save(tmp_path / "m")
     train, dev = (small.write_csv(tmp_path / f"{name}.csv", small.rows(40)) for name in ("train", "dev"))
