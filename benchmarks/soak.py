@@ -152,7 +152,7 @@ def soak(precision: str, seconds: float, data: Path, log: Path) -> dict[str, Any
         machine = describe_machine()
         with log.open("w") as out:
             try:
-                capacity = ask(server, 16, 5, texts)["rate"]
+                capacity = ask(server, 64, 5, texts)["rate"]
                 about = {"precision": precision, "seconds": seconds, "capacity": capacity, "rate": 2 * capacity}
                 out.write(json.dumps(about) + "\n")
                 asyncio.run(_soaking(server, 2 * capacity, seconds, texts, vectors, out))

@@ -128,7 +128,8 @@ def read_texts(data: Path) -> Texts:
     for row in named_rows(data / "udhr/udhr.tsv.gz"):
         declared[row["key"]].append(row["text"])
     for row in _index(data / "udhr/index.tsv"):
-        alone[row["iso639_3"]].append(declared[row["key"]])
+        if row["iso639_3"] in alone or row["iso639_3"] in same:  # by itself it is too little to learn a language from
+            alone[row["iso639_3"]].append(declared[row["key"]])
     for number, section in enumerate(read_documents(data / "english_text/openstax_textbooks.txt.gz")):
         if number % 20:
             alone[ENGLISH].append(section)

@@ -66,12 +66,14 @@ def run(
     if out is not None:
         check_target(out)
     cluster = cluster_of(engine, address)
-    how = {"precision": precision.value, "device": device.value, "backend": backend.value, "compile": compile}
-    predictor = load(model, head, threads=threads, **how)
+    predictor = load(model, head, precision.value, device.value, threads, backend.value, compile)
     if cluster is not None:
         from halbert.run.spread import SpreadBackend
 
-        predictor.backend = SpreadBackend(predictor, cluster, threads, **how)
+        predictor.backend = SpreadBackend(
+            predictor, cluster, threads, precision=precision.value, device=device.value, backend=backend.value,
+            compile=compile,
+        )  # fmt: skip
     with Bars(quiet or json).task(f"Evaluating on {data.name}", None) as step:
         result = evaluate(
             predictor, data, max_length, task=task, columns=column_names(column), out=out,

@@ -36,8 +36,7 @@ class Answering:
         self.predictor = load(
             asked.model, asked.head, asked.precision, asked.device, asked.threads, asked.backend, asked.compile
         )
-        backend = self.predictor.backend
-        backend.favoured = backend.favoured._replace(together=1)  # the same batches however many cores there are
+        self.predictor.together = 1  # the same batches however many cores there are
         self.progress: Callable[[int], None] = lambda n: None
         self.kind = ""
         if asked.verb == "predict":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -69,7 +70,8 @@ class OpenVINOBackend:
         widths = (8, 16, *FEWER) if self.precision == "int8" else WIDTHS
         self.favoured = Favoured(tokens=1024, widths=widths, sizes=sizes, together=threads or cores())
         self._compiled: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
-        self._idle: dict[tuple[str, ...], list[Any]] = {}
+        self._idle: dict[int, list[Any]] = {}  # requests by their graph
+        self._lock = threading.Lock()
         self._settled: set[tuple[int, int]] = set()
         self._pages: list[np.ndarray] = []  # of compiled graphs that were read back
 
@@ -79,13 +81,15 @@ class OpenVINOBackend:
         Raises :class:`InputError` for an unknown output.
         """
         key = (tuple(outputs), places, many)
-        if key not in self._compiled:
-            unknown = [name for name in outputs if name not in self.offers()]
-            if unknown:
-                raise InputError(f"this model offers no output {unknown[0]!r}; it offers {', '.join(self.offers())}")
-            config = {**self._config, "PERFORMANCE_HINT": "THROUGHPUT" if many else "LATENCY"}
-            self._compiled[key] = self._compile(outputs, places, many, config)
-        return self._compiled[key]
+        with self._lock:
+            if key not in self._compiled:
+                unknown = [name for name in outputs if name not in self.offers()]
+                if unknown:
+                    offered = ", ".join(self.offers())
+                    raise InputError(f"this model offers no output {unknown[0]!r}; it offers {offered}")
+                config = {**self._config, "PERFORMANCE_HINT": "THROUGHPUT" if many else "LATENCY"}
+                self._compiled[key] = self._compile(outputs, places, many, config)
+            return self._compiled[key]
 
     def _compile(self, outputs: Sequence[str], places: bool, many: bool, config: dict[str, Any]) -> Any:
         file = None
@@ -116,9 +120,23 @@ class OpenVINOBackend:
         """See :class:`halbert.run.backend.Backend`."""
         check_batch(batch, self.spec)
         compiled = self.compiled(outputs, places is not None)
-        found = compiled(batch._asdict() if places is None else {**batch._asdict(), "places": places})
-        self._let_go(compiled, batch.ids.size)
-        return {name: np.array(found[name], np.float32) for name in outputs}
+        request = self._request(compiled)
+        request.start_async(batch._asdict() if places is None else {**batch._asdict(), "places": places})
+        return self._finish(compiled, request, batch.ids.size, outputs)
+
+    def _request(self, compiled: Any) -> Any:
+        """A request that nobody uses, whichever thread asks."""
+        try:
+            return self._idle.setdefault(id(compiled), []).pop()
+        except IndexError:
+            return compiled.create_infer_request()
+
+    def _finish(self, compiled: Any, request: Any, size: int, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        request.wait()
+        found = {name: np.array(request.get_tensor(name).data, np.float32) for name in outputs}
+        self._idle[id(compiled)].append(request)
+        self._let_go(compiled, size)
+        return found
 
     def stream(self, batches: Iterable[Rows], outputs: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """See :class:`halbert.run.backend.Backend`. Every core works on a batch of its own: no core waits for another.
@@ -126,28 +144,18 @@ class OpenVINOBackend:
         Batches are computed without their padding.
         """
         compiled = self.compiled(outputs, many=True)
-        idle = self._idle.setdefault(tuple(outputs), [])
         most = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         running: collections.deque[tuple[Any, int]] = collections.deque()
-
-        def finish() -> dict[str, np.ndarray]:
-            request, size = running.popleft()
-            request.wait()
-            found = {name: np.array(request.get_tensor(name).data, np.float32) for name in outputs}
-            idle.append(request)
-            self._let_go(compiled, size)
-            return found
-
         try:
             for batch in batches:
                 check_batch(batch, self.spec)
                 if len(running) == most:
-                    yield finish()
-                request, inputs = idle.pop() if idle else compiled.create_infer_request(), packed(batch, self.favoured)
+                    yield self._finish(compiled, *running.popleft(), outputs)
+                request, inputs = self._request(compiled), packed(batch, self.favoured)
                 request.start_async(inputs)
                 running.append((request, len(inputs["ids"])))
             while running:
-                yield finish()
+                yield self._finish(compiled, *running.popleft(), outputs)
         finally:
             for request, _ in running:  # the reader has stopped, or a batch was bad
                 request.wait()

@@ -97,6 +97,7 @@ class Predictor:
         self.cut = 0  # texts of the last call that were cut to ``length`` pieces
         self.windowed = 0  # those that were read in windows of ``length``
         self.batches: list[Computed] = []  # of the last call
+        self.together: int | None = None  # batches that few texts are shared out among, if not as the engine likes best
         self.length = self.longest
 
     @property
@@ -134,7 +135,9 @@ class Predictor:
         """
         pad = self.bundle.tokenizer.special_ids["pad"]
         favoured = self.backend.favoured
-        favoured = favoured._replace(tokens=batch_tokens or favoured.tokens)
+        favoured = favoured._replace(
+            tokens=batch_tokens or favoured.tokens, together=self.together or favoured.together
+        )
         batches = list(in_batches(work.rows, pad, favoured, self.longest, exact)) if len(work.rows) < FEW else None
         many = batches or in_batches(work.rows, pad, favoured, self.longest, exact)
         seen = np.bincount(work.unique, minlength=len(work.first)) if len(work.first) else work.first
