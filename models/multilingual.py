@@ -44,7 +44,7 @@ from models.making import LENGTH, asked, export, masked, trained, training_of, u
 from models.tongues import ENGLISH, Texts, held_out_verses, named_rows, read_texts
 
 NAMES = ("bert-mini-100", "albert-mini-100")
-VOCABULARY, EXPONENT, COVERAGE = 24_000, 0.7, 0.9995
+VOCABULARY, EXPONENT, COVERAGE = 28_000, 0.7, 0.9995
 TEXT = TextSpec(kind="unigram", lower_case=True, strip_accents=False)
 SHARD_TOKENS = 1 << 15  # small shards, so that a window of them holds many languages
 LICENCE = "cc-by-sa-4.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from halbert.cli.output import Bars, count_texts, note, texts_from
+from halbert.data.addresses import brought, is_address, known_by, put, work_name
 from halbert.errors import HalbertError
 from halbert.files import require_file
 
@@ -24,11 +26,17 @@ class Bulk:
     """One job over the texts of the command line or of ``--input``, answered here or by a cluster."""
 
     def __init__(
-        self, texts: list[str] | None, file: Path | None, output: Path | None, kind: str, quiet: bool,
+        self, texts: list[str] | None, file: str | None, output: str | None, kind: str, quiet: bool,
         cluster: Callable[[], Cluster] | None = None,
     ) -> None:  # fmt: skip
-        self.examples = texts_from(texts, file)
-        self.texts, self.file, self.output, self.kind, self.quiet = texts, file, output, kind, quiet
+        self.source, self.target = file, output
+        self.output = None if output is None else work_name(output) if is_address(output) else Path(output)
+        if is_address(file) and not texts:
+            note(f"bringing {file} here")
+        self._kept = contextlib.ExitStack()  # a copy is there as long as this is
+        self.file = self._kept.enter_context(brought(file))
+        self.examples = texts_from(texts, self.file)
+        self.texts, self.kind, self.quiet = texts, kind, quiet
         self.cluster = cluster
         self.cut = self.windowed = self.length = 0
 
@@ -57,6 +65,9 @@ class Bulk:
             else:
                 count = self._spread(answering, parts, self.cluster, lambda n: step(advance=n))
         parts.join(count, width)
+        if self.target is not None and is_address(self.target):
+            put(self.output, self.target)
+        self._kept.close()
         self.say()
         return count
 
@@ -123,6 +134,9 @@ class Bulk:
     def _input(self) -> Any:
         if self.file is None:
             return self.texts
+        if self.source is not None and is_address(self.source):
+            known = known_by(self.source)
+            return None if known is None else [self.source, known]
         if not self.file.is_file():
             return None
         status = self.file.stat()

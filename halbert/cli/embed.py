@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Annotated
 
 import typer
@@ -55,7 +55,10 @@ STOPPED = "with --output, the same command goes on after the last part that was 
 
 def run(
     model: Model,
-    output: Annotated[Path, typer.Option("--output", help="The file to write: .npy, .parquet or .jsonl.")],
+    output: Annotated[
+        str,
+        typer.Option("--output", metavar="FILE", help="The file to write: .npy, .parquet or .jsonl; also an address."),
+    ],
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Texts.")] = None,
     input: Input = None,
     pooling: Annotated[
@@ -77,16 +80,17 @@ def run(
     """See HELP."""
     from halbert.run.answering import Answering, Asked
 
-    if output.suffix not in ENDINGS:
+    kind = PurePosixPath(output).suffix
+    if kind not in ENDINGS:
         raise InputError(f"{output}: vectors are written as {', '.join(ENDINGS)}; name a file that ends so")
-    bulk = Bulk(texts, input, output, output.suffix, quiet, cluster_of(engine, address, input))
+    bulk = Bulk(texts, input, output, kind, quiet, cluster_of(engine, address, input))
     how = {
         "pooling": pooling.value if pooling else None, "max_length": max_length, "long": long.value, "exact": exact,
         "batch_tokens": batch_tokens,
     }  # fmt: skip
     asked = Asked(
         verb="embed", model=model, precision=precision.value, device=device.value, threads=threads, backend=backend.value,
-        compile=compile, how=how, rows=output.suffix == ".jsonl",
+        compile=compile, how=how, rows=kind == ".jsonl",
     )  # fmt: skip
     answering = Answering(asked)
     width = answering.predictor.bundle.spec.encoder.hidden_size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -93,13 +92,13 @@ Address = Annotated[
 ]
 
 
-def cluster_of(engine: EngineChoice, address: str | None, file: Path | None = None) -> Callable[[], Cluster] | None:
+def cluster_of(engine: EngineChoice, address: str | None, file: str | None = None) -> Callable[[], Cluster] | None:
     """What connects to the cluster that was asked for, or None. Raises :class:`InputError` for what does not fit."""
     if engine is EngineChoice.here:
         if address is not None:
             raise InputError("--address is of a Ray cluster; add --engine ray")
         return None
-    if file is not None and str(file) == "-":
+    if file == "-":
         raise InputError(
             "--engine ray reads its input again where a worker is lost, and standard input cannot be read twice"
         )
@@ -115,9 +114,12 @@ BatchTokens = Annotated[
 ]
 Exact = Annotated[bool, typer.Option("--exact", help="Every text by itself: the same bits in whatever company.")]
 Input = Annotated[
-    Path | None,
-    typer.Option("--input", help=".txt (a text a line), .csv, .tsv, .jsonl, .parquet; - is standard input."),
-]
+    str | None,
+    typer.Option(
+        "--input", metavar="FILE",
+        help=".txt (a text a line), .csv, .tsv, .jsonl, .parquet, here or at an address (s3://…); - is standard input.",
+    ),
+]  # fmt: skip
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random draw.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Annotated
 
 import typer
@@ -43,7 +43,10 @@ def run(
     model: Model,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Texts.")] = None,
     input: Input = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Write to this file, whole or not at all.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="FILE", help="Write to this file (or address), whole or not at all."),
+    ] = None,
     head: Head = None,
     max_length: MaxLength = None,
     long: Long = LongChoice.truncate,
@@ -61,7 +64,7 @@ def run(
     """See HELP."""
     from halbert.run.answering import Answering, Asked
 
-    kind = ".parquet" if output is not None and output.suffix == ".parquet" else ".jsonl"
+    kind = ".parquet" if output is not None and PurePosixPath(output).suffix == ".parquet" else ".jsonl"
     cluster = cluster_of(engine, address, input)
     if cluster is not None and output is None:
         raise InputError("--engine ray writes to a file; name one with --output")

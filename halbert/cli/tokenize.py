@@ -10,6 +10,7 @@ import typer
 
 from halbert.cli.options import Input, Json, MaxLength, Model
 from halbert.cli.output import Bars, print_json, print_line, table, texts_from
+from halbert.data.addresses import brought
 from halbert.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def run(
     if languages is not None:
         _measure_languages(tokenizer, languages, json)
         return
-    examples = list(texts_from(texts, input))
+    with brought(input) as file:
+        examples = list(texts_from(texts, file))
     if pair and input is None:
         if len(examples) % 2:
             raise InputError(f"--pair needs an even number of texts, found {len(examples)}")

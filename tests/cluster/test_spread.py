@@ -125,7 +125,7 @@ def test_vectors_have_the_same_bytes(cluster, tmp_path, monkeypatch, capsys):
             out.parent.mkdir(exist_ok=True)
             asked = Asked(verb=verb, model=str(tmp_path / "m"), precision="fp32", threads=1)
             answering = Answering(asked)
-            bulk = Bulk(None, tmp_path / "t.txt", out, out.suffix, True, connect)
+            bulk = Bulk(None, str(tmp_path / "t.txt"), str(out), out.suffix, True, connect)
             assert bulk.write(answering, answering.predictor.bundle.spec.encoder.hidden_size) == 150
             outputs.append(out.read_bytes())
         assert outputs[0] == outputs[1] and len(outputs[0]) > 1000

@@ -1,0 +1,91 @@
+"""Files at addresses that fsspec knows (``s3://…``, ``https://…``) as files here: brought before work, put there after it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from halbert.errors import HalbertError, InputError, MissingExtra, missing_extra
+
+Found = TypeVar("Found")
+
+
+def is_address(name: str | os.PathLike[str] | None) -> bool:
+    """Whether only fsspec can read it."""
+    return name is not None and "://" in os.fspath(name)
+
+
+def fetch(address: str, folder: Path) -> Path:
+    """A copy in a folder, under its own name. Raises :class:`InputError` where it cannot be had."""
+    here = folder / (PurePosixPath(address.split("?")[0]).name or "file")
+
+    def get(fs: Any, path: str) -> Path:
+        fs.get_file(path, str(here))
+        return here
+
+    return _asked(address, "read", get)
+
+
+@contextlib.contextmanager
+def brought(name: str | None) -> Iterator[Path | None]:
+    """A path as it is, or a copy of what is at an address, as long as it is needed."""
+    if name is None or not is_address(name):
+        yield None if name is None else Path(name)
+        return
+    with tempfile.TemporaryDirectory(prefix="halbert-") as folder:
+        yield fetch(name, Path(folder))
+
+
+def known_by(address: str) -> Any:
+    """What tells whether it is still the same file, or None where nothing does."""
+
+    def ask(fs: Any, path: str) -> str | None:
+        try:
+            return str(fs.ukey(path))
+        except NotImplementedError:
+            return None
+
+    return _asked(address, "read", ask)
+
+
+def work_name(address: str) -> Path:
+    """Where a file is made here that is going to an address: hidden, in the folder one is in, one for each address.
+
+    Raises :class:`InputError` for an address of no known kind.
+    """
+    _asked(address, "written", lambda fs, path: None)
+    return Path(f".halbert-{hashlib.sha256(address.encode()).hexdigest()[:8]}-{PurePosixPath(address).name}")
+
+
+def put(file: Path, address: str) -> None:
+    """Put a file there, and remove it here. Raises :class:`InputError` where that cannot be done; it then stays."""
+
+    def send(fs: Any, path: str) -> None:
+        fs.put_file(str(file), path)
+
+    try:
+        _asked(address, "written", send)
+    except InputError as error:
+        raise InputError(f"{error}; the file is here: {file}") from None
+    file.unlink()
+
+
+def _asked(address: str, how: str, ask: Callable[[Any, str], Found]) -> Found:
+    try:
+        import fsspec
+    except ImportError:
+        raise missing_extra("fsspec", "io", f"what is at {address}") from None
+    try:
+        return ask(*fsspec.core.url_to_fs(address))
+    except HalbertError:
+        raise
+    except ImportError as error:  # of the protocol
+        raise MissingExtra(f"{address}: cannot be {how}: {error}") from None
+    except Exception as error:  # every file system has errors of its own
+        told = str(error).splitlines() or [type(error).__name__]
+        raise InputError(f"{address}: cannot be {how}: {told[0][:200]}") from None
