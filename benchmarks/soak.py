@@ -152,7 +152,8 @@ def soak(precision: str, seconds: float, data: Path, log: Path) -> dict[str, Any
         machine = describe_machine()
         with log.open("w") as out:
             try:
-                capacity = ask(server, 64, 5, texts)["rate"]
+                ask(server, 64, 3, texts)
+                capacity = ask(server, 64, 6, texts)["rate"]
                 about = {"precision": precision, "seconds": seconds, "capacity": capacity, "rate": 2 * capacity}
                 out.write(json.dumps(about) + "\n")
                 asyncio.run(_soaking(server, 2 * capacity, seconds, texts, vectors, out))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from halbert.cli.output import Bars, count_texts, note, texts_from
-from halbert.data.addresses import brought, is_address, known_by, put, work_name
+from halbert.cli.output import Bars, check_source, count_texts, note, texts_from
+from halbert.data.addresses import as_path, brought, is_address, put, work_name
 from halbert.errors import HalbertError
 from halbert.files import require_file
 
@@ -30,18 +31,28 @@ class Bulk:
         cluster: Callable[[], Cluster] | None = None,
     ) -> None:  # fmt: skip
         self.source, self.target = file, output
-        self.output = None if output is None else work_name(output) if is_address(output) else Path(output)
-        if is_address(file) and not texts:
-            note(f"bringing {file} here")
-        self._kept = contextlib.ExitStack()  # a copy is there as long as this is
-        self.file = self._kept.enter_context(brought(file))
-        self.examples = texts_from(texts, self.file)
+        check_source(texts, file)
+        self.output = None if output is None else work_name(output) if is_address(output) else as_path(output)
+        self.file: Path | None = None
         self.texts, self.kind, self.quiet = texts, kind, quiet
         self.cluster = cluster
         self.cut = self.windowed = self.length = 0
 
     def write(self, answering: Answering, width: int = 0) -> int:
         """Answer all texts into the output file; returns how many there were."""
+        with self._brought():
+            return self._write(answering, width)
+
+    @contextlib.contextmanager
+    def _brought(self) -> Iterator[None]:
+        """The input as a file here; not before the model is there."""
+        if is_address(self.source):
+            note(f"bringing {self.source} here")
+        with brought(self.source) as self.file:
+            self.examples = texts_from(self.texts, self.file)
+            yield
+
+    def _write(self, answering: Answering, width: int) -> int:
         from halbert.run.identity import fingerprint
         from halbert.run.parts import Parts
 
@@ -67,7 +78,7 @@ class Bulk:
         parts.join(count, width)
         if self.target is not None and is_address(self.target):
             put(self.output, self.target)
-        self._kept.close()
+        parts.remove()  # not before: what could not be put is put by the same command
         self.say()
         return count
 
@@ -108,9 +119,10 @@ class Bulk:
         from halbert.run.parts import chunks
 
         start = 0
-        for examples in chunks(self.examples, size):
-            yield self._counted(answering)(examples, start)
-            start += len(examples)
+        with self._brought():
+            for examples in chunks(self.examples, size):
+                yield self._counted(answering)(examples, start)
+                start += len(examples)
         self.say()
 
     def _counted(self, answering: Answering) -> Any:
@@ -134,11 +146,11 @@ class Bulk:
     def _input(self) -> Any:
         if self.file is None:
             return self.texts
-        if self.source is not None and is_address(self.source):
-            known = known_by(self.source)
-            return None if known is None else [self.source, known]
         if not self.file.is_file():
             return None
+        if is_address(self.source):  # what was brought, since an address says nothing of when it was changed
+            with self.file.open("rb") as stream:
+                return [self.source, hashlib.file_digest(stream, "sha256").hexdigest()]
         status = self.file.stat()
         return [str(self.file.resolve()), status.st_size, status.st_mtime_ns]
 

@@ -110,7 +110,8 @@ def cluster_of(engine: EngineChoice, address: str | None, file: str | None = Non
 Head = Annotated[str | None, typer.Option(help="Which head answers, where a model has several.")]
 MaxLength = Annotated[int | None, typer.Option(min=3, help="Most pieces of a text, special tokens included.")]
 BatchTokens = Annotated[
-    int | None, typer.Option(min=8, help="Most padded pieces in a batch. [default: 1024, on a GPU 8192]")
+    int | None,
+    typer.Option(min=8, help="Most pieces in a batch, on a GPU padding included. [default: 1024, on a GPU 8192]"),
 ]
 Exact = Annotated[bool, typer.Option("--exact", help="Every text by itself: the same bits in whatever company.")]
 Input = Annotated[

@@ -49,14 +49,19 @@ def texts_from(texts: list[str] | None, file: Path | None) -> Iterator[Example]:
     """
     from halbert.data.readers import Example, iter_examples
 
-    if bool(texts) == (file is not None):
-        raise InputError("give either texts or --input FILE")
+    check_source(texts, file)
     if texts:
         return (Example(text=text) for text in texts)
     if str(file) == "-":
         return (Example(text=line) for line in _standard_input())
     assert file is not None
     return iter_examples(file, labelled=False)
+
+
+def check_source(texts: list[str] | None, file: Path | str | None) -> None:
+    """Raises :class:`InputError` when both or neither are given."""
+    if bool(texts) == (file is not None):
+        raise InputError("give either texts or --input FILE")
 
 
 def _standard_input() -> Iterator[str]:

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from halbert.cli.options import Input, Json, MaxLength, Model
-from halbert.cli.output import Bars, print_json, print_line, table, texts_from
+from halbert.cli.output import Bars, check_source, print_json, print_line, table, texts_from
 from halbert.data.addresses import brought
 from halbert.errors import InputError
 
@@ -43,6 +43,7 @@ def run(
     if languages is not None:
         _measure_languages(tokenizer, languages, json)
         return
+    check_source(texts, input)
     with brought(input) as file:
         examples = list(texts_from(texts, file))
     if pair and input is None:

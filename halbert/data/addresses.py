@@ -13,11 +13,17 @@ from typing import Any, TypeVar
 from halbert.errors import HalbertError, InputError, MissingExtra, missing_extra
 
 Found = TypeVar("Found")
+_LOCAL = "file://"
 
 
 def is_address(name: str | os.PathLike[str] | None) -> bool:
-    """Whether only fsspec can read it."""
-    return name is not None and "://" in os.fspath(name)
+    """Whether only fsspec can read it; ``file://…`` is a path (:func:`as_path`)."""
+    return name is not None and "://" in os.fspath(name) and not os.fspath(name).startswith(_LOCAL)
+
+
+def as_path(name: str) -> Path:
+    """A path, also where it is written as an address."""
+    return Path(name.removeprefix(_LOCAL))
 
 
 def fetch(address: str, folder: Path) -> Path:
@@ -35,22 +41,10 @@ def fetch(address: str, folder: Path) -> Path:
 def brought(name: str | None) -> Iterator[Path | None]:
     """A path as it is, or a copy of what is at an address, as long as it is needed."""
     if name is None or not is_address(name):
-        yield None if name is None else Path(name)
+        yield None if name is None else as_path(name)
         return
     with tempfile.TemporaryDirectory(prefix="halbert-") as folder:
         yield fetch(name, Path(folder))
-
-
-def known_by(address: str) -> Any:
-    """What tells whether it is still the same file, or None where nothing does."""
-
-    def ask(fs: Any, path: str) -> str | None:
-        try:
-            return str(fs.ukey(path))
-        except NotImplementedError:
-            return None
-
-    return _asked(address, "read", ask)
 
 
 def work_name(address: str) -> Path:

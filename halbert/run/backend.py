@@ -19,8 +19,9 @@ STATES = ("pooled", "first", "last", "hidden_states", "attentions")
 class Favoured(NamedTuple):
     """The batches an engine is fastest with: so many padded pieces, rows as wide as the next of ``widths``.
 
-    Without ``widths`` a row is as wide as the next multiple of ``multiple``. With ``sizes`` the engine computes a batch
-    without its padding, all its pieces in the next of these; few pieces are best shared out among ``together`` batches.
+    Without ``widths`` a row is as wide as the next multiple of ``multiple``. With ``sizes`` the engine streams batches
+    without their padding, all pieces in the next of these, and ``tokens`` are pieces: the padded rectangle, which attention
+    alone sees, may be twice as large. Few pieces are best shared out among ``together`` batches.
     """
 
     tokens: int
@@ -61,7 +62,10 @@ class Backend(Protocol):
         ...
 
     def stream(self, batches: Iterable[Rows], outputs: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-        """The same for many batches, in their order; only a few of them are held at a time."""
+        """The same for many batches, in their order; only a few of them are held at a time.
+
+        At padded places stands anything. The first place of every row has to be a piece.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from halbert.files import write_bytes, write_json
 from halbert.heads import HeadSpec
 from halbert.run import scoring
 from halbert.run.predictor import Predictor
+from halbert.run.spread import SpreadBackend
 from halbert.tasks import findings
 from halbert.tasks.answers import write_leads, write_predictions
 from halbert.tasks.decoding import softmax
@@ -93,6 +94,8 @@ def evaluate(
     bundle = predictor.bundle
     name, head = _head(predictor, task)
     row = task_of(bundle, head, task)
+    if row.form == "texts" and isinstance(predictor.backend, SpreadBackend):
+        raise InputError("masked pieces are scored on one machine; leave --engine ray out")
     file = DataFile(data, row.form, columns={**row.columns, **(columns or {})}, header=row.header)
     examples = list(file)
     survey(examples, str(data))

@@ -94,7 +94,7 @@ class Parts:
             os.replace(unfinished, part)
 
     def join(self, total: int, width: int = 0) -> None:
-        """Make the output out of the parts, one of them in memory at a time, and remove them. ``width`` is a vector's."""
+        """Make the output out of the parts, one of them in memory at a time. ``width`` is a vector's."""
         parts = [self._part(i) for i in range(self.done())]
         unfinished = self.folder / f"whole{self.kind}"
         if self.kind == ".parquet":
@@ -111,6 +111,9 @@ class Parts:
                     with part.open("rb") as source:
                         shutil.copyfileobj(source, stream, 1 << 20)
         os.replace(unfinished, self.output)
+
+    def remove(self) -> None:
+        """Let go of the parts."""
         shutil.rmtree(self.folder)
 
 

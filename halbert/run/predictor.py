@@ -143,14 +143,17 @@ class Predictor:
         seen = np.bincount(work.unique, minlength=len(work.first)) if len(work.first) else work.first
         last = np.append(work.owner[1:] != work.owner[:-1], True)  # a text is done with its last window
         ahead: collections.deque[tuple[np.ndarray, Rows]] = collections.deque()
+        # One batch may have all cores; but several rows only of an engine that computes what is padding too.
+        alone = batches is not None and len(batches) == 1 and not exact and (len(work.rows) == 1 or not favoured.sizes)
 
         def fed() -> Iterator[Rows]:
             for group, batch in many:
                 ahead.append((group, batch))
-                self.batches.append(Computed(len(batch.ids), favoured.computed(batch), int(batch.mask.sum())))
+                places = batch.ids.size if alone else favoured.computed(batch)
+                self.batches.append(Computed(len(batch.ids), places, int(batch.mask.sum())))
                 yield batch
 
-        if batches is not None and len(batches) == 1 and not exact:
+        if alone:
             found: Iterator[dict[str, np.ndarray]] = (self.backend.forward(batch, [output]) for batch in fed())
         else:
             found = self.backend.stream(fed(), [output])

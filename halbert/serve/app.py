@@ -139,12 +139,6 @@ def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics, tra
     _tei(app, dispatcher)
     _heads(app, dispatcher)
     _house(app, dispatcher, settings, metrics)
-    if settings.origins:
-        from starlette.middleware.cors import CORSMiddleware
-
-        app.add_middleware(
-            CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["GET", "POST"], allow_headers=["*"]
-        )
     known = {getattr(route, "path", "") for route in app.routes}
 
     def answered(scope: Scope, status: int, seconds: float) -> None:
@@ -154,10 +148,17 @@ def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics, tra
         if traces is not None:
             traces.answered(scope, path, status, seconds)
 
-    return Guard(
+    guard = Guard(
         app, keys=settings.keys, rate=settings.rate, most_bytes=settings.most_bytes, body_seconds=settings.body_seconds,
         answered=answered, room=lambda: dispatcher.queue.check(1),
     )  # fmt: skip
+    if not settings.origins:
+        return guard
+    from starlette.middleware.cors import CORSMiddleware
+
+    # Around everything, so that a page of another host can read refusals too.
+    wrapped: Any = guard
+    return CORSMiddleware(wrapped, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"])
 
 
 _STATUSES = {

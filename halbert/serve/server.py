@@ -32,33 +32,47 @@ LARGEST_HEADERS = 16 << 10  # bytes
 
 
 class Patience(HttpToolsProtocol):
-    """HTTP/1.1 that closes a connection whose request does not arrive in time, and reads no endless headers."""
+    """HTTP/1.1 that closes a connection whose requests do not arrive in time, and reads no endless headers."""
 
     seconds = 10.0  # for a request's first line and headers
 
     def connection_made(self, transport: Any) -> None:
         """A client came: it has so long to say what it wants."""
         super().connection_made(transport)
+        self._unread = 0  # bytes that came since the last piece of a body: of headers, or of trailers
         self._late = self.loop.call_later(self.seconds, self._too_late)
-        self._unread = 0  # bytes that came since headers were complete, or since the end of the request before
 
     def _too_late(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        if self.cycle is not None and not self.cycle.response_complete:  # an answer is on its way
+            self._late = self.loop.call_later(self.seconds, self._too_late)
+        elif not self.transport.is_closing():
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """More of a request. What comes of its headers is bounded here; a body is bounded by the application."""
+        """More of a request. What is not a body is bounded here; a body is bounded by the application."""
         self._unread += len(data)
         super().data_received(data)
-        among_headers = self.cycle is None or not self.cycle.more_body
-        if among_headers and self._unread > LARGEST_HEADERS and not self.transport.is_closing():
+        if self._unread > LARGEST_HEADERS and not self.transport.is_closing():
             self.send_400_response(f"more than {LARGEST_HEADERS} bytes of headers")
+
+    def on_message_begin(self) -> None:
+        """Another request begins."""
+        super().on_message_begin()
+        self._late.cancel()
+        self._late = self.loop.call_later(self.seconds, self._too_late)
 
     def on_headers_complete(self) -> None:
         """Headers that came at once are bounded as well. Raises ValueError, which the parser answers with 400."""
+        self._late.cancel()
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > LARGEST_HEADERS:
             raise ValueError("too large")
+        self._unread = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body."""
+        self._unread = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """All of a request is there."""

@@ -50,7 +50,7 @@ class Served:
             began = time.perf_counter()
             self.predictor.embed(texts)
             self.pace = sum(self._lengths(texts, None)) / (time.perf_counter() - began)
-        self.predictor.embed([_TEXT, "a"])
+        self.predictor.embed([_TEXT])  # by itself a text is another graph's business
         for kind in ("label", "score"):
             if kind in {head.kind for head in self.heads.values()}:
                 self.by(kind).predict([_TEXT])

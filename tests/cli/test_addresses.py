@@ -1,7 +1,8 @@
-"""Texts and answers at addresses that fsspec knows."""
+"""Texts and answers at addresses that fsspec knows; here its file system in memory."""
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
@@ -15,43 +16,75 @@ TEXTS = ["the cat sat", "a dog ran", "the mat"]
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """An address, what is there as files, and a working directory of its own."""
-    (tmp_path / "there").mkdir()
+    """A folder with a model ``m``; the working directory ``here`` is inside."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     tiny.bundle(tiny.encoder(), {}).save(tmp_path / "m")
-    (tmp_path / "there/texts.txt").write_text("".join(f"{text}\n" for text in TEXTS))
     return tmp_path
 
 
-def test_vectors_go_where_they_are_wanted(place, halbert):
-    address = f"file://{place}/there"
-    halbert(
-        "embed",
-        str(place / "m"),
-        "--input",
-        f"{address}/texts.txt",
-        "--output",
-        f"{address}/v.npy",
-        "--precision",
-        "fp32",
-    )
-    halbert("embed", str(place / "m"), *TEXTS, "--output", "v.npy", "--precision", "fp32")
-    np.testing.assert_array_equal(np.load(place / "there/v.npy"), np.load("v.npy"))
+@pytest.fixture
+def there():
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/there/texts.txt", "".join(f"{text}\n" for text in TEXTS).encode())
+    yield memory
+    memory.rm("/there", recursive=True)
+
+
+def vectors(model, halbert, *more):
+    done = halbert("embed", model, *more, "--precision", "fp32")
+    assert done.status == 0, done.err
+
+
+def test_vectors_go_where_they_are_wanted(place, there, halbert):
+    vectors(place / "m", halbert, "--input", "memory://there/texts.txt", "--output", "memory://there/v.npy")
+    vectors(place / "m", halbert, *TEXTS, "--output", "v.npy")
+    np.testing.assert_array_equal(np.load(io.BytesIO(there.cat("/there/v.npy"))), np.load("v.npy"))
     assert [path.name for path in (place / "here").iterdir()] == ["v.npy"]  # nothing else stays here
-    told = halbert("tokenize", str(place / "m"), "--input", f"{address}/texts.txt", "--json").out
+    told = halbert("tokenize", place / "m", "--input", "memory://there/texts.txt", "--json").out
     assert len(told.splitlines()) == 3 and json.loads(told.splitlines()[0])["tokens"][1] == "the"
 
 
-def test_what_is_not_there_and_what_cannot_be_written(place, halbert):
-    model, address = str(place / "m"), f"file://{place}/there"
-    told = halbert("embed", model, "--input", f"{address}/none.txt", "--output", "v.npy")
-    assert told.status == 1
-    assert f"{address}/none.txt: cannot be read" in told.err and len(told.err.splitlines()) <= 2
-    (place / "there/file").write_text("")
-    told = halbert("embed", model, "a", "--output", f"{address}/file/v.npy")
-    assert "cannot be written" in told.err and "the file is here: .halbert-" in told.err
-    (kept,) = (place / "here").glob(".halbert-*-v.npy")
-    assert np.load(kept).shape[0] == 1
-    told = halbert("embed", model, "a", "--output", "nowhere9://b/v.npy")
-    assert "nowhere9" in told.err and "Traceback" not in told.err
+def test_a_path_may_be_written_as_an_address(place, halbert):
+    (place / "texts.txt").write_text("the cat\n")
+    vectors(place / "m", halbert, "--input", f"file://{place}/texts.txt", "--output", f"file://{place}/v.npy")
+    assert np.load(place / "v.npy").shape[0] == 1
+
+
+def test_what_is_not_there(place, there, halbert):
+    told = halbert("embed", place / "m", "--input", "memory://there/none.txt", "--output", "v.npy")
+    assert (
+        told.status == 1 and "memory://there/none.txt: cannot be read" in told.err and len(told.err.splitlines()) <= 2
+    )
+    told = halbert("embed", place / "m", "a", "--output", "nowhere9://b/v.npy")
+    assert told.status == 1 and "nowhere9" in told.err and "Traceback" not in told.err
+    told = halbert("embed", place / "m", "a", "--input", "memory://there/texts.txt", "--output", "v.npy")
+    assert told.status == 1 and "bringing" not in told.err and "either texts or --input" in told.err
+
+
+def test_what_could_not_be_put_is_put_by_the_same_command(place, there, halbert, monkeypatch):
+    from halbert.run import predictor
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(there), "put_file", lambda *given: (_ for _ in ()).throw(PermissionError("no key")))
+        told = halbert("embed", place / "m", "the cat", "--output", "memory://there/v.npy")
+        assert told.status == 1 and "cannot be written: no key; the file is here: .halbert-" in told.err
+    monkeypatch.setattr(predictor.Predictor, "embed", None)  # nothing is computed again
+    told = halbert("embed", place / "m", "the cat", "--output", "memory://there/v.npy")
+    assert told.status == 0, told.err
+    assert there.exists("/there/v.npy") and not list((place / "here").iterdir())
+
+
+def test_another_text_at_the_same_address_is_not_joined_to_old_answers(place, there, halbert):
+    from halbert.run.parts import Parts
+
+    vectors(place / "m", halbert, "--input", "memory://there/texts.txt", "--output", "old.npy")
+    kept = Parts.remove
+    try:
+        Parts.remove = lambda self: None  # as if it had been stopped at the end
+        vectors(place / "m", halbert, "--input", "memory://there/texts.txt", "--output", "v.npy")
+    finally:
+        Parts.remove = kept
+    there.pipe("/there/texts.txt", b"a dog\n")
+    vectors(place / "m", halbert, "--input", "memory://there/texts.txt", "--output", "v.npy")
+    assert np.load("old.npy").shape[0] == 3 and np.load("v.npy").shape[0] == 1

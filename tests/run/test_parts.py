@@ -60,6 +60,7 @@ def test_stopped_and_gone_on(tmp_path, name, answer, width, stop, count):
     parts = Parts(output, output.suffix, {"a": 1}, size=5)
     total = parts.fill(iter(texts), lambda c, s: again.append(s) or answer(c, s), skipped.append)
     parts.join(total, width)
+    parts.remove()
     assert total == count and sum(skipped) == min(5 * len(calls), count) and not set(again) & set(calls)
     assert read(output) == (expected.tolist() if isinstance(expected, np.ndarray) else expected)
     assert [p.name for p in tmp_path.iterdir()] == [whole.name]
@@ -76,6 +77,7 @@ def test_other_options_begin_again(tmp_path):
 def test_no_texts(tmp_path):
     parts = Parts(tmp_path / "v.npy", ".npy", {}, size=5)
     parts.join(parts.fill(iter([]), lambda c, s: np.zeros((0, 7)), lambda n: None), 7)
+    parts.remove()
     assert np.load(tmp_path / "v.npy").shape == (0, 7)
 
 

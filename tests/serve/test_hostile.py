@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -95,6 +96,25 @@ def test_headers_without_end(server):
         assert connection.recv(4096).split(b" ")[1] in (b"400", b"431")
 
 
+@pytest.mark.parametrize("before", [
+    # A request that is answered before its body is read; its body; another request.
+    b"POST /admin/models HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n", b"",
+], ids=["after an early answer", "trailers"])  # fmt: skip
+def test_other_lines_without_end(server, before):
+    with server.connect() as connection:
+        connection.settimeout(20)
+        if before:
+            connection.sendall(before)
+            assert b" 401 " in connection.recv(4096)
+            connection.sendall(b"{}GET /health HTTP/1.1\r\nHost: x\r\n")
+        else:
+            connection.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n")
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for i in range(20_000):
+                connection.sendall(f"X-{i}: {'y' * 1000}\r\n".encode())
+            pytest.fail("20 MB of lines were read")
+
+
 def test_what_is_no_http(server):
     for raw in (b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"\x00" * 1000):
         with server.connect() as connection:
@@ -141,17 +161,22 @@ def test_a_thousand_idle_connections(server):
 def test_slow_clients_are_left(place):
     """One that dribbles its headers, and one that dribbles its body."""
     with running(str(place), "--precision", "fp32", "--patience", "1") as server:
-        head, body = server.connect(), server.connect()
+        head, body, second = server.connect(), server.connect(), server.connect()
         try:
+            second.settimeout(20)
+            second.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b" 200 " in second.recv(4096)
+            second.sendall(b"GET /health HT")
             head.sendall(b"GET /health HT")
             body.sendall(b'POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\n\r\n{"inputs"')
             head.settimeout(20)
             body.settimeout(20)
             assert head.recv(100) == b""
             assert b" 408 " in body.recv(4096)
+            assert second.recv(100) == b""
         finally:
-            head.close()
-            body.close()
+            for connection in (head, body, second):
+                connection.close()
 
 
 def test_clients_that_go_away(server):

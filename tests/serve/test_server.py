@@ -7,6 +7,7 @@ import concurrent.futures
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -270,29 +271,38 @@ def test_at_the_end_what_was_accepted_is_answered(place):
 
 
 def test_overload_is_refused_at_once_and_says_when_to_come_back(place):
-    with running(str(place / "first"), "--precision", "fp32", "--max-queue-tokens", "3000") as server:
+    with running(
+        str(place / "first"), "--precision", "fp32", "--max-queue-tokens", "1500", "--origin", "http://page.there"
+    ) as server:
         with concurrent.futures.ThreadPoolExecutor(24) as pool:
 
             def ask(_):
                 began = time.perf_counter()
-                reply = server.post("/embed", {"inputs": TEXTS * 15})
+                reply = server.post("/embed", {"inputs": TEXTS * 15}, Origin="http://page.there")
                 return reply, time.perf_counter() - began
 
             os.kill(server.worker(), signal.SIGSTOP)  # as if it were slow: the queue fills, however fast the machine
-            asked = [pool.submit(ask, i) for i in range(96)]
-            concurrent.futures.wait(asked, return_when=concurrent.futures.FIRST_COMPLETED)
-            os.kill(server.worker(), signal.SIGCONT)
-            replies = [future.result() for future in asked]
+            try:
+                large = pool.submit(server.post, "/embed", {"inputs": TEXTS * 170})  # what comes first always has room
+                while "halbert_queue_tokens 0.0" in (told := server.get("/metrics").body.decode()):
+                    time.sleep(0.05)
+                assert float(re.search(r"^halbert_queue_tokens (.*)$", told, re.MULTILINE)[1]) > 1500
+                asked = [pool.submit(ask, i) for i in range(96)]
+                concurrent.futures.wait(asked, return_when=concurrent.futures.FIRST_COMPLETED)
+                with server.connect() as early:  # is refused without its body
+                    early.settimeout(20)
+                    early.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+                    assert b" 429 " in early.recv(4096)
+            finally:
+                os.kill(server.worker(), signal.SIGCONT)
+            replies = [(large.result(), 0.0), *(future.result() for future in asked)]
         refused = [(reply, seconds) for reply, seconds in replies if reply.status == 429]
         assert {reply.status for reply, _ in replies} == {200, 429} and refused
         for reply, _ in refused:
             assert int(reply.headers["retry-after"]) >= 1
+            assert reply.headers["access-control-allow-origin"] == "http://page.there"
             queue = reply.json["queue"]
-            assert (
-                queue["most_tokens"] == 3000
-                and 0 < queue["tokens"] <= 3000
-                and reply.json["error"]["type"] == "overloaded"
-            )
+            assert queue["most_tokens"] == 1500 and queue["tokens"] > 0 and reply.json["error"]["type"] == "overloaded"
         assert server.post("/embed", {"inputs": "a"}).status == 200
 
 
