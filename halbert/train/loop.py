@@ -33,9 +33,7 @@ SAVE_SECONDS = 600.0  # between checkpoints, where the recipe names no number of
 SPIKE_AFTER = 20  # steps before there is a usual loss to compare with
 SPIKE_MEMORY = 0.98  # of the moving mean
 SKIPS = 10  # steps left out in a row, after which a run stops
-LET_GO = (
-    100  # steps after which memory that lies about unused goes back: batches of many shapes leave holes of many sizes
-)
+LET_GO = 10.0  # seconds after which unused memory goes back: batches of many shapes leave holes of many sizes
 RECOVERY = 2.0 ** (1 / 100)  # a rate that was halved is whole again after 100 good steps
 
 
@@ -178,6 +176,7 @@ class Run:
         weights have seen it; the checkpoints are kept.
         """
         now, self.last_save = self.progress, time.perf_counter()
+        let_go_at = self.last_save
         self.model.train()
         with Stop(self.checkpoints is not None) as stop, kept_memory() as let_go:
             while now.step < self.steps:
@@ -187,8 +186,9 @@ class Run:
                 now.step += 1
                 now.seconds += time.perf_counter() - began
                 self._record(found, reason)
-                if now.step % LET_GO == 0:
+                if time.perf_counter() - let_go_at > LET_GO:
                     let_go()
+                    let_go_at = time.perf_counter()
                 ended = self.watch is not None and self.watch(self, found)
                 last = ended or now.step == self.steps
                 if self.checkpoints is not None and ((last and self.save_last) or found.stop or self._due(found.due)):
