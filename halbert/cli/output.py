@@ -43,13 +43,9 @@ def table(headings: list[str], rows: list[list[str]], right: tuple[int, ...] = (
 
 
 def texts_from(texts: list[str] | None, file: Path | None) -> Iterator[Example]:
-    """The texts of the command line, or of ``--input`` (``-``: standard input, a text a line), one in memory at a time.
-
-    Raises :class:`InputError` when both or neither are given.
-    """
+    """The texts of the command line, or of ``--input`` (``-``: standard input, a text a line), one in memory at a time."""
     from halbert.data.readers import Example, iter_examples
 
-    check_source(texts, file)
     if texts:
         return (Example(text=text) for text in texts)
     if str(file) == "-":

@@ -45,7 +45,9 @@ def run(
     input: Input = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", metavar="FILE", help="Write to this file (or address), whole or not at all."),
+        typer.Option(
+            "--output", metavar="FILE", help="Write to this file, whole or not at all; or put it at an address."
+        ),
     ] = None,
     head: Head = None,
     max_length: MaxLength = None,

@@ -42,10 +42,6 @@ class Favoured(NamedTuple):
         found = bisect.bisect_left(self.sizes, pieces)
         return self.sizes[found] if found < len(self.sizes) else -(-pieces // self.sizes[-1]) * self.sizes[-1]
 
-    def computed(self, batch: Rows) -> int:
-        """Places that are computed for a batch."""
-        return self.size(int(batch.mask.sum())) if self.sizes else int(batch.ids.size)
-
 
 class Backend(Protocol):
     """A model that can run batches."""

@@ -20,8 +20,9 @@ from halbert.run.graph import GraphBuilder, core, openvino
 from halbert.weights.tensors import drop_pages
 
 logging.getLogger("openvino").setLevel(logging.ERROR)
-# What the engine meets, it compiles for: 3 ms and 2 MB for every number of places in bf16. In int8 22 ms and 7 MB (all of a
-# 6 x 384 model), for it packs matrices anew: fewer sizes, and a little more padding.
+# What the engine meets, it compiles for: 3 ms and 2 MB for every number of places in bf16 (all of a 6 x 384 model). In int8
+# 22 ms and 7 MB, since where zero lies differs from layer to layer and is part of the code: fewer sizes, and a little more
+# padding.
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512, 640, 768, 1024)
 FEWER = (32, 64, 128, 192, 256, 384, 512, 768, 1024)
 # Of a text that is computed by itself.
@@ -72,7 +73,7 @@ class OpenVINOBackend:
         self._compiled: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
         self._idle: dict[int, list[Any]] = {}  # requests by their graph
         self._lock = threading.Lock()
-        self._settled: set[tuple[int, int]] = set()
+        self._settled: set[int] = set()  # graphs
         self._pages: list[np.ndarray] = []  # of compiled graphs that were read back
 
     def compiled(self, outputs: Sequence[str], places: bool = False, many: bool = False) -> Any:
@@ -105,14 +106,14 @@ class OpenVINOBackend:
             cache.write(compiled, file)
         return compiled
 
-    def _let_go(self, compiled: Any, size: int) -> None:
-        """Drop the pages of the model's files, once a graph has run with so many places.
+    def _let_go(self, compiled: Any) -> None:
+        """Drop the pages of the model's files, once a graph has run.
 
-        The engine packs copies of the matrices for itself when it first meets a size; what it reads in place (embeddings)
-        comes back by itself.
+        The engine packs copies of the matrices for itself when it first runs; what it reads in place (embeddings) comes
+        back by itself.
         """
-        if (id(compiled), size) not in self._settled:
-            self._settled.add((id(compiled), size))
+        if id(compiled) not in self._settled:
+            self._settled.add(id(compiled))
             int8 = self._builder.int8
             drop_pages([*self._builder.arrays.values(), *(int8.weights.values() if int8 else ()), *self._pages])
 
@@ -122,7 +123,7 @@ class OpenVINOBackend:
         compiled = self.compiled(outputs, places is not None)
         request = self._request(compiled)
         request.start_async(batch._asdict() if places is None else {**batch._asdict(), "places": places})
-        return self._finish(compiled, request, batch.ids.size, outputs)
+        return self._finish(compiled, request, outputs)
 
     def _request(self, compiled: Any) -> Any:
         """A request that nobody uses, whichever thread asks."""
@@ -131,11 +132,11 @@ class OpenVINOBackend:
         except IndexError:
             return compiled.create_infer_request()
 
-    def _finish(self, compiled: Any, request: Any, size: int, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def _finish(self, compiled: Any, request: Any, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         request.wait()
         found = {name: np.array(request.get_tensor(name).data, np.float32) for name in outputs}
         self._idle[id(compiled)].append(request)
-        self._let_go(compiled, size)
+        self._let_go(compiled)
         return found
 
     def stream(self, batches: Iterable[Rows], outputs: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
@@ -145,19 +146,19 @@ class OpenVINOBackend:
         """
         compiled = self.compiled(outputs, many=True)
         most = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        running: collections.deque[tuple[Any, int]] = collections.deque()
+        running: collections.deque[Any] = collections.deque()
         try:
             for batch in batches:
                 check_batch(batch, self.spec)
                 if len(running) == most:
-                    yield self._finish(compiled, *running.popleft(), outputs)
-                request, inputs = self._request(compiled), packed(batch, self.favoured)
-                request.start_async(inputs)
-                running.append((request, len(inputs["ids"])))
+                    yield self._finish(compiled, running.popleft(), outputs)
+                request = self._request(compiled)
+                request.start_async(packed(batch, self.favoured))
+                running.append(request)
             while running:
-                yield self._finish(compiled, *running.popleft(), outputs)
+                yield self._finish(compiled, running.popleft(), outputs)
         finally:
-            for request, _ in running:  # the reader has stopped, or a batch was bad
+            for request in running:  # the reader has stopped, or a batch was bad
                 request.wait()
 
     def offers(self) -> list[str]:

@@ -149,8 +149,9 @@ class Predictor:
         def fed() -> Iterator[Rows]:
             for group, batch in many:
                 ahead.append((group, batch))
-                places = batch.ids.size if alone else favoured.computed(batch)
-                self.batches.append(Computed(len(batch.ids), places, int(batch.mask.sum())))
+                pieces = int(batch.mask.sum())
+                places = favoured.size(pieces) if favoured.sizes and not alone else batch.ids.size
+                self.batches.append(Computed(len(batch.ids), places, pieces))
                 yield batch
 
         if alone:

@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pytest
 
+from halbert.cli import main
 from halbert.cluster import Cluster, Place, here, refused
 from halbert.data import blocks
 from halbert.data.encoding import encode_files
@@ -148,8 +149,35 @@ def test_scores_are_those_of_one_machine(cluster, tmp_path, monkeypatch):
         found[where] = evaluate(predictor, file, out=tmp_path / where, batch_tokens=64)
     names = ["metrics", "calibration", "confusions", "worst", "n", "cut"]
     assert [found["alone"][name] for name in names] == [found["spread"][name] for name in names]
-    answers = [(tmp_path / where / "predictions.jsonl").read_bytes() for where in found]
-    assert answers[0] == answers[1] and answers[0].count(b"\n") == 300
+    command = [
+        "evaluate",
+        str(tmp_path / "m"),
+        "--data",
+        str(file),
+        "--out",
+        str(tmp_path / "asked"),
+        "--precision",
+        "fp32",
+    ]
+    monkeypatch.setattr(sys, "argv", ["halbert", *command, "--threads", "1", "--engine", "ray", "--quiet"])
+    with pytest.raises(SystemExit) as ended:
+        main.run()
+    assert not ended.value.code
+    answers = [(tmp_path / where / "predictions.jsonl").read_bytes() for where in (*found, "asked")]
+    assert answers[0] == answers[1] == answers[2] and answers[0].count(b"\n") == 300
+
+
+def test_masked_pieces_are_scored_on_one_machine(tmp_path):
+    from halbert.run import spread
+    from halbert.run.evaluation import evaluate
+    from halbert.run.predictor import load
+
+    small.bundle(("mlm",)).save(tmp_path / "m")
+    (tmp_path / "t.txt").write_text("the cat sat\n")
+    predictor = load(tmp_path / "m", precision="fp32")
+    predictor.backend = spread.SpreadBackend(predictor, Cluster, 1)
+    with pytest.raises(InputError, match="leave --engine ray out"):
+        evaluate(predictor, tmp_path / "t.txt", task="fill")
 
 
 @pytest.mark.slow

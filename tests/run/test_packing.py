@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,10 +48,7 @@ def test_long_and_short_texts_do_not_share_attention():
 
 @pytest.mark.parametrize(("pieces", "places"), [(1, 32), (32, 32), (33, 64), (256, 256), (257, 512), (700, 768)])
 def test_sizes(pieces, places):
-    favoured = Favoured(1024, sizes=SIZES)
-    assert favoured.size(pieces) == places
-    batch = Rows(*(np.ones((1, pieces), np.int64) for _ in range(3)))
-    assert favoured.computed(batch) == places and Favoured(1024).computed(batch) == pieces
+    assert Favoured(1024, sizes=SIZES).size(pieces) == places
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +93,19 @@ class TestEngine:
         for name in ("grid", "back", "positions"):
             wrong = {**inputs, name: np.roll(inputs[name], 1, axis=-1)}
             assert np.abs(compiled(wrong)["last"] - expected).max() > 1e-2, name
+
+
+@pytest.mark.parametrize("together", [1, 2, None])
+def test_places_are_those_that_were_computed(backend, together):
+    """Several texts are never padded, also where they are one batch; a text by itself is, up to the next width."""
+    from halbert.run.predictor import Predictor
+
+    predictor = Predictor(backend.bundle, backend)
+    predictor.together = together
+    with mock.patch.object(backend, "forward", side_effect=AssertionError):
+        predictor.embed(["the cat", "the cat sat on a mat"])
+    assert {batch.places for batch in predictor.batches} <= set(backend.favoured.sizes)
+    assert sum(batch.rows for batch in predictor.batches) == 2
+    with mock.patch.object(backend, "stream", side_effect=AssertionError):
+        predictor.embed(["the cat"])
+    assert [(b.rows, b.places, b.pieces) for b in predictor.batches] == [(1, 8, 4)]
