@@ -10,7 +10,10 @@ from tests import tiny
 
 # The tests never reach for the network, and tiny products are slower on many threads than on few.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # whatever the process that started this one has: threads wait for each other
+else:
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ["HALBERT_CACHE"] = ""  # nothing of a test stays behind
 
 settings.register_profile("halbert", deadline=None, derandomize=True, max_examples=60)

@@ -188,7 +188,8 @@ class GraphBuilder:
         else:
             mixed = ops.scaled_dot_product_attention(q, k, v, bias)
         joined = ops.reshape(ops.transpose(mixed, order), ops.constant([0, 0, self.spec.hidden_size], np.int64), True)
-        joined = self.read(joined if only_first else layout.gather(joined), f"{name}.output", f"{point}.joined")
+        joined = self.read(joined, f"{name}.output", f"{point}.joined")
+        joined = joined if only_first else layout.gather(joined)
         x = layout.first(x) if only_first else x
         return self.norm(ops.add(x, self.dense(joined, f"{name}.output")), f"{name}.norm"), probs
 

@@ -231,11 +231,12 @@ def test_a_download_that_failed_succeeds_with_the_next_command(hub, halbert, tmp
     hub.add("org/name", saved)
     hub.answers["org/name", WEIGHTS] = Answer(503)
     refused(halbert("convert", "org/name", tmp_path / "out"), "org/name")
-    assert not (tmp_path / "out").exists() and not [name for name in blobs(tmp_path) if "incomplete" in name]
+    arrived = blobs(tmp_path)  # files come at the same time: which of them were through is chance
+    assert not (tmp_path / "out").exists() and not [name for name in arrived if "incomplete" in name]
     hub.answers.clear()
     hub.requests.clear()
     right(halbert("convert", "org/name", tmp_path / "out"), tmp_path / "out")
-    assert hub.asked("GET") == [WEIGHTS]
+    assert WEIGHTS in hub.asked("GET") and len(hub.asked("GET")) == len(blobs(tmp_path) - arrived)
 
 
 def test_bytes_other_than_announced(hub, halbert, tmp_path):
