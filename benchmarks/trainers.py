@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from halbert.data.instances import PretrainBatch
+from halbert.memory import kept_memory
 from halbert.spec import EncoderSpec
-from halbert.train.memory import kept_memory
 
 ENGINES = (
     "halbert", "halbert compiled", "halbert packed", "transformers fp32", "transformers bf16", "transformers bf16 kept",

@@ -24,10 +24,10 @@ import torch
 from benchmarks.tasks import checkpoint
 from halbert.data.labelled import DataFile
 from halbert.data.readers import Example
+from halbert.memory import kept_memory
 from halbert.tasks import answers
 from halbert.tasks.decoding import Window, decode_answer
 from halbert.tasks.table import get_task
-from halbert.train.memory import kept_memory
 
 ENGINES = (
     "halbert", "trainer bf16", "trainer bf16 grouped", "trainer bf16 grouped kept", "trainer fp32", "trainer fp32 padded",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.scale import MODELS, days, exchange, sent, simulate, work
+from benchmarks.scale import MODELS, days, exchange, predict, sent, simulate, work
 from halbert import presets
 
 
@@ -37,3 +37,11 @@ def test_gradients_are_sent_once_however_many_layers_use_them():
     assert exchange(spec, 1) == 0 and exchange(spec, 8) > exchange(spec, 2) > 0
     assert work(spec, 512) > 4 * work(spec, 128)
     assert days("bert-base-uncased", 2)[0] < days("bert-base-uncased", 1)[0]
+
+
+def test_nodes_of_one_machine_share_its_cores():
+    times = {"blocks": 10, "read": 0.01, "work": 1.0, "write": 0.01, "start": 3.0, "ahead": 2, "machine": {"cores": 2}}
+    one, two, three = (predict(times, n) for n in (1, 2, 3))
+    assert one == pytest.approx(3 + 10.02) and two == pytest.approx(3 + 5.1, abs=0.1)
+    assert three == pytest.approx(3 + 10 * 1.02 / 2)
+    assert predict({**times, "machine": {"cores": 4}}, 3) < three - 1

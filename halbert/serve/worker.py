@@ -20,6 +20,7 @@ import numpy as np
 from halbert.bundle import Bundle
 from halbert.errors import HalbertError, InputError
 from halbert.heads import HeadSpec
+from halbert.memory import give_back, giving_back
 from halbert.run.openvino_backend import multiplies_bf16
 from halbert.run.predictor import Predictor, load
 from halbert.serve.jobs import Answer, Gulp, Job, Load, Told, frame, read
@@ -299,8 +300,9 @@ def main() -> None:
         out.write(frame(Told(models=[], error=str(error))))
         out.flush()
         return
+    give_back()  # what compiling took
     worker.say(worker.told())
-    waiting = worker.waiting
+    waiting, worked = worker.waiting, giving_back()
 
     def listen() -> None:
         decoder = msgspec.msgpack.Decoder(Gulp | Load)
@@ -315,6 +317,7 @@ def main() -> None:
     threading.Thread(target=listen, daemon=True).start()
     while (gulp := waiting.get()) is not None:
         worker.compute(gulp)
+        worked()
 
 
 if __name__ == "__main__":

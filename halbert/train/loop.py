@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from halbert.errors import Diverged, InputError, Stopped
+from halbert.memory import giving_back, kept_memory
 from halbert.model import Model
 from halbert.train.checkpoints import Checkpoints, restore, taken
 from halbert.train.distributed import World, alone, mean_over, together
 from halbert.train.journal import Journal
 from halbert.train.loader import Loaded
-from halbert.train.memory import kept_memory
 from halbert.train.objectives import Loss
 from halbert.train.optimizers import clip_gradients, make_optimizer
 from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
@@ -33,7 +33,6 @@ SAVE_SECONDS = 600.0  # between checkpoints, where the recipe names no number of
 SPIKE_AFTER = 20  # steps before there is a usual loss to compare with
 SPIKE_MEMORY = 0.98  # of the moving mean
 SKIPS = 10  # steps left out in a row, after which a run stops
-LET_GO = 10.0  # seconds after which unused memory goes back: batches of many shapes leave holes of many sizes
 RECOVERY = 2.0 ** (1 / 100)  # a rate that was halved is whole again after 100 good steps
 
 
@@ -176,9 +175,9 @@ class Run:
         weights have seen it; the checkpoints are kept.
         """
         now, self.last_save = self.progress, time.perf_counter()
-        let_go_at = self.last_save
+        worked = giving_back()
         self.model.train()
-        with Stop(self.checkpoints is not None) as stop, kept_memory() as let_go:
+        with Stop(self.checkpoints is not None) as stop, kept_memory():
             while now.step < self.steps:
                 began = time.perf_counter()
                 found = self._gradients(batches, stop.asked)
@@ -186,9 +185,7 @@ class Run:
                 now.step += 1
                 now.seconds += time.perf_counter() - began
                 self._record(found, reason)
-                if time.perf_counter() - let_go_at > LET_GO:
-                    let_go()
-                    let_go_at = time.perf_counter()
+                worked()
                 ended = self.watch is not None and self.watch(self, found)
                 last = ended or now.step == self.steps
                 if self.checkpoints is not None and ((last and self.save_last) or found.stop or self._due(found.due)):
