@@ -16,7 +16,7 @@ import numpy as np
 from halbert.errors import HalbertError, missing_extra
 from halbert.serve import schemas
 from halbert.serve.dispatcher import Dispatcher, Failed, Result
-from halbert.serve.guard import Guard, Scope, told
+from halbert.serve.guard import FAILED, Guard, Scope, told
 from halbert.serve.keys import Keys, Rate
 from halbert.serve.queue import Full
 from halbert.version import __version__
@@ -26,6 +26,7 @@ try:
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
 
+    from halbert.serve.direct import Direct
     from halbert.serve.metrics import Metrics
     from halbert.serve.replies import Json
     from halbert.serve.traces import Traces
@@ -149,7 +150,7 @@ def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics, tra
             traces.answered(scope, path, status, seconds)
 
     guard = Guard(
-        app, keys=settings.keys, rate=settings.rate, most_bytes=settings.most_bytes, body_seconds=settings.body_seconds,
+        Direct(app), keys=settings.keys, rate=settings.rate, most_bytes=settings.most_bytes, body_seconds=settings.body_seconds,
         answered=answered, room=lambda: dispatcher.queue.check(1),
     )  # fmt: skip
     if not settings.origins:
@@ -195,6 +196,10 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(_: Request, error: HTTPException) -> Response:
         return Json(told(str(error.detail), error.status_code), error.status_code, error.headers)
+
+    @app.exception_handler(Exception)  # it is raised again afterwards, and the guard writes its trace into the log
+    async def broken(request: Request, _: Exception) -> Response:
+        return Json(told(FAILED.format(request.state.id), 500), 500)
 
 
 def _openai(app: FastAPI, dispatcher: Dispatcher) -> None:

@@ -22,6 +22,7 @@ log = logging.getLogger("halbert.serve.access")
 
 OPEN = frozenset(("/", "/health", "/ready", "/live", "/docs", "/openapi.json"))  # also without a key
 ADMIN = "/admin/"
+FAILED = "the server failed; its log has the cause under {}"  # under the request's number
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # The playground's own files and nothing else; whatever text is shown, none of it runs.
 POLICY = (
@@ -91,14 +92,14 @@ class Guard:
                 except Full as full:
                     raise Refused(429, str(full), full.seconds, queue=full.state) from None
             body = await self._body(headers, receive)
-            await self.app(scope, _replayed(body, receive), sending)
+            await self.app(scope, replayed(body, receive), sending)
         except Refused as refused:
             await _answer(sending, refused)
         except Exception:
             # The trace is for the log; the client is told the number under which it stands there.
             logging.getLogger("halbert.serve").exception("request %s failed", number)
             if not status:
-                await _answer(sending, Refused(500, f"the server failed; its log has the cause under {number}"))
+                await _answer(sending, Refused(500, FAILED.format(number)))
         finally:
             seconds = time.perf_counter() - began
             self.answered(scope, status, seconds)
@@ -153,7 +154,8 @@ class Guard:
             raise Refused(408, f"the body took longer than {self.body_seconds:g} s") from None
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A receive that gives a whole body first."""
     first = True
 
     async def replay() -> Any:
