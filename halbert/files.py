@@ -14,7 +14,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import Any
+from typing import IO, Any
 
 from halbert.errors import InputError
 
@@ -52,6 +52,8 @@ def require_file(path: str | os.PathLike[str], what: str = "file") -> Path:
         raise InputError(f"{found}: is a folder, expected a {what}")
     if found.stat().st_size == 0:
         raise InputError(f"{found}: is empty, expected a {what}")
+    if not os.access(found, os.R_OK):
+        raise InputError(f"{found}: cannot be read: you have no right to")
     return found
 
 
@@ -144,9 +146,48 @@ def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
             raise InputError(f"{path}: is a file; expected the name of a folder to write")
         if target.is_dir() and any(target.iterdir()) and not overwrite:
             raise InputError(f"{path}: exists and is not empty; choose another folder, or remove it first")
+        made = next((folder for folder in (target, *target.parents) if folder.exists()), target)
+        if not made.is_dir() or not os.access(made, os.W_OK | os.X_OK):
+            raise InputError(
+                f"{path}: cannot be written: {made} is {'read-only for you' if made.is_dir() else 'a file'}"
+            )
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
     return target
+
+
+def check_file(path: str | os.PathLike[str], overwrite: bool = False, source: Path | None = None) -> Path:
+    """The real path of a file that may be written.
+
+    Raises :class:`InputError` when there is a folder, a device, ``source`` itself or, without ``overwrite``, any file.
+    """
+    target = Path(os.path.realpath(path))  # a link to a file stays, what it leads to is written
+    if not exists(target):
+        return target
+    if target.is_dir():
+        raise InputError(f"{path}: is a folder; expected the name of a file to write")
+    if not target.is_file():
+        raise InputError(f"{path}: is no regular file, and would be replaced by one; name another")
+    if source is not None and exists(source) and target.samefile(source):
+        raise InputError(f"{path}: is the input, too; name another file to write")
+    if not overwrite:
+        raise InputError(f"{path}: exists; name another file, or replace it by --overwrite")
+    return target
+
+
+def hold(lock: Path, busy: str) -> IO[bytes]:
+    """A lock file, opened and held until it is closed. Raises :class:`InputError` saying ``busy`` if another holds it."""
+    stream = lock.open("ab")
+    try:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        raise InputError(busy) from None
+    except (ImportError, OSError):
+        pass  # no such locks here
+    return stream
 
 
 @contextlib.contextmanager

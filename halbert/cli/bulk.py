@@ -15,7 +15,7 @@ import msgspec
 from halbert.cli.output import Bars, check_source, count_texts, note, texts_from
 from halbert.data.addresses import as_path, brought, is_address, put, work_name
 from halbert.errors import HalbertError
-from halbert.files import require_file
+from halbert.files import check_file, require_file
 
 if TYPE_CHECKING:
     from halbert.cluster import Cluster
@@ -28,11 +28,16 @@ class Bulk:
 
     def __init__(
         self, texts: list[str] | None, file: str | None, output: str | None, kind: str, quiet: bool,
-        cluster: Callable[[], Cluster] | None = None,
+        cluster: Callable[[], Cluster] | None = None, overwrite: bool = False,
     ) -> None:  # fmt: skip
-        self.source, self.target = file, output
+        self.source, self.target, self.overwrite = file, output, overwrite
         check_source(texts, file)
-        self.output = None if output is None else work_name(output) if is_address(output) else as_path(output)
+        self.output: Path | None = None
+        if output is not None and is_address(output):
+            self.output = work_name(output)
+        elif output is not None:
+            source = None if file is None or is_address(file) else as_path(file)
+            self.output = check_file(as_path(output), overwrite, source)
         self.file: Path | None = None
         self.texts, self.kind, self.quiet = texts, kind, quiet
         self.cluster = cluster
@@ -65,20 +70,20 @@ class Bulk:
         if told["model"] is None or told["input"] is None:
             told["unique"] = time.time_ns()  # nothing to know it again by
         told["engine"].pop("threads")  # known only once it has run
-        parts = Parts(self.output, self.kind, told)
-        total = count_texts(self.texts, self.file)
-        with Bars(self.quiet or (total is not None and total < 1000)).task("Answering", total) as step:
-            answering.progress = lambda n: step(advance=n)
-            if done := len(parts.finished()):
-                note(f"going on after {done * parts.size:,} texts that were answered before")
-            if self.cluster is None:
-                count = parts.fill(self.examples, self._counted(answering), answering.progress)
-            else:
-                count = self._spread(answering, parts, self.cluster, lambda n: step(advance=n))
-        parts.join(count, width)
-        if self.target is not None and is_address(self.target):
-            put(self.output, self.target)
-        parts.remove()  # not before: what could not be put is put by the same command
+        with contextlib.closing(Parts(self.output, self.kind, told, overwrite=self.overwrite)) as parts:
+            total = count_texts(self.texts, self.file)
+            with Bars(self.quiet or (total is not None and total < 1000)).task("Answering", total) as step:
+                answering.progress = lambda n: step(advance=n)
+                if done := len(parts.finished()):
+                    note(f"going on after {done * parts.size:,} texts that were answered before")
+                if self.cluster is None:
+                    count = parts.fill(self.examples, self._counted(answering), answering.progress)
+                else:
+                    count = self._spread(answering, parts, self.cluster, lambda n: step(advance=n))
+            parts.join(count, width)
+            if self.target is not None and is_address(self.target):
+                put(self.output, self.target)
+            parts.remove()  # not before: what could not be put is put by the same command
         self.say()
         return count
 

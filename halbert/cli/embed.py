@@ -25,6 +25,7 @@ from halbert.cli.options import (
     LongChoice,
     MaxLength,
     Model,
+    Overwrite,
     Precision,
     PrecisionChoice,
     Quiet,
@@ -61,6 +62,7 @@ def run(
     ],
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Texts.")] = None,
     input: Input = None,
+    overwrite: Overwrite = False,
     pooling: Annotated[
         PoolingChoice | None, typer.Option(help="Default: what the model's folder says, else mean.")
     ] = None,
@@ -83,7 +85,7 @@ def run(
     kind = PurePosixPath(output).suffix
     if kind not in ENDINGS:
         raise InputError(f"{output}: vectors are written as {', '.join(ENDINGS)}; name a file that ends so")
-    bulk = Bulk(texts, input, output, kind, quiet, cluster_of(engine, address, input))
+    bulk = Bulk(texts, input, output, kind, quiet, cluster_of(engine, address, input), overwrite)
     how = {
         "pooling": pooling.value if pooling else None, "max_length": max_length, "long": long.value, "exact": exact,
         "batch_tokens": batch_tokens,

@@ -114,6 +114,9 @@ BatchTokens = Annotated[
     typer.Option(min=8, help="Most pieces in a batch, on a GPU padding included. [default: 1024, on a GPU 8192]"),
 ]
 Exact = Annotated[bool, typer.Option("--exact", help="Every text by itself: the same bits in whatever company.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the file, and what another command has begun of it.")
+]
 Input = Annotated[
     str | None,
     typer.Option(

@@ -25,6 +25,7 @@ from halbert.cli.options import (
     LongChoice,
     MaxLength,
     Model,
+    Overwrite,
     Precision,
     PrecisionChoice,
     Quiet,
@@ -36,6 +37,7 @@ from halbert.errors import InputError
 
 HELP = "Answer texts with the model's own fine-tuned head: one JSON object a line, in input order."
 EXAMPLE = 'Example: halbert predict ./tuned "What a film." "Two hours of rain."'
+ENDINGS = (".jsonl", ".parquet")
 STOPPED = "with --output, the same command goes on after the last part that was finished"
 
 
@@ -46,9 +48,12 @@ def run(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", metavar="FILE", help="Write to this file, whole or not at all; or put it at an address."
+            "--output",
+            metavar="FILE",
+            help="The file to write, whole or not at all: .jsonl or .parquet; also an address.",
         ),
     ] = None,
+    overwrite: Overwrite = False,
     head: Head = None,
     max_length: MaxLength = None,
     long: Long = LongChoice.truncate,
@@ -66,11 +71,13 @@ def run(
     """See HELP."""
     from halbert.run.answering import Answering, Asked
 
-    kind = ".parquet" if output is not None and PurePosixPath(output).suffix == ".parquet" else ".jsonl"
+    kind = PurePosixPath(output or "").suffix or ".jsonl"
+    if kind not in ENDINGS:
+        raise InputError(f"{output}: answers are written as {' or '.join(ENDINGS)}; name a file that ends so")
     cluster = cluster_of(engine, address, input)
     if cluster is not None and output is None:
         raise InputError("--engine ray writes to a file; name one with --output")
-    bulk = Bulk(texts, input, output, kind, quiet, cluster)
+    bulk = Bulk(texts, input, output, kind, quiet, cluster, overwrite)
     how = {"max_length": max_length, "long": long.value, "exact": exact, "batch_tokens": batch_tokens}
     asked = Asked(
         verb="predict", model=model, head=head, precision=precision.value, device=device.value, threads=threads,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from halbert.cluster import Cluster
 from halbert.compare.baseline import SCHEMA, measurements_of, read_results, regressions
 from halbert.compare.battery import build_probes
 from halbert.compare.claims import answer_all, read_claims
-from halbert.compare.kept import Kept
+from halbert.compare.kept import Kept, check_report
 from halbert.compare.machine import Bystander, describe_machine, warnings_of
 from halbert.compare.measurement import Comparison, Measurement, compare_all
 from halbert.compare.merging import merge
@@ -99,15 +100,18 @@ def compare(
     Raises :class:`InputError` before anything is measured when a model or a file cannot be used; returns what
     ``results.json`` holds.
     """
-    check_target(out, overwrite or resume)
+    check_report(out, overwrite, resume)
     wanted, looks = check_probes(probes), depth_of(depth, seeds)
     if len(models) < 2:
-        raise InputError(f"{len(models)} model(s) were named; a comparison needs at least two")
-    if len(tasks) != len(data) or any(len(files) not in (0, len(data)) for files in (test, transfer)):
-        told = f"{len(tasks)} --task, {len(data)} --data, {len(test)} --test and {len(transfer)} --transfer"
-        raise InputError(f"{told}; expected as many of each")
+        raise InputError(f"{len(models)} model was named; a comparison needs at least two")
+    for name, given in (("--task", tasks), ("--test", test), ("--transfer", transfer)):
+        if len(given) != len(data) and (given or name == "--task"):
+            raise InputError(f"{len(given)} {name} for {len(data)} --data; expected one for each")
     for kind in tasks:
-        get_task(kind)
+        if get_task(kind).kind != "classify":
+            raise InputError(
+                f"--task {kind}: an audit's tasks are classifications; halbert finetune and evaluate know the others"
+            )
     asked = read_claims(claims)
     loaded_tasks = [
         split_task(name, d, test[i] if test else None, transfer[i] if transfer else None)
@@ -275,6 +279,8 @@ def report_again(
 
     Raises :class:`InputError` for results that no audit wrote. Returns what the new ``results.json`` holds.
     """
+    if overwrite:
+        check_report(out, overwrite, resume=True)  # an audit at work beside it is left alone
     check_target(out, overwrite)
     several = [results] if isinstance(results, str | os.PathLike) else list(results)
     found = read_results(several[0]) if len(several) == 1 else merge([read_results(each) for each in several])
@@ -286,7 +292,16 @@ def report_again(
     with whole_folder(out, overwrite) as folder:
         write_json(folder / "results.json", found)
         write_report(found, folder)
+        own, first = Path(out).resolve(), Path(several[0]).resolve()
+        if own in (first, first.parent):  # samples and data stay with their report
+            _keep_others(own, folder)
     return found
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    for entry in old.iterdir():
+        if not (new / entry.name).exists():
+            (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, new / entry.name)
 
 
 def describe_subject(subject: Subject) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from halbert.compare import named
 from halbert.compare.audit import TEXTS, open_subjects, run_kept
 from halbert.compare.claims import read_claims
 from halbert.compare.documented import read_task
+from halbert.compare.kept import check_report
 from halbert.compare.plan import (
     PROBES,
     DepthName,
@@ -26,7 +27,6 @@ from halbert.compare.plan import (
 )
 from halbert.data.documentation import LIBRARIES
 from halbert.data.readers import Example
-from halbert.files import check_target
 from halbert.run.backend import Precision
 from halbert.train.recipe import FinetuneRecipe
 
@@ -68,7 +68,7 @@ def default_audit(
 
     With ``languages`` any ``models``, on CLDR's names (:mod:`halbert.compare.named`).
     """
-    check_target(out, overwrite or resume)
+    check_report(out, overwrite, resume)
     asked, wanted, looks = read_claims(claims), check_probes(probes), depth_of(depth, seeds)
     progress = progress or Silent()
     models = models or MODELS

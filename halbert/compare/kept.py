@@ -9,9 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from halbert.errors import HalbertError, InputError
-from halbert.files import read_json, write_bytes, write_json
+from halbert.files import check_target, read_json, write_bytes, write_json
 
+RESULTS = "results.json"
 Rounds = list[dict[str, dict[str, Any]]]  # by round: subject, sample
+
+
+def check_report(out: str | os.PathLike[str], overwrite: bool = False, resume: bool = False) -> None:
+    """See that a report may be written there, and replaces nothing but a report. Raises :class:`InputError` otherwise."""
+    target = check_target(out, overwrite or resume)
+    here = Path.cwd()
+    if target.is_dir() and any(target.iterdir()) and (target == here or target in here.parents):
+        raise InputError(f"{out}: is the folder this was called in, or one above it; choose another")
+    if target.is_dir() and any(target.iterdir()) and not (target / RESULTS).exists():
+        raise InputError(
+            f"{out}: holds something else than a report (no {RESULTS}); choose another folder, or remove it"
+        )
+    place = Path(f"{out}.audit")
+    if place.exists() and not resume:
+        raise InputError(f"{place}: holds an audit that was stopped; go on with it by --resume, or remove it")
 
 
 class Kept:

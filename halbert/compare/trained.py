@@ -17,6 +17,7 @@ from halbert.bundle import Bundle
 from halbert.compare.audit import TEXTS, run_plan
 from halbert.compare.claims import read_claims
 from halbert.compare.documented import WHERE, read_task
+from halbert.compare.kept import check_report
 from halbert.compare.plan import (
     PROBES,
     DepthName,
@@ -30,7 +31,7 @@ from halbert.compare.plan import (
 from halbert.compare.subject import Subject
 from halbert.data.corpus import build_corpus
 from halbert.data.documentation import LIBRARIES, Paragraph, split_of, versions
-from halbert.files import check_target, whole_folder
+from halbert.files import whole_folder
 from halbert.presets import encoder
 from halbert.run.backend import Precision
 from halbert.spec import EncoderSpec, TextSpec
@@ -99,7 +100,7 @@ def trained_audit(
     All models take the same number of steps over the same text. Returns what ``results.json`` holds.
     """
     progress = progress or Silent()
-    check_target(out, overwrite)
+    check_report(out, overwrite)
     asked, wanted, looks = read_claims(claims), check_probes(probes), depth_of(depth, seeds)
     with whole_folder(out, overwrite) as folder:
         paragraphs, task = read_task(libraries, progress)

@@ -52,6 +52,8 @@ def read_rows(path: Path, header: bool = True) -> Iterator[dict[str, Any]]:
     Raises :class:`InputError` naming the file and the line at fault.
     """
     kind = ending(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, expected a data file")
     if kind not in ENDINGS:
         raise InputError(f"{path}: ends in {kind or 'nothing'!r}; expected one of {', '.join(ENDINGS)}")
     require_file(path, "data file")

@@ -13,7 +13,7 @@ import msgspec
 from halbert.data.blocks import Block
 from halbert.data.manifest import Cuts, Shard
 from halbert.errors import InputError
-from halbert.files import read_json, sha256, write_json
+from halbert.files import hold, read_json, sha256, write_json
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,10 +34,10 @@ class Record:
         state = self.folder / "job.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / "lock").open("w")
+            busy = f"{target}: another process is building this corpus; wait for it, or choose another folder"
+            self._lock = hold(self.folder / "lock", busy)
         except OSError as error:
             raise InputError(f"{target}: cannot be written: {error.strerror}") from None
-        self._hold(target)
         if not state.exists() or read_json(state) != json.loads(json.dumps(job)):
             for path in self.folder.iterdir():
                 if path.name != "lock":
@@ -53,20 +53,6 @@ class Record:
         self.spool = self.folder / "spool"
         shutil.rmtree(self.spool, ignore_errors=True)
         self.spool.mkdir()
-
-    def _hold(self, target: Path) -> None:
-        """Two runs must not write the same corpus at once."""
-        try:
-            import fcntl
-
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise InputError(
-                f"{target}: another process is building this corpus; wait for it, or choose another folder"
-            ) from None
-        except (ImportError, OSError):
-            return  # no such locks here
 
     def known(self, block: Block) -> bool:
         """Whether a block was finished by an earlier run, and its shard is still what was written."""

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from halbert.errors import missing_extra
-from halbert.files import read_json, write_bytes, write_json
+from halbert.errors import InputError, missing_extra
+from halbert.files import hold, read_json, write_bytes, write_json
 
 PART = 8192  # texts; within one, equal texts are computed once
 
@@ -24,20 +24,45 @@ PART = 8192  # texts; within one, equal texts are computed once
 class Parts:
     """The finished parts of one output file, of which ``kind`` says the format: ``.npy``, ``.jsonl`` or ``.parquet``.
 
-    ``told`` is everything the answers depend on.
+    ``told`` is everything the answers depend on (with ``unique`` in it nothing can go on with them); parts that depend on
+    anything else go with ``overwrite`` only. Raises :class:`InputError` without it, when another process is at them, or
+    when nothing can be written there.
     """
 
-    def __init__(self, output: str | os.PathLike[str], kind: str, told: dict[str, Any], size: int = PART) -> None:
+    def __init__(
+        self, output: str | os.PathLike[str], kind: str, told: dict[str, Any], size: int = PART, overwrite: bool = False
+    ) -> None:
         self.output = Path(output)
         self.kind, self.size = kind, size
         self.folder = self.output.with_name(f".{self.output.name}.parts")
         state = json.loads(json.dumps({**told, "size": size}))
         file = self.folder / "state.json"
-        if file.exists() and read_json(file) != state:
-            shutil.rmtree(self.folder)
-        if not file.exists():
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(file, state)
+            self._lock = hold(
+                self.folder / "lock", f"{self.output}: another process is writing it; wait, or name another"
+            )
+            if file.exists() and (before := read_json(file)) != state:
+                try:
+                    self._forget(overwrite or "unique" in before)
+                except InputError:
+                    self.close()
+                    raise
+            if not file.exists():
+                write_json(file, state)
+        except OSError as error:
+            raise InputError(f"{self.output}: cannot be written: {error.strerror}") from None
+
+    def _forget(self, overwrite: bool) -> None:
+        """Let go of what another command has finished, if that is wanted or costs nothing."""
+        if self.finished() and not overwrite:
+            raise InputError(
+                f"{self.output}: {self.folder.name} holds what another command has finished ({len(self.finished())} parts of "
+                f"{self.size:,} texts; another model, input or option), which goes on by itself; --overwrite drops it"
+            )
+        for path in self.folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
 
     def done(self) -> int:
         """How many parts are finished, from the first on without a gap."""
@@ -115,6 +140,10 @@ class Parts:
     def remove(self) -> None:
         """Let go of the parts."""
         shutil.rmtree(self.folder)
+
+    def close(self) -> None:
+        """Let others have the output."""
+        self._lock.close()
 
 
 def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

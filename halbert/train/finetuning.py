@@ -264,6 +264,8 @@ def finetune(
         "task": row.title, "base": bundle.name, "tokenizer": bundle.tokenizer.fingerprint,
         "weights": bundle.provenance.get("files", {}), "train_sha256": sha256(Path(train)), "dev_sha256": sha256(Path(dev)),
     }  # fmt: skip
+    if resume and tell and not Path(f"{out}.training").exists():
+        tell(f"{out}.training: nothing to go on with; beginning")
     workplace = Workplace(out, recipe, told, resume)
     try:
         for line in prepared.notes if tell else ():

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from halbert.errors import Diverged, InputError, Stopped
+from halbert.errors import Diverged, HalbertError, InputError, Interrupted, Stopped
 from halbert.memory import giving_back, kept_memory
 from halbert.model import Model
 from halbert.train.checkpoints import Checkpoints, restore, taken
@@ -86,23 +86,36 @@ class Objective(nn.Module):
 
 
 class Stop:
-    """SIGTERM, taken note of: the step that is running is finished and saved before the run ends."""
+    """SIGTERM and Ctrl-C, taken note of: the step that is running is finished and saved before the run ends.
+
+    Ctrl-C again ends it at once; where it is already somebody's to answer (a worker's first process), it stays theirs.
+    """
 
     def __init__(self, wanted: bool) -> None:
-        self.asked = False
+        self.asked: int = 0
+        self.before: dict[int, Any] = {}
         self.wanted = wanted and threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> Stop:
         if self.wanted:
-            self.before = signal.signal(signal.SIGTERM, self._note)
+            self.before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                self.before[signal.SIGINT] = signal.signal(signal.SIGINT, self._note)
         return self
 
-    def _note(self, *_: object) -> None:
-        self.asked = True
+    def _note(self, number: int, _: object) -> None:
+        if number == signal.SIGINT and self.asked:
+            raise KeyboardInterrupt
+        self.asked = number
+
+    def error(self, step: int, steps: int) -> HalbertError:
+        """What the run ends with, after a step that was saved."""
+        told = f"stopped after step {step:,} of {steps:,}; the same command with --resume goes on"
+        return Interrupted(told) if self.asked == signal.SIGINT else Stopped(told)
 
     def __exit__(self, *_: object) -> None:
-        if self.wanted:
-            signal.signal(signal.SIGTERM, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
 class Outcome(NamedTuple):
@@ -171,8 +184,8 @@ class Run:
     def take(self, batches: Iterator[Any]) -> dict[str, Any]:
         """All steps that are left. Returns a summary: steps, tokens, seconds, precision, shares of padding and waiting.
 
-        Raises :class:`Stopped` after SIGTERM and :class:`Diverged` when the loss is not finite or leaps, before the
-        weights have seen it; the checkpoints are kept.
+        Raises :class:`Stopped` after SIGTERM, :class:`Interrupted` after Ctrl-C, and :class:`Diverged` when the loss is not
+        finite or leaps, before the weights have seen it; the checkpoints are kept.
         """
         now, self.last_save = self.progress, time.perf_counter()
         worked = giving_back()
@@ -180,7 +193,7 @@ class Run:
         with Stop(self.checkpoints is not None) as stop, kept_memory():
             while now.step < self.steps:
                 began = time.perf_counter()
-                found = self._gradients(batches, stop.asked)
+                found = self._gradients(batches, bool(stop.asked))
                 reason = self._update(found)
                 now.step += 1
                 now.seconds += time.perf_counter() - began
@@ -191,9 +204,7 @@ class Run:
                 if self.checkpoints is not None and ((last and self.save_last) or found.stop or self._due(found.due)):
                     self.save()
                 if found.stop and not last:
-                    raise Stopped(
-                        f"stopped after step {now.step:,} of {self.steps:,}; the same command with --resume goes on"
-                    )
+                    raise stop.error(now.step, self.steps)
                 if ended:
                     break
         self.model.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -86,5 +87,8 @@ def test_another_text_at_the_same_address_is_not_joined_to_old_answers(place, th
     finally:
         Parts.remove = kept
     there.pipe("/there/texts.txt", b"a dog\n")
-    vectors(place / "m", halbert, "--input", "memory://there/texts.txt", "--output", "v.npy")
+    os.unlink("v.npy")
+    told = halbert("embed", place / "m", "--input", "memory://there/texts.txt", "--output", "v.npy")
+    assert told.status == 1 and "another command has finished" in told.err
+    vectors(place / "m", halbert, "--input", "memory://there/texts.txt", "--output", "v.npy", "--overwrite")
     assert np.load("old.npy").shape[0] == 3 and np.load("v.npy").shape[0] == 1

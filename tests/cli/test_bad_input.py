@@ -302,7 +302,7 @@ def test_the_output_folder_is_a_file(halbert, world, tmp_path, command):
         (["audit", "model", "--out", "OUT"], ["at least two"]),
         (["audit", "model", "albert", "--precision", "fp16", "--out", "OUT"], ["fp16 is for GPUs"]),
         (["audit", "model", "albert", "--only", "sice", "--out", "OUT"], ["did you mean 'size'?"]),
-        (["audit", "model", "albert", "--task", "classify", "--out", "OUT"], ["1 --task, 0 --data"]),
+        (["audit", "model", "albert", "--task", "classify", "--out", "OUT"], ["1 --task for 0 --data"]),
         (["audit", "--task", "classify", "--data", "rows.csv", "--out", "OUT"], ["name at least two"]),
         (["audit", "--languages", "--out", "OUT"], ["--languages compares models that you name"]),
         (["audit", "model", "albert", "--languages", "--data", "rows.csv", "--out", "OUT"], ["without --languages"]),

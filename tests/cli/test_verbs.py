@@ -139,7 +139,7 @@ def test_embed_says_what_it_cut(halbert, world, tmp_path):
         halbert("embed", world / "model", "the cat sat on", "the cat sat", "a", "--output", file, "--max-length", "5")
     )
     assert "1 texts were longer than 5 pieces and were cut" in done.err
-    done = ok(halbert("embed", world / "model", "the cat sat", "--output", file, "--max-length", "5"))
+    done = ok(halbert("embed", world / "model", "the cat sat", "--output", file, "--max-length", "5", "--overwrite"))
     assert "longer than" not in done.err
     assert np.load(file).shape == (1, 12)  # the old file was replaced
 
@@ -168,8 +168,8 @@ def test_engines_refuse(halbert, world, tmp_path, options, message):
 def test_embed_standard_input(halbert, world, tmp_path):
     ok(halbert("embed", world / "model", "--input", "-", "--output", tmp_path / "v.npy", stdin=b"cat\n\n"))
     assert np.load(tmp_path / "v.npy").shape == (2, 12)
-    ok(halbert("embed", world / "model", "--input", "-", "--output", tmp_path / "v.npy", stdin=b""))
-    assert np.load(tmp_path / "v.npy").shape == (0, 12)
+    ok(halbert("embed", world / "model", "--input", "-", "--output", tmp_path / "w.npy", stdin=b""))
+    assert np.load(tmp_path / "w.npy").shape == (0, 12)
 
 
 def test_predict(halbert, world, tmp_path):

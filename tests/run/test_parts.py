@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
+from halbert.errors import InputError
 from halbert.run.identity import fingerprint
 from halbert.run.parts import Parts
 from halbert.source import load_bundle
@@ -56,11 +58,13 @@ def test_stopped_and_gone_on(tmp_path, name, answer, width, stop, count):
         with pytest.raises(KeyboardInterrupt):
             parts.fill(iter(texts), stopped, lambda n: None)
         assert not output.exists() and parts.folder.exists() == (stop > 0)
+    parts.close()
     again, skipped = [], []
     parts = Parts(output, output.suffix, {"a": 1}, size=5)
     total = parts.fill(iter(texts), lambda c, s: again.append(s) or answer(c, s), skipped.append)
     parts.join(total, width)
     parts.remove()
+    parts.close()
     assert total == count and sum(skipped) == min(5 * len(calls), count) and not set(again) & set(calls)
     assert read(output) == (expected.tolist() if isinstance(expected, np.ndarray) else expected)
     assert [p.name for p in tmp_path.iterdir()] == [whole.name]
@@ -70,14 +74,26 @@ def test_other_options_begin_again(tmp_path):
     output = tmp_path / "v.npy"
     parts = Parts(output, ".npy", {"model": "a"}, size=5)
     parts.fill(iter(TEXTS), vectors, lambda n: None)
-    assert Parts(output, ".npy", {"model": "a"}, size=5).done() == 5
-    assert Parts(output, ".npy", {"model": "b"}, size=5).done() == 0
+    parts.close()
+    again = Parts(output, ".npy", {"model": "a"}, size=5)
+    assert again.done() == 5
+    with pytest.raises(InputError, match="another process is writing it"):
+        Parts(output, ".npy", {"model": "a"}, size=5)
+    again.close()
+    with pytest.raises(InputError, match="another command has finished \\(5 parts of 5 texts"):
+        Parts(output, ".npy", {"model": "b"}, size=5)
+    with contextlib.closing(Parts(output, ".npy", {"model": "b", "unique": 1}, size=5, overwrite=True)) as other:
+        assert other.done() == 0
+        other.write(0, [[1.0]])
+    with contextlib.closing(Parts(output, ".npy", {"model": "c"}, size=5)) as other:
+        assert other.done() == 0  # what nothing could go on with
 
 
 def test_no_texts(tmp_path):
     parts = Parts(tmp_path / "v.npy", ".npy", {}, size=5)
     parts.join(parts.fill(iter([]), lambda c, s: np.zeros((0, 7)), lambda n: None), 7)
     parts.remove()
+    parts.close()
     assert np.load(tmp_path / "v.npy").shape == (0, 7)
 
 

@@ -139,17 +139,19 @@ def test_the_twin_that_must_differ(place):
     assert result(place, "one")[0] != result(place, "other")[0]
 
 
-def test_sigterm_saves_and_exits_75(place):
-    process = start(place, "stopped", checkpoint_every=1000)
-    journal = place / "stopped/training/journal.jsonl"
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_ends(place, number, status):
+    name = f"stopped-{status}"
+    process = start(place, name, checkpoint_every=1000)
+    journal = place / f"{name}/training/journal.jsonl"
     while not (journal.exists() and journal.stat().st_size) and process.poll() is None:
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: the workers that make batches get it too
+    os.killpg(process.pid, number)  # as schedulers and terminals do: the workers that make batches get it too
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 75 and b"--resume goes on" in said
-    assert 0 < written(place, "stopped") < STEPS
-    finish(place, "stopped", checkpoint_every=1000)
-    assert result(place, "stopped") == undisturbed(place)
+    assert process.returncode == status and b"--resume goes on" in said
+    assert 0 < written(place, name) < STEPS
+    finish(place, name, checkpoint_every=1000)
+    assert result(place, name) == undisturbed(place)
 
 
 def test_a_damaged_checkpoint_is_passed_over(place):
