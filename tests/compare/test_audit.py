@@ -164,11 +164,14 @@ def test_overwriting_only_when_asked_and_only_when_done(short, place, tmp_path, 
     (out / "old").write_text("old")
     with pytest.raises(InputError, match="not empty"):
         run(place, out, probes=["size"])
+    with pytest.raises(InputError, match="something else than a report"):
+        run(place, out, probes=["size"], overwrite=True)
+    (out / "results.json").write_text("{}")
     with monkeypatch.context() as patch:
         patch.setattr("halbert.compare.audit.write_report", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(place, out, probes=["size"], overwrite=True)
-    assert small.left_in(tmp_path) == ["report", "report/old"]
+    assert small.left_in(tmp_path) == ["report", "report/old", "report/results.json"]
     run(place, out, probes=["size"], overwrite=True)
     assert "report/old" not in small.left_in(tmp_path) and "report/results.json" in small.left_in(tmp_path)
 
