@@ -137,8 +137,8 @@ def times(data: Path) -> dict[str, Any]:
         shards = [[(place / name).read_bytes() for name in piece.shard.sha256] for piece in pieces if piece.shard]
         began = time.perf_counter()
         for shard in shards:
-            for data in shard:
-                write_bytes(place / "again", data)
+            for written in shard:
+                write_bytes(place / "again", written)
         write = (time.perf_counter() - began) / len(blocks)
         few = prose(data, place, 2 * SHARD_BYTES)
         start = on_nodes(few, place, 1) - 2 * (read + work)

@@ -74,7 +74,8 @@ def run(model: Model, json: Json = False, verify: Verify = False) -> None:
     print(f"{4 * encoder / 2**20:,.1f} MiB of encoder weights in float32")
     for key, value in found.provenance.items():
         if isinstance(value, str):
-            print(f"{printable(key)}: {printable(value)}")
+            first, _, more = value.strip().partition("\n")  # of a whole card, what it begins with
+            print(f"{printable(key)}: {printable(first)}{' …' if more else ''}")
         elif key == "release_files":
             print(
                 f"files of the release: {printable(', '.join(map(str, value)) if isinstance(value, list) else str(value))}"

@@ -104,7 +104,8 @@ class Kept:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    return sorted(key for key in now.keys() | before.keys() if before.get(key) != now.get(key))
+    told = {"rows": "depth (--quick, --full)"}
+    return sorted(told.get(key, key) for key in now.keys() | before.keys() if before.get(key) != now.get(key))
 
 
 def _packed(sample: dict[str, Any]) -> dict[str, Any]:

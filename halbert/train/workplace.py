@@ -18,6 +18,13 @@ from halbert.train.recipe import FinetuneRecipe
 
 FREE = {"checkpoint_every", "log_every"}  # may be another when a run goes on: they change no weight
 
+_TOLD = {
+    "train_sha256": "the training file",
+    "dev_sha256": "the dev file",
+    "base": "the model",
+    "weights": "the model's files",
+}
+
 
 class Workplace:
     """The folder of a fine-tuning, with a folder for each seed.
@@ -35,7 +42,8 @@ class Workplace:
             raise InputError(f"{self.place}: holds a run already; go on with it by --resume, or remove it")
         if file.exists():
             before = read_json(file)
-            other = sorted(k for k in values.keys() | before.keys() if before.get(k) != values.get(k) and k not in FREE)
+            keys = values.keys() | before.keys()
+            other = sorted(_TOLD.get(k, k) for k in keys if before.get(k) != values.get(k) and k not in FREE)
             if other:
                 raise InputError(
                     f"{self.place}: its run was started with other values of {', '.join(other)}; resume it with the same"

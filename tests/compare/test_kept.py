@@ -85,7 +85,7 @@ def test_samples_of_another_audit_are_refused(tmp_path):
     run_probe(Recorder(), SUBJECTS, "command", kept=kept)
     with pytest.raises(InputError, match="--resume, or remove it"):
         Kept(tmp_path / "out", PLAN, False)
-    with pytest.raises(InputError, match="of other models, rows; go on with the same"):
+    with pytest.raises(InputError, match="of other depth \\(--quick, --full\\), models; go on with the same"):
         Kept(tmp_path / "out", {"models": {"a": "2"}, "rows": 5}, True)
     assert json.loads((kept.place / "plan.json").read_text()) == PLAN
     with pytest.raises(InputError, match="holds no audit to go on with"):
@@ -93,7 +93,7 @@ def test_samples_of_another_audit_are_refused(tmp_path):
     (tmp_path / "out").mkdir()
     kept.move_into(tmp_path / "out")
     kept.remove()
-    with pytest.raises(InputError, match="of other rows"):
+    with pytest.raises(InputError, match="of other depth \\(--quick, --full\\)"):
         Kept(tmp_path / "out", {**PLAN, "rows": 5}, True)
     assert not kept.place.exists()  # nothing is left of a try that was refused
 
