@@ -56,8 +56,10 @@ def environment() -> dict[str, str]:
 
 def start(place: Path, out: str, **changes: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command(place, out, **changes), env=environment(), stderr=subprocess.PIPE, start_new_session=True
-    )
+        command(place, out, **changes), env=environment(), stderr=subprocess.PIPE, start_new_session=True,
+        # Programs that were started in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
 
 
 def finish(place: Path, out: str, **changes: object) -> bytes:
