@@ -103,7 +103,7 @@ def compare(
     check_report(out, overwrite, resume)
     wanted, looks = check_probes(probes), depth_of(depth, seeds)
     if len(models) < 2:
-        raise InputError(f"{len(models)} model was named; a comparison needs at least two")
+        raise InputError(f"a comparison needs at least two models; {len(models)} named")
     for name, given in (("--task", tasks), ("--test", test), ("--transfer", transfer)):
         if len(given) != len(data) and (given or name == "--task"):
             raise InputError(f"{len(given)} {name} for {len(data)} --data; expected one for each")
@@ -281,7 +281,8 @@ def report_again(
     """
     if overwrite:
         check_report(out, overwrite, resume=True)  # an audit at work beside it is left alone
-    check_target(out, overwrite)
+    else:
+        check_target(out)
     several = [results] if isinstance(results, str | os.PathLike) else list(results)
     found = read_results(several[0]) if len(several) == 1 else merge([read_results(each) for each in several])
     order = [s["name"] for s in found["subjects"]]

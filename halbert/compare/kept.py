@@ -25,9 +25,14 @@ def check_report(out: str | os.PathLike[str], overwrite: bool = False, resume: b
         raise InputError(
             f"{out}: holds something else than a report (no {RESULTS}); choose another folder, or remove it"
         )
+    _place(out, resume)
+
+
+def _place(out: str | os.PathLike[str], resume: bool) -> Path:
     place = Path(f"{out}.audit")
     if place.exists() and not resume:
         raise InputError(f"{place}: holds an audit that was stopped; go on with it by --resume, or remove it")
+    return place
 
 
 class Kept:
@@ -39,9 +44,7 @@ class Kept:
 
     def __init__(self, out: str | os.PathLike[str], plan: dict[str, Any], resume: bool) -> None:
         self.out = Path(out)
-        self.place = Path(f"{self.out}.audit")
-        if self.place.exists() and not resume:
-            raise InputError(f"{self.place}: holds an audit that was stopped; go on with it by --resume, or remove it")
+        self.place = _place(out, resume)
         before = self.place if self.place.exists() else self.out / "samples"
         if resume and not (before / "plan.json").exists():
             raise InputError(f"{self.out}: holds no audit to go on with; expected one of this command in it")

@@ -35,23 +35,26 @@ class Parts:
         self.output = Path(output)
         self.kind, self.size = kind, size
         self.folder = self.output.with_name(f".{self.output.name}.parts")
-        state = json.loads(json.dumps({**told, "size": size}))
-        file = self.folder / "state.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = hold(
                 self.folder / "lock", f"{self.output}: another process is writing it; wait, or name another"
             )
-            if file.exists() and (before := read_json(file)) != state:
-                try:
-                    self._forget(overwrite or "unique" in before)
-                except InputError:
-                    self.close()
-                    raise
-            if not file.exists():
-                write_json(file, state)
+            try:
+                self._begin(json.loads(json.dumps({**told, "size": size})), overwrite)
+            except BaseException:
+                self.close()
+                raise
         except OSError as error:
             raise InputError(f"{self.output}: cannot be written: {error.strerror}") from None
+
+    def _begin(self, state: dict[str, Any], overwrite: bool) -> None:
+        """Go on with parts of this state, or begin anew."""
+        file = self.folder / "state.json"
+        if file.exists() and (before := read_json(file)) != state:
+            self._forget(overwrite or "unique" in before)
+        if not file.exists():
+            write_json(file, state)
 
     def _forget(self, overwrite: bool) -> None:
         """Let go of what another command has finished, if that is wanted or costs nothing."""
