@@ -32,6 +32,9 @@ from halbert.files import write_bytes, write_json
 
 OUT = ROOT / "benchmarks/results"
 NODES = (1, 2, 3)
+# As a machine of 7 GB would have by itself (30 %). Raylets of cluster_utils have 150 MiB, which is six blocks of text: Ray
+# Data then holds all workers but one back.
+STORE = 2 << 30
 
 
 def prose(data: Path, place: Path, size: int) -> Path:
@@ -98,10 +101,12 @@ def nodes_of(count: int) -> Iterator[str]:
     """A head without cores and so many nodes of one core; gives the address."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+    )
     try:
         for _ in range(count):
-            cluster.add_node(num_cpus=1)
+            cluster.add_node(num_cpus=1, object_store_memory=STORE)
         yield cluster.address
     finally:
         cluster.shutdown()

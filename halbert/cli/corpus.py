@@ -67,6 +67,9 @@ def run(
         bool, typer.Option("--merge", help="FILES are corpora made with the same tokenizer: put them together.")
     ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="FILES are corpora: check every file's hash.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the corpus at --out, and what another command has begun of it.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """See HELP."""
@@ -80,7 +83,7 @@ def run(
     if out is None:
         raise typer.BadParameter("missing: name the folder to write", param_hint="--out")
     if merge:
-        _tell(merge_corpora(files, out), out)
+        _tell(merge_corpora(files, out, overwrite), out)
         return
     if tokenizer is None:
         raise typer.BadParameter("missing: name the model whose tokenizer is to be used", param_hint="--tokenizer")
@@ -94,7 +97,7 @@ def run(
         with Bars(quiet).bytes("Encoding") as progress:
             corpus = encode_files(
                 files, chosen, out, workers=workers, language=language, dedupe=dedupe, skip_bad=skip_bad,
-                licence=licence, command=command, progress=progress, cluster=cluster_of(engine, address),
+                licence=licence, command=command, progress=progress, cluster=cluster_of(engine, address), overwrite=overwrite,
             )  # fmt: skip
     except SystemExit as error:
         if error.code == 143:

@@ -17,6 +17,7 @@ from halbert.data.manifest import (
     Dropped,
     Shard,
     Source,
+    check_corpus,
     manifest_of,
     read_manifest,
     write_manifest,
@@ -122,12 +123,16 @@ def build_corpus(
     return Corpus(out)
 
 
-def merge_corpora(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Corpus:
+def merge_corpora(
+    folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], overwrite: bool = False
+) -> Corpus:
     """Put corpora that were made with the same tokenizer together, shard after shard in the order given.
 
     The files are linked where the file system can, else copied, and compared with their hashes. Paragraphs that two of the
-    corpora share stay. Raises :class:`InputError` when tokenizers differ, a file is damaged, or ``out`` holds something else.
+    corpora share stay. Raises :class:`InputError` when tokenizers differ, a file is damaged, or ``out`` holds something else;
+    ``overwrite`` replaces a corpus.
     """
+    check_corpus(out, overwrite)
     corpora = [Corpus(folder) for folder in folders]
     if not corpora:
         raise InputError("no corpus was given; expected the folders of those to put together")
@@ -138,7 +143,7 @@ def merge_corpora(folders: Sequence[str | os.PathLike[str]], out: str | os.PathL
                 f"{other.folder}: was made with another tokenizer (fingerprint {other.manifest.tokenizer[:12]}) than "
                 f"{first.folder} ({first.manifest.tokenizer[:12]}); build it again with the same one"
             )
-    with whole_folder(out) as folder:
+    with whole_folder(out, overwrite) as folder:
         shards: list[Shard] = []
         for corpus in corpora:
             for number, shard in enumerate(corpus.manifest.shards):

@@ -35,6 +35,7 @@ from halbert.data.manifest import (
     Shard,
     Skipped,
     Source,
+    check_corpus,
     manifest_of,
     write_manifest,
 )
@@ -42,7 +43,7 @@ from halbert.data.record import Piece, Record
 from halbert.data.shards import ShardWriter
 from halbert.data.spread import encode_spread
 from halbert.errors import HalbertError, InputError
-from halbert.files import check_target, whole_folder
+from halbert.files import whole_folder
 from halbert.processes import cores, in_order, open_pool
 from halbert.text import Tokenizer
 from halbert.version import __version__
@@ -101,6 +102,7 @@ def encode_files(
     command: str = "",
     progress: Progress | None = None,
     cluster: Callable[[], Cluster] | None = None,
+    overwrite: bool = False,
 ) -> Corpus:
     """Write a corpus of text files, JSON Lines and Parquet, local or at an address that fsspec reads.
 
@@ -108,9 +110,10 @@ def encode_files(
     With ``cluster`` its workers encode, to the same bytes: the inputs are read and the shards written by this machine.
     Memory does not follow the size of the input. A run that was stopped goes on when it is called again in the same way.
     Raises :class:`InputError` naming file and line when an input cannot be read, which ``skip_bad`` turns into its being
-    left out and listed, when there is no text, and when ``out`` holds something else.
+    left out and listed, when there is no text, and when ``out`` is there or another command has begun it; ``overwrite``
+    replaces both, but nothing that is no corpus.
     """
-    target = check_target(out)
+    target = check_corpus(out, overwrite)
     inputs = find_inputs(files, language)
     told: Progress = progress or (lambda done, total: None)
     job = {
@@ -118,7 +121,7 @@ def encode_files(
         "sizes": [blocks.SHARD_BYTES, blocks.SLACK, documents.LONGEST_LINE, documents.LONGEST_ROW],
     }  # fmt: skip
     total = 0 if skip_bad else sum(map(size_of, inputs))  # what is not there is named before anything is made
-    record = Record(target, job)
+    record = Record(target, job, overwrite)
     try:
         skipped: list[Skipped] = []
         if skip_bad:
@@ -133,7 +136,7 @@ def encode_files(
                 cutter.sources += _encode_there(cluster, inputs, record, tokenizer, dedupe, workers, told, total)
             if not any(piece.shard for piece in record.pieces.values()):
                 raise InputError("the input holds no text; a corpus needs at least one sentence")
-            with whole_folder(target) as folder:
+            with whole_folder(target, overwrite) as folder:
                 shards, dropped = _place(record, folder, dedupe, pool, tokenizer.special_ids["unk"])
                 manifest = manifest_of(
                     shards, tokenizer.fingerprint, tokenizer.vocab_size, inputs=cutter.sources, skipped=skipped,

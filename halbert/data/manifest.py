@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from halbert.errors import InputError
-from halbert.files import read_json, write_json
+from halbert.files import check_target, read_json, write_json
 from halbert.spec import from_dict
 from halbert.version import __version__
 
@@ -111,6 +111,17 @@ def read_manifest(folder: Path) -> CorpusManifest:
     if version == 1 and isinstance(told.get("inputs"), dict):
         told["inputs"] = [{"name": name, "sha256": digest} for name, digest in told["inputs"].items()]
     return from_dict(CorpusManifest, told, str(path))
+
+
+def check_corpus(out: str | os.PathLike[str], overwrite: bool) -> Path:
+    """The real path of a folder where a corpus may be written; ``overwrite`` replaces one, and nothing else.
+
+    Raises :class:`InputError` when something of the user's is there.
+    """
+    target = check_target(out, overwrite)
+    if overwrite and target.exists() and any(target.iterdir()):
+        read_manifest(target)
+    return target
 
 
 def write_manifest(folder: Path, manifest: CorpusManifest) -> None:

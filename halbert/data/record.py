@@ -26,9 +26,12 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record:
-    """What is finished, in ``.NAME.part``: a line for every block. Another job's folder is begun anew."""
+    """What is finished, in ``.NAME.part``: a line for every block.
 
-    def __init__(self, target: Path, job: dict[str, Any]) -> None:
+    Raises :class:`InputError` where another job (tokenizer, options, version) has finished blocks, unless ``overwrite``.
+    """
+
+    def __init__(self, target: Path, job: dict[str, Any], overwrite: bool = False) -> None:
         self.folder = target.with_name(f".{target.name}.part")
         self._file = self.folder / "finished.jsonl"
         state = self.folder / "job.json"
@@ -38,21 +41,33 @@ class Record:
             self._lock = hold(self.folder / "lock", busy)
         except OSError as error:
             raise InputError(f"{target}: cannot be written: {error.strerror}") from None
+        self.pieces: dict[int, Piece] = {}
+        self._before = self._read()
         if not state.exists() or read_json(state) != json.loads(json.dumps(job)):
+            if self._before and not overwrite:
+                self.close()
+                raise InputError(
+                    f"{target}: {self.folder.name} holds what another command has finished ({len(self._before)} block(s); "
+                    "another tokenizer, option or version of halbert), which goes on by itself; --overwrite drops it"
+                )
+            self._before = {}
             for path in self.folder.iterdir():
                 if path.name != "lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             write_json(state, job)
-        self.pieces: dict[int, Piece] = {}
-        self._before: dict[int, Piece] = {}
+        self.spool = self.folder / "spool"
+        shutil.rmtree(self.spool, ignore_errors=True)
+        self.spool.mkdir()
+
+    def _read(self) -> dict[int, Piece]:
+        """The blocks that earlier runs have finished, by number."""
+        found: dict[int, Piece] = {}
         if self._file.exists():
             for line in self._file.read_bytes().split(b"\n"):
                 with contextlib.suppress(msgspec.DecodeError):  # the last line of a run that was killed
                     piece = msgspec.json.decode(line, type=Piece)
-                    self._before[piece.number] = piece
-        self.spool = self.folder / "spool"
-        shutil.rmtree(self.spool, ignore_errors=True)
-        self.spool.mkdir()
+                    found[piece.number] = piece
+        return found
 
     def known(self, block: Block) -> bool:
         """Whether a block was finished by an earlier run, and its shard is still what was written."""

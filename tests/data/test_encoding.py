@@ -188,8 +188,31 @@ def test_a_changed_input_or_another_way_is_begun_anew(tmp_path, small_blocks):
     assert len(list((tmp_path / ".out.part").glob("ids-*"))) > 3
     write(good, text(40, 9))
     write(bad, "fine now\n")
-    found = bytes_of(encode_files([good, bad], VOCABULARY, out, workers=1, dedupe=True).folder)
+    with pytest.raises(
+        InputError, match=r"another command has finished \(\d+ block\(s\); another tokenizer.*--overwrite"
+    ):
+        encode_files([good, bad], VOCABULARY, out, workers=1, dedupe=True)
+    assert len(list((tmp_path / ".out.part").glob("ids-*"))) > 3  # nothing was dropped
+    found = bytes_of(encode_files([good, bad], VOCABULARY, out, workers=1, dedupe=True, overwrite=True).folder)
     assert found == bytes_of(encode_files([good, bad], VOCABULARY, tmp_path / "two", workers=1, dedupe=True).folder)
+
+
+def test_only_a_corpus_is_replaced(tmp_path, files):
+    out = tmp_path / "c"
+    encode_files(files, VOCABULARY, out, workers=1)
+    before = bytes_of(out)
+    with pytest.raises(InputError, match="exists and is not empty"):
+        encode_files(files[:1], VOCABULARY, out, workers=1)
+    assert (
+        bytes_of(out) == before != bytes_of(encode_files(files[:1], VOCABULARY, out, workers=1, overwrite=True).folder)
+    )
+    write(tmp_path / "diary" / "monday.txt", "mine")
+    for replaced in (encode_files, merge_corpora):
+        with pytest.raises(InputError, match="is no corpus"):
+            replaced([out], *([VOCABULARY] if replaced is encode_files else []), tmp_path / "diary", overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["c", "diary", "in"]
+    merged = merge_corpora([out, out], out, overwrite=True)
+    assert len(merged) == 2
 
 
 def test_two_runs_cannot_write_one_corpus(tmp_path, files, monkeypatch):
