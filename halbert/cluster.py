@@ -7,14 +7,16 @@ scheduling, holds back who is too fast, and gives to others what a lost worker w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
 import platform
 import socket
+import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +26,8 @@ from halbert.version import __version__
 
 Work = Callable[[Any], Any]
 TRIES = 8  # of an item whose worker or machine was lost
+# Seconds. Ray's core ends a process that has not heard of the head for so long, without a word.
+_ENDED_AFTER = float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", 60))  # noqa: SIM112
 
 
 class Place(NamedTuple):
@@ -100,12 +104,16 @@ class Cluster:
                 where = "on this machine" if address is None else f"at {address}"
                 raise InputError(f"no Ray cluster answers {where}: {str(error).splitlines()[0][:200]}") from None
 
+        self._head = _Head(ray.get_runtime_context().gcs_address)
+
     def __enter__(self) -> Cluster:
+        self._head.start()
         return self
 
     def __exit__(self, *told: object) -> None:
         if self._own:
             self.ray.shutdown()
+        self._head.stop()
 
     def beside(self) -> Any:
         """For what must be on the driver's own machine: it lives as long as the driver does."""
@@ -171,6 +179,36 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), 5).close()
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"no Ray cluster answers at {address}: {error}") from None
+
+
+class _Head(threading.Thread):
+    """Ends the process with a word when the head is lost, shortly before Ray does without one.
+
+    Nothing can be raised instead: whatever of Ray is called then, its cleaning up included, waits for the head.
+    """
+
+    def __init__(self, address: str, patience: float = 0.75 * _ENDED_AFTER) -> None:
+        super().__init__(daemon=True)
+        self.address, self.patience = address, patience
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Until it is stopped."""
+        host, _, port = self.address.rpartition(":")
+        heard, every = time.monotonic(), self.patience / 20
+        while not self._over.wait(every):
+            with contextlib.suppress(OSError):
+                socket.create_connection((host.strip("[]"), int(port)), every).close()
+                heard = time.monotonic()
+            silent = time.monotonic() - heard
+            if silent > self.patience and not self._over.is_set():
+                word = f"error: the head of the cluster at {self.address} has not answered for {silent:.0f} s; the same command goes on"
+                os.write(2, f"\n{word}\n".encode())
+                os._exit(1)
+
+    def stop(self) -> None:
+        """The work is over."""
+        self._over.set()
 
 
 def _told(fault: BaseException) -> HalbertError:
@@ -245,7 +283,7 @@ def _faults_last(source: Callable[[], Iterable[Any]]) -> Iterator[tuple[str, Any
         yield "fault", fault
 
 
-@contextmanager
+@contextlib.contextmanager
 def _unsaid() -> Iterator[None]:
     """Nothing on standard error, also of what is not Python: Ray's core says there how little it is going to say."""
     kept = os.dup(2)
@@ -259,7 +297,7 @@ def _unsaid() -> Iterator[None]:
         os.close(nowhere)
 
 
-@contextmanager
+@contextlib.contextmanager
 def quiet(name: str) -> Iterator[None]:
     """One of Ray's loggers says nothing but errors."""
     loud = logging.getLogger(name)
@@ -271,7 +309,7 @@ def quiet(name: str) -> Iterator[None]:
         loud.setLevel(level)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _item_by_item(context: Any) -> Iterator[None]:
     """Ray Data without bars, and with a block for every item."""
     wanted = {"enable_progress_bars": False, "target_max_block_size": 1}

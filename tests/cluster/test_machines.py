@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -125,6 +127,84 @@ def test_another_cluster_goes_on_with_a_run_that_was_stopped(small_blocks, tmp_p
     same(alone.folder, tmp_path / "spread")
     kept = {(tmp_path / "spread" / name).stat().st_mtime_ns for name in there}
     assert kept == set(there.values())
+
+
+WITHOUT_HEAD = """
+import sys
+from halbert.cluster import Cluster
+from halbert.data import blocks
+from halbert.data.encoding import encode_files
+from tests import tiny
+if __name__ == "__main__":
+    blocks.SHARD_BYTES, blocks.SLACK = 2000, 500
+    out, address, *files = sys.argv[1:]
+    encode_files(files, tiny.tokenizer(), out, cluster=lambda: Cluster(address))
+"""
+
+
+def test_a_lost_head_is_told_before_ray_ends_the_process(small_blocks, tmp_path):
+    """Ray's own end, after its patience, is silent: what is finished stays, and the word says so."""
+    from ray.cluster_utils import Cluster as Several
+
+    files, tokenizer = write_texts(tmp_path, 60_000), tiny.tokenizer()
+    several = Several(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    several.add_node(num_cpus=2)
+    part = tmp_path / ".spread.part"
+    run = subprocess.Popen(
+        [sys.executable, "-c", WITHOUT_HEAD, str(tmp_path / "spread"), several.address, *map(str, files)],
+        env={**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "20"}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while run.poll() is None and len(list(part.glob("ids-*"))) < 5:
+        time.sleep(0.01)
+    for process in several.head_node.all_processes["gcs_server"]:
+        os.kill(process.process.pid, signal.SIGKILL)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 1 and not (tmp_path / "spread").exists()
+    assert f"error: the head of the cluster at {several.address} has not answered for 15 s; the same command" in said
+    with contextlib.suppress(Exception):
+        several.shutdown()
+    there = len(list(part.glob("ids-*")))
+    encode_files(files, tokenizer, tmp_path / "spread", workers=2)
+    assert there >= 5 and Corpus(tmp_path / "spread").manifest.documents == 60_050
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A file system with no room for a block."""
+    place = tmp_path / "full"
+    place.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", place], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    (place / "much").write_bytes(b"x" * 12_000)
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_machine_whose_disk_is_full_is_named(full, small_blocks, tmp_path):
+    """What the others have finished stays, and the same command without it goes on."""
+    from ray.cluster_utils import Cluster as Several
+
+    (tmp_path / "in").mkdir()
+    files, tokenizer = write_texts(tmp_path / "in", 3000), tiny.tokenizer()
+    alone = encode_files(files, tokenizer, tmp_path / "alone", workers=1)
+    several = Several(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    several.add_node(num_cpus=1)
+    several.add_node(num_cpus=1, env_vars={"TMPDIR": str(full)})
+    ray.init(address=several.address, logging_level="ERROR", log_to_driver=False)
+    try:
+        with pytest.raises(
+            HalbertError, match=r"the worker on \S+ failed: OSError: \[Errno 28\] No space left on device"
+        ):
+            encode_files(files, tokenizer, tmp_path / "spread", cluster=Cluster)
+    finally:
+        ray.shutdown()
+        with contextlib.suppress(Exception):
+            several.shutdown()
+    encode_files(files, tokenizer, tmp_path / "spread", workers=1)
+    same(alone.folder, tmp_path / "spread")
 
 
 def _until(share):
