@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -42,20 +42,20 @@ class Share(IterableDataset[Loaded]):
 
 def loaded(
     plan: Callable[[], Plan], position: Position, *, rank: int = 0, size: int = 1, workers: int = 0
-) -> Iterator[Loaded]:
+) -> Generator[Loaded]:
     """Batches without end. ``plan`` is called in each worker process, so that files are opened there.
 
-    With ``size`` processes each of them gets every ``size``-th batch; positions count the batches of all.
+    With ``size`` processes each of them gets every ``size``-th batch; positions count the batches of all. The workers end
+    when this is closed: at the end of the program it would be too late, since they do not heed SIGTERM.
     """
     share = Share(plan, position, rank, size)
     if not workers:
-        return iter(share)
-    return iter(
-        DataLoader(
+        yield from share
+    else:
+        yield from DataLoader(
             share, batch_size=None, num_workers=workers, prefetch_factor=AHEAD, collate_fn=_as_it_is,
             worker_init_fn=_begin,
-        )
-    )  # fmt: skip
+        )  # fmt: skip
 
 
 def _begin(_: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class Reader:
             packed=recipe.packing == "pack",
         )  # fmt: skip
 
-    def batches(self, step: int, position: Position, world: World = ALONE) -> Iterator[Loaded]:
+    def batches(self, step: int, position: Position, world: World = ALONE) -> Generator[Loaded]:
         """This process's batches for every step from ``step`` on; a new phase begins with a new epoch."""
         for stage in self.recipe.stages():
             if stage.end <= step:
@@ -96,10 +97,11 @@ class Reader:
                 functools.partial(self.plan, stage), position,
                 rank=world.rank, size=world.size, workers=self.recipe.workers,
             )  # fmt: skip
-            for _ in range((stage.end - max(stage.begin, step)) * self.recipe.accumulate // world.size):
-                found = next(source)
-                position = found.after
-                yield found
+            with contextlib.closing(source):
+                for _ in range((stage.end - max(stage.begin, step)) * self.recipe.accumulate // world.size):
+                    found = next(source)
+                    position = found.after
+                    yield found
 
 
 def pretrain(
@@ -155,7 +157,8 @@ def pretrain(
                 preview(run, recipe, spec, first, plans[0], tokenizer, say)
             now = run.progress
             position = Position(**now.position) if now.position else START
-            summary = run.take(reader.batches(now.step, position, world))
+            with contextlib.closing(reader.batches(now.step, position, world)) as batches:
+                summary = run.take(batches)
             journal.close()
             bundle = Bundle(
                 spec, tokenizer, arrays_of(model), heads, name=name or (Path(out).name if out else "pretrained"),

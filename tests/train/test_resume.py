@@ -156,6 +156,32 @@ def test_a_signal_saves_and_ends(place, number, status):
     assert result(place, name) == undisturbed(place)
 
 
+PROGRAM = """
+import json, sys
+from halbert.source import resolve_tokenizer
+from halbert.train.pretraining import pretrain
+from halbert.train.recipe import read_recipe
+if __name__ == "__main__":
+    tokenizer, out, *changes = sys.argv[1:]
+    pretrain(read_recipe("albert-mini", changes), resolve_tokenizer(tokenizer), out)
+"""
+
+
+def test_a_program_that_is_stopped_ends(place):
+    """What nobody catches holds on to everything until the very end, where workers are not asked but waited for."""
+    sets = [f"{key}={json.dumps(value)}" for key, value in SHIPPED.items()]
+    words = [str(place / "tokenizer"), str(place / "program"), f"corpus={place / 'corpus'}", *sets]
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], env=environment(), stderr=subprocess.PIPE)
+    while not written(place, "program") and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    try:
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 1 and b"Stopped: stopped after step" in said
+
+
 def test_a_damaged_checkpoint_is_passed_over(place):
     process = start(place, "damaged")
     assert kill_when(process, lambda: written(place, "damaged") >= 27)
