@@ -13,6 +13,7 @@ import os
 import pickle
 import platform
 import socket
+import struct
 import threading
 import time
 import warnings
@@ -84,6 +85,7 @@ class Cluster:
         try:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and no warning about it
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody else is told of the user's work
             import ray
             import ray.data
         except ImportError:
@@ -154,13 +156,14 @@ class Cluster:
             )
             with warnings.catch_warnings(action="ignore"):  # of what is to be named otherwise from Ray 2.64 on
                 rows = read.map_batches(
-                    _Worker, fn_constructor_args=(make, arguments), batch_size=1, num_cpus=cpus,
-                    compute=ActorPoolStrategy(size=size), max_restarts=TRIES, max_task_retries=TRIES,
+                    _Worker, fn_constructor_args=(make, arguments), batch_size=1, batch_format="pyarrow",
+                    zero_copy_batch=True, num_cpus=cpus, compute=ActorPoolStrategy(size=size), max_restarts=TRIES,
+                    max_task_retries=TRIES,
                 )  # fmt: skip
             own = here()
             try:
-                for row in rows.iter_rows():
-                    place, error, result = pickle.loads(row["item"])
+                for table in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+                    place, error, result = _unpacked(table)
                     if why := refused(place, own, alike):
                         raise HalbertError(why)
                     if error is not None:
@@ -224,36 +227,46 @@ def _told(fault: BaseException) -> HalbertError:
 
 
 class _Worker:
-    """What an actor does with rows of one item."""
+    """What an actor does with tables of one item."""
 
     def __init__(self, make: Callable[..., Work], arguments: tuple[Any, ...]) -> None:
         self.work: Work | None = None
         self.make, self.arguments, self.place = make, arguments, here()
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        answers = []
-        for item in batch["item"]:
-            error, result = None, None
-            try:
-                kind, what = pickle.loads(item)
-                if kind == "fault":  # the input's, where it was read
-                    raise what
-                if self.work is None:  # not before there is something to tell an error by
-                    self.work = self.make(*self.arguments)
-                result = self.work(what)
-            except HalbertError as fault:  # for the driver to raise, not for Ray to try again
-                error = fault
-            except Exception as fault:
-                error = HalbertError(
-                    f"the worker on {self.place.node} failed: {type(fault).__name__}: {str(fault)[:500]}"
-                )
-            answers.append(pickle.dumps((self.place, error, result), protocol=5))
-        return {"item": answers}
+    def __call__(self, table: Any) -> Any:
+        error, result = None, None
+        try:
+            kind, what = _unpacked(table)
+            if kind == "fault":  # the input's, where it was read
+                raise what
+            if self.work is None:  # not before there is something to tell an error by
+                self.work = self.make(*self.arguments)
+            result = self.work(what)
+        except HalbertError as fault:  # for the driver to raise, not for Ray to try again
+            error = fault
+        except Exception as fault:
+            error = HalbertError(f"the worker on {self.place.node} failed: {type(fault).__name__}: {str(fault)[:500]}")
+        return _packed((self.place, error, result))
+
+
+def _packed(item: Any) -> Any:
+    """An item as Arrow's table of one row, whose bytes are not copied once more."""
+    import pyarrow
+
+    packed = pyarrow.py_buffer(pickle.dumps(item, protocol=5))
+    offsets = pyarrow.py_buffer(struct.pack("=2q", 0, packed.size))
+    column = pyarrow.LargeBinaryArray.from_buffers(pyarrow.large_binary(), 1, [None, offsets, packed])
+    return pyarrow.table({"item": column})
+
+
+def _unpacked(table: Any) -> Any:
+    """The item of a table of one row."""
+    (value,) = table.column("item")
+    return pickle.loads(value.as_buffer())
 
 
 def _stream_of(source: Callable[[], Iterable[Any]]) -> Any:
     """A data source of one task, which gives an item at a time."""
-    import pyarrow
     from ray.data.block import BlockMetadata
     from ray.data.datasource import Datasource, ReadTask
 
@@ -265,9 +278,7 @@ def _stream_of(source: Callable[[], Iterable[Any]]) -> Any:
 
         def get_read_tasks(self, parallelism: int, *more: Any, **named: Any) -> list[Any]:
             def read() -> Iterator[Any]:
-                for item in _faults_last(source):
-                    packed = pickle.dumps(item, protocol=5)
-                    yield pyarrow.table({"item": pyarrow.array([packed], pyarrow.large_binary())})
+                yield from map(_packed, _faults_last(source))
 
             return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
 
@@ -311,8 +322,8 @@ def quiet(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _item_by_item(context: Any) -> Iterator[None]:
-    """Ray Data without bars, and with a block for every item."""
-    wanted = {"enable_progress_bars": False, "target_max_block_size": 1}
+    """Ray Data without bars, with a block for every item, and without looking at every worker's memory each second."""
+    wanted = {"enable_progress_bars": False, "target_max_block_size": 1, "memory_usage_poll_interval_s": None}
     before = {name: getattr(context, name) for name in wanted}
     for name, value in wanted.items():
         setattr(context, name, value)

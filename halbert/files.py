@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path, PurePath
 from typing import IO, Any
 
 from halbert.errors import InputError
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
@@ -140,6 +143,8 @@ def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
 
     Raises :class:`InputError` when something of the user's is there, or no folder can be.
     """
+    if _ADDRESS.match(str(path)):  # a Path has lost the second slash
+        raise InputError(f"{path}: is an address; expected the name of a folder on this machine to write")
     try:
         target = Path(os.path.realpath(path))  # a link to a folder stays, what it leads to is written
         if target.exists() and not target.is_dir():

@@ -137,3 +137,23 @@ def test_an_audit_of_what_is_no_classification(place, halbert):
     refused(told, "--task regress: an audit's tasks are classifications")
     told = halbert("audit", "m", "other", "--data", "rows.csv", "--out", "report")
     refused(told, "0 --task for 1 --data; expected one for each")
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/x", "file:///tmp/x"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("corpus", "texts.txt", "--tokenizer", "m", "--out"),
+        ("convert", "m"),
+        ("finetune", "m", "--train", "rows.csv", "--dev", "rows.csv", "--out"),
+        ("pretrain", "albert-mini", "--tokenizer", "m", "--set", "corpus=c", "--out"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_folders_are_not_written_to_addresses(place, halbert, words, out):
+    """Not to a folder of the address's name either."""
+    (place / "rows.csv").write_text("text,label\nthe cat,yes\na mat,no\n")
+    assert halbert("corpus", "texts.txt", "--tokenizer", "m", "--out", "c").status == 0
+    before = sorted(os.listdir(place))
+    refused(halbert(*words, out), out.replace("//", "/", 1).rstrip("/")[:6], "is an address")
+    assert sorted(os.listdir(place)) == before
