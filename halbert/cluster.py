@@ -106,6 +106,7 @@ class Cluster:
                 where = "on this machine" if address is None else f"at {address}"
                 raise InputError(f"no Ray cluster answers {where}: {str(error).splitlines()[0][:200]}") from None
 
+        self._streams: list[Generator[Any]] = []
         self._head = _Head(ray.get_runtime_context().gcs_address)
 
     def __enter__(self) -> Cluster:
@@ -113,6 +114,9 @@ class Cluster:
         return self
 
     def __exit__(self, *told: object) -> None:
+        # Threads that Ray left running would end the process, without a word, when they find it shut down.
+        for stream in self._streams:
+            stream.close()
         if self._own:
             self.ray.shutdown()
         self._head.stop()
@@ -143,6 +147,14 @@ class Cluster:
         ``alike``: workers whose processor is another than this machine's are refused, since their results may differ in
         the last bits. Raises what the work raises, and :class:`HalbertError` naming a worker that cannot be used.
         """
+        found = self._stream(source, make, arguments, workers, cpus, alike)
+        self._streams.append(found)
+        return found
+
+    def _stream(
+        self, source: Callable[[], Iterable[Any]], make: Callable[..., Work], arguments: tuple[Any, ...],
+        workers: int | None, cpus: int, alike: bool,
+    ) -> Generator[Any]:  # fmt: skip
         from ray.data import ActorPoolStrategy, DataContext
 
         room = sum(count // cpus for count in self.nodes())
@@ -162,13 +174,14 @@ class Cluster:
                 )  # fmt: skip
             own = here()
             try:
-                for table in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
-                    place, error, result = _unpacked(table)
-                    if why := refused(place, own, alike):
-                        raise HalbertError(why)
-                    if error is not None:
-                        raise error
-                    yield result
+                with contextlib.closing(iter(rows.iter_batches(batch_size=None, batch_format="pyarrow"))) as tables:
+                    for table in tables:
+                        place, error, result = _unpacked(table)
+                        if why := refused(place, own, alike):
+                            raise HalbertError(why)
+                        if error is not None:
+                            raise error
+                        yield result
             except self.ray.exceptions.RayError as fault:
                 raise _told(fault) from None
 

@@ -296,4 +296,13 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     try:
         return msgspec.convert(dict(values), kind)
     except msgspec.ValidationError as error:
-        raise SpecError(f"{where}: {error}") from None
+        raise SpecError(f"{where}: {in_words(error)}") from None
+
+
+def in_words(error: Exception) -> str:
+    """What msgspec says of a value, the field first: ``hidden_size: expected int, got str``; other errors as they are."""
+    words, at, field = str(error).partition(" - at `$")
+    if not at:
+        return str(error)
+    words = words.replace("`", "")
+    return f"{field.strip('.`')}: {words[:1].lower()}{words[1:]}"

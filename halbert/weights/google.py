@@ -18,7 +18,7 @@ from halbert import presets
 from halbert.errors import InputError, SpecError, WeightsError
 from halbert.files import read_json
 from halbert.heads import HeadSpec
-from halbert.spec import EncoderSpec, ModelSpec, TextSpec
+from halbert.spec import EncoderSpec, ModelSpec, TextSpec, in_words
 from halbert.text.tokenizer import CASED, open_tokenizer, upper_case
 from halbert.weights.accounting import check
 from halbert.weights.huggingface import check_pooler
@@ -87,7 +87,7 @@ def open_release(place: Path, archive: str | None = None) -> Release:
     try:
         encoder = msgspec.convert(fields, EncoderSpec)
     except (msgspec.ValidationError, SpecError) as fault:
-        raise SpecError(f"{config_file or where}: {fault}") from None
+        raise SpecError(f"{config_file or where}: {in_words(fault)}") from None
     if column == "albert_tf1":
         _check_groups(encoder, where)
     heads = _heads(checkpoint.shapes)

@@ -17,7 +17,7 @@ import numpy as np
 from halbert.errors import InputError, SpecError, WeightsError
 from halbert.files import read_json, write_json
 from halbert.heads import HEADS, HeadKind, HeadSpec
-from halbert.spec import EncoderSpec
+from halbert.spec import EncoderSpec, in_words
 from halbert.weights.accounting import settle
 from halbert.weights.names import BUFFERS, HEAD_ROWS, TIED, Layout, Row, expected, file_groups, layout_of
 from halbert.weights.relatives import is_relative, lost, renamed, translate_tensors, translated
@@ -195,7 +195,7 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
     try:
         return msgspec.convert(fields, EncoderSpec), _heads_of(config, where)
     except (msgspec.ValidationError, SpecError) as error:
-        raise SpecError(f"{where}: {error}") from None
+        raise SpecError(f"{where}: {in_words(error)}") from None
 
 
 def _heads_of(config: Mapping[str, Any], where: str) -> dict[str, HeadSpec]:

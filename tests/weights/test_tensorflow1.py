@@ -280,7 +280,7 @@ def test_the_name_of_a_release_tells_its_masking(tmp_path):
         ({"num_attention_heads": 4}, r"bert_config\.json: hidden_size 15 is not divisible"),
         ({"num_attention_heads": None}, r"bert_config\.json: the field 'num_attention_heads' is missing"),
         ({"num_hidden_layers": 10**9}, r"bert_config\.json: num_hidden_layers is 1000000000; expected"),
-        ({"num_hidden_layers": "three"}, r"bert_config\.json: Expected `int`"),
+        ({"num_hidden_layers": "three"}, r"bert_config\.json: num_hidden_layers: expected int"),
         ({"hidden_act": "swish"}, r"bert_config\.json: hidden_act is 'swish'; expected gelu or relu"),
         ({"net_structure_type": 1}, r"net_structure_type is 1; Halbert reads 0"),
         ({"intermediate_size": 0}, r"intermediate_size is 0"),
