@@ -180,7 +180,7 @@ value = 1
     [
         ("[[claim", "is not valid TOML"), ("a = 1", "holds no claims"), (GOOD + GOOD, "'a' is there twice"),
         (GOOD.replace("bert-base-uncased", "bert-bas-uncased"), "did you mean 'bert-base-uncased'"),
-        (GOOD.replace("relation", "relatoin"), "unknown field `relatoin`"), (GOOD.replace('">"', '"~"'), "relation"),
+        (GOOD.replace("relation", "relatoin"), "unknown field relatoin"), (GOOD.replace('">"', '"~"'), "relation"),
         (GOOD.replace("value = 1", "value = nan"), "expected a number"),
         (GOOD.replace('subjects = ["bert-base-uncased"]', "subjects = []"), "either subjects or pairs"),
         (GOOD.replace('properties = ["parameters"]', 'measured = ["throughput"]'), "give pairs"),
