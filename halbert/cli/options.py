@@ -88,7 +88,10 @@ Engine = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option(metavar="HOST:PORT", help="The cluster's address, or auto; without it, all cores of this machine."),
+    typer.Option(
+        metavar="HOST:PORT",
+        help="The cluster's address, or auto; without it $RAY_ADDRESS, or all cores of this machine.",
+    ),
 ]
 
 

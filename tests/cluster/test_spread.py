@@ -19,6 +19,7 @@ from halbert.cluster import Cluster, Place, here, refused
 from halbert.data import blocks
 from halbert.data.encoding import encode_files
 from halbert.errors import HalbertError, InputError
+from halbert.processes import cores
 from halbert.train.finetuning import finetune
 from tests import small, tiny
 from tests.compare.pages import check_folder
@@ -56,7 +57,7 @@ def same(a, b):
 @pytest.fixture(scope="module")
 def cluster():
     """One machine's, with two cores to give."""
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield Cluster
     ray.shutdown()
 
@@ -245,6 +246,21 @@ def test_no_cluster_there(tmp_path):
         and "Traceback" not in told.stderr
     )
     assert not (tmp_path / "v.npy").exists()
+
+
+def test_another_cluster_on_the_machine_is_left_alone(cluster):
+    """Ray by itself joins the one that was started last, and then refuses to be told how many cores there are."""
+    code = "from halbert.cluster import Cluster\nwith Cluster() as made: print(made.ray.get_runtime_context().gcs_address, made.nodes())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    address, nodes = told.stdout.split(maxsplit=1)
+    assert address != ray.get_runtime_context().gcs_address and nodes.strip() == f"[{cores()}]"
+
+
+def test_the_cluster_that_ray_is_told_of(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(InputError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
+        Cluster()
 
 
 def test_nothing_of_ray_is_imported_without_being_asked():
