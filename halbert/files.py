@@ -13,7 +13,7 @@ import secrets
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import IO, Any
 
@@ -193,6 +193,40 @@ def hold(lock: Path, busy: str) -> IO[bytes]:
     except (ImportError, OSError):
         pass  # no such locks here
     return stream
+
+
+def begin(
+    folder: Path, target: Path, job: Any, busy: str, finished: Callable[[Any], str], overwrite: bool
+) -> IO[bytes]:
+    """Take ``folder``, where what is finished of ``target`` lies, for one job and one process; returns its lock.
+
+    ``job`` is everything that what is finished depends on; another job's is dropped. Raises :class:`InputError` saying
+    ``busy`` when another process holds it, what ``finished(job before)`` says that would be lost (unless ``overwrite``),
+    or that nothing can be written there.
+    """
+    job = json.loads(json.dumps(job))
+    file = folder / "job.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = hold(folder / "lock", busy)
+        try:
+            before = read_json(file) if file.exists() else None
+            if before != job:
+                if not overwrite and (lost := finished(before)):
+                    raise InputError(
+                        f"{target}: {folder.name} holds what another command has finished ({lost}), which goes on by itself; "
+                        "--overwrite drops it"
+                    )
+                for path in folder.iterdir():
+                    if path.name != "lock":
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+                write_json(file, job)
+        except BaseException:
+            lock.close()
+            raise
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror}") from None
+    return lock
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ import msgspec
 
 from halbert.data.blocks import Block
 from halbert.data.manifest import Cuts, Shard
-from halbert.errors import InputError
-from halbert.files import hold, read_json, sha256, write_json
+from halbert.files import begin, sha256
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,30 +32,19 @@ class Record:
     def __init__(self, target: Path, job: dict[str, Any], overwrite: bool = False) -> None:
         self.folder = target.with_name(f".{target.name}.part")
         self._file = self.folder / "finished.jsonl"
-        state = self.folder / "job.json"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            busy = f"{target}: another process is building this corpus; wait for it, or choose another folder"
-            self._lock = hold(self.folder / "lock", busy)
-        except OSError as error:
-            raise InputError(f"{target}: cannot be written: {error.strerror}") from None
+        self._lock = begin(
+            self.folder, target, job, f"{target}: another process is building this corpus; wait for it, or choose another folder",
+            lambda _: self._lost(), overwrite,
+        )  # fmt: skip
         self.pieces: dict[int, Piece] = {}
         self._before = self._read()
-        if not state.exists() or read_json(state) != json.loads(json.dumps(job)):
-            if self._before and not overwrite:
-                self.close()
-                raise InputError(
-                    f"{target}: {self.folder.name} holds what another command has finished ({len(self._before)} block(s); "
-                    "another tokenizer, option or version of halbert), which goes on by itself; --overwrite drops it"
-                )
-            self._before = {}
-            for path in self.folder.iterdir():
-                if path.name != "lock":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            write_json(state, job)
         self.spool = self.folder / "spool"
         shutil.rmtree(self.spool, ignore_errors=True)
         self.spool.mkdir()
+
+    def _lost(self) -> str:
+        count = len(self._read())
+        return f"{count} block(s); another tokenizer, option or version of halbert" if count else ""
 
     def _read(self) -> dict[int, Piece]:
         """The blocks that earlier runs have finished, by number."""

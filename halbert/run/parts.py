@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from halbert.errors import InputError, missing_extra
-from halbert.files import hold, read_json, write_bytes, write_json
+from halbert.errors import missing_extra
+from halbert.files import begin, write_bytes
 
 PART = 8192  # texts; within one, equal texts are computed once
 
@@ -35,37 +35,17 @@ class Parts:
         self.output = Path(output)
         self.kind, self.size = kind, size
         self.folder = self.output.with_name(f".{self.output.name}.parts")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = hold(
-                self.folder / "lock", f"{self.output}: another process is writing it; wait, or name another"
-            )
-            try:
-                self._begin(json.loads(json.dumps({**told, "size": size})), overwrite)
-            except BaseException:
-                self.close()
-                raise
-        except OSError as error:
-            raise InputError(f"{self.output}: cannot be written: {error.strerror}") from None
+        self._lock = begin(
+            self.folder, self.output, {**told, "size": size},
+            f"{self.output}: another process is writing it; wait, or name another", self._lost, overwrite,
+        )  # fmt: skip
 
-    def _begin(self, state: dict[str, Any], overwrite: bool) -> None:
-        """Go on with parts of this state, or begin anew."""
-        file = self.folder / "state.json"
-        if file.exists() and (before := read_json(file)) != state:
-            self._forget(overwrite or "unique" in before)
-        if not file.exists():
-            write_json(file, state)
-
-    def _forget(self, overwrite: bool) -> None:
-        """Let go of what another command has finished, if that is wanted or costs nothing."""
-        if self.finished() and not overwrite:
-            raise InputError(
-                f"{self.output}: {self.folder.name} holds what another command has finished ({len(self.finished())} parts of "
-                f"{self.size:,} texts; another model, input or option), which goes on by itself; --overwrite drops it"
-            )
-        for path in self.folder.iterdir():
-            if path.name != "lock":
-                path.unlink()
+    def _lost(self, before: dict[str, Any] | None) -> str:
+        """What another command has finished, and could go on with."""
+        count = len(self.finished())
+        if not count or "unique" in (before or {}):
+            return ""
+        return f"{count} parts of {self.size:,} texts; another model, input or option"
 
     def done(self) -> int:
         """How many parts are finished, from the first on without a gap."""

@@ -170,7 +170,7 @@ def test_config_is_no_object(folder, text, message):
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         ({"is_decoder": True}, "this is a decoder"),
         ({"add_cross_attention": True}, "this is a decoder"),
-        ({"hidden_size": "42"}, "size: expected int, got str"),
+        ({"hidden_size": "42"}, "embedding_size: expected int, got str"),
         ({"hidden_size": 41}, "hidden_size 41 is not divisible by num_attention_heads 3"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
         ({"layer_norm_eps": "small"}, "layer_norm_eps"),
@@ -245,7 +245,7 @@ def test_no_folder(tmp_path):
     [
         (lambda m: m.update(spce=1), "unknown field 'spce'; did you mean 'spec'"),
         (lambda m: m.pop("heads"), "heads"),
-        (lambda m: m.update(format="one"), "expected int"),
+        (lambda m: m.update(format="one"), "format: expected int, got str"),
         (lambda m: m["spec"]["encoder"].update(hidden_size=43), "hidden_size 43 is not divisible"),
         (
             lambda m: m["spec"]["encoder"].update(num_hidden_layers=2, num_hidden_groups=2),
