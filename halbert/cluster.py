@@ -27,8 +27,8 @@ from halbert.version import __version__
 
 Work = Callable[[Any], Any]
 TRIES = 8  # of an item whose worker or machine was lost
-# Seconds. Ray's core ends a process that has not heard of the head for so long, without a word.
-_ENDED_AFTER = float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", 60))  # noqa: SIM112
+# Seconds without the head. Ray's core ends a process after a third more, without a word.
+_PATIENCE = 0.75 * float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", 60))  # noqa: SIM112
 
 
 class Place(NamedTuple):
@@ -75,7 +75,7 @@ def refused(place: Place, own: Place, alike: bool = False) -> str:
 
 
 class Cluster:
-    """A connection to a cluster; without an address, one on this machine alone that ends with it.
+    """A connection to a cluster; without an address (or Ray's ``RAY_ADDRESS``), one on this machine alone that ends with it.
 
     Raises :class:`InputError` where no cluster answers at the address, and
     :class:`halbert.errors.MissingExtra` without Ray.
@@ -92,6 +92,7 @@ class Cluster:
             raise missing_extra("ray", "cluster", "--engine ray") from None
         self.ray = ray
         self._own = not ray.is_initialized()
+        address = address or os.environ.get("RAY_ADDRESS") or None
         if self._own:
             if address is not None:
                 _reach(address)
@@ -99,27 +100,27 @@ class Cluster:
             try:
                 with _unsaid():
                     if address is None:
-                        ray.init(include_dashboard=False, num_cpus=cores(), **told)
+                        ray.init(
+                            address="local", include_dashboard=False, num_cpus=cores(), **told
+                        )  # whatever else runs here
                     else:
                         ray.init(address=address, **told)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
                 where = "on this machine" if address is None else f"at {address}"
                 raise InputError(f"no Ray cluster answers {where}: {str(error).splitlines()[0][:200]}") from None
 
-        self._streams: list[Generator[Any]] = []
-        self._head = _Head(ray.get_runtime_context().gcs_address)
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Cluster:
-        self._head.start()
+        head = _Head(self.ray.get_runtime_context().gcs_address)
+        head.start()
+        self._open.callback(head.stop)
+        if self._own:
+            self._open.callback(self.ray.shutdown)
         return self
 
     def __exit__(self, *told: object) -> None:
-        # Threads that Ray left running would end the process, without a word, when they find it shut down.
-        for stream in self._streams:
-            stream.close()
-        if self._own:
-            self.ray.shutdown()
-        self._head.stop()
+        self._open.close()
 
     def beside(self) -> Any:
         """For what must be on the driver's own machine: it lives as long as the driver does."""
@@ -147,14 +148,6 @@ class Cluster:
         ``alike``: workers whose processor is another than this machine's are refused, since their results may differ in
         the last bits. Raises what the work raises, and :class:`HalbertError` naming a worker that cannot be used.
         """
-        found = self._stream(source, make, arguments, workers, cpus, alike)
-        self._streams.append(found)
-        return found
-
-    def _stream(
-        self, source: Callable[[], Iterable[Any]], make: Callable[..., Work], arguments: tuple[Any, ...],
-        workers: int | None, cpus: int, alike: bool,
-    ) -> Generator[Any]:  # fmt: skip
         from ray.data import ActorPoolStrategy, DataContext
 
         room = sum(count // cpus for count in self.nodes())
@@ -162,28 +155,33 @@ class Cluster:
             raise InputError(f"no machine of the cluster has the {cpus} cores that a worker needs")
         size = min(workers or room, room)
         mine = {"ray.io/node-id": self.ray.get_runtime_context().get_node_id()}
-        with quiet("ray.data"), _item_by_item(DataContext.get_current()):
-            read = self.ray.data.read_datasource(
-                _stream_of(source), override_num_blocks=1, num_cpus=0, label_selector=mine
-            )
-            with warnings.catch_warnings(action="ignore"):  # of what is to be named otherwise from Ray 2.64 on
-                rows = read.map_batches(
-                    _Worker, fn_constructor_args=(make, arguments), batch_size=1, batch_format="pyarrow",
-                    zero_copy_batch=True, num_cpus=cpus, compute=ActorPoolStrategy(size=size), max_restarts=TRIES,
-                    max_task_retries=TRIES,
-                )  # fmt: skip
-            own = here()
-            try:
-                with contextlib.closing(iter(rows.iter_batches(batch_size=None, batch_format="pyarrow"))) as tables:
-                    for table in tables:
-                        place, error, result = _unpacked(table)
-                        if why := refused(place, own, alike):
-                            raise HalbertError(why)
-                        if error is not None:
-                            raise error
-                        yield result
-            except self.ray.exceptions.RayError as fault:
-                raise _told(fault) from None
+        self._open.enter_context(quiet("ray.data"))
+        self._open.enter_context(_item_by_item(DataContext.get_current()))
+        read = self.ray.data.read_datasource(_stream_of(source), override_num_blocks=1, num_cpus=0, label_selector=mine)
+        with warnings.catch_warnings(action="ignore"):  # of what is to be named otherwise from Ray 2.64 on
+            rows = read.map_batches(
+                _Worker, fn_constructor_args=(make, arguments), batch_size=1, batch_format="pyarrow",
+                zero_copy_batch=True, num_cpus=cpus, compute=ActorPoolStrategy(size=size), max_restarts=TRIES,
+                max_task_retries=TRIES,
+            )  # fmt: skip
+        found = self._answers(iter(rows.iter_batches(batch_size=None, batch_format="pyarrow")), alike)
+        # Whatever of Ray is left over would end the process, without a word, when it finds Ray shut down.
+        self._open.callback(found.close)
+        return found
+
+    def _answers(self, tables: Iterator[Any], alike: bool) -> Generator[Any]:
+        """What workers answered; who holds this holds all of the work."""
+        own = here()
+        try:
+            for table in tables:
+                place, error, result = _unpacked(table)
+                if why := refused(place, own, alike):
+                    raise HalbertError(why)
+                if error is not None:
+                    raise error
+                yield result
+        except self.ray.exceptions.RayError as fault:
+            raise _told(fault) from None
 
 
 def _reach(address: str) -> None:
@@ -203,23 +201,23 @@ class _Head(threading.Thread):
     Nothing can be raised instead: whatever of Ray is called then, its cleaning up included, waits for the head.
     """
 
-    def __init__(self, address: str, patience: float = 0.75 * _ENDED_AFTER) -> None:
+    def __init__(self, address: str) -> None:
         super().__init__(daemon=True)
-        self.address, self.patience = address, patience
+        self.address = address
         self._over = threading.Event()
 
     def run(self) -> None:
         """Until it is stopped."""
         host, _, port = self.address.rpartition(":")
-        heard, every = time.monotonic(), self.patience / 20
+        heard, every = time.monotonic(), _PATIENCE / 20
         while not self._over.wait(every):
             with contextlib.suppress(OSError):
                 socket.create_connection((host.strip("[]"), int(port)), every).close()
                 heard = time.monotonic()
             silent = time.monotonic() - heard
-            if silent > self.patience and not self._over.is_set():
-                word = f"error: the head of the cluster at {self.address} has not answered for {silent:.0f} s; the same command goes on"
-                os.write(2, f"\n{word}\n".encode())
+            if silent > _PATIENCE and not self._over.is_set():
+                word = f"halbert: the head of the cluster at {self.address} has not answered for {silent:.0f} s; what is finished stays"
+                os.write(2, f"\n{word}: give the command again (with --resume, where it has that)\n".encode())
                 os._exit(1)
 
     def stop(self) -> None:
