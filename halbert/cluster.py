@@ -165,7 +165,7 @@ class Cluster:
                 max_task_retries=TRIES,
             )  # fmt: skip
         found = self._answers(iter(rows.iter_batches(batch_size=None, batch_format="pyarrow")), alike)
-        # Whatever of Ray is left over would end the process, without a word, when it finds Ray shut down.
+        self._open.callback(_let_end, _threads())
         self._open.callback(found.close)
         return found
 
@@ -182,6 +182,19 @@ class Cluster:
                 yield result
         except self.ray.exceptions.RayError as fault:
             raise _told(fault) from None
+
+
+def _threads() -> set[threading.Thread]:
+    """Those of Ray Data's that ask Ray for something by themselves (ray/data/_internal: their names)."""
+    return {
+        thread for thread in threading.enumerate() if thread.name.startswith(("StreamingExecutor", "iter_threaded"))
+    }
+
+
+def _let_end(before: set[threading.Thread]) -> None:
+    """Wait for threads that are not told to wait for: one that found Ray shut down would end the process without a word."""
+    for thread in _threads() - before:
+        thread.join(_PATIENCE)
 
 
 def _reach(address: str) -> None:

@@ -10,6 +10,8 @@ import gzip
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -95,6 +97,17 @@ def test_every_item_once(cluster):
             list(connected.stream([1, "broken"].__iter__, Slow, (1,), workers=1))
         with pytest.raises(InputError, match="no machine of the cluster has the 99 cores"):
             next(connected.stream([1].__iter__, Slow, (1,), cpus=99))
+
+
+def test_nothing_of_a_broken_off_stream_is_left(cluster):
+    """A thread that asked Ray for something after it was shut down would end the process, silently, with status 1."""
+    with cluster() as connected:
+        stream = connected.stream(range(200).__iter__, Slow, (0,))
+        slow = threading.Thread(target=time.sleep, args=(3,), name="iter_threaded")  # as Ray Data's are on a busy machine
+        assert next(stream)[0] in range(200)
+        slow.start()
+    assert not slow.is_alive()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("StreamingExecutor")]
 
 
 def test_a_corpus_has_the_same_bytes(cluster, small_blocks, tmp_path):
