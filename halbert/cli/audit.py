@@ -92,8 +92,8 @@ def run(
         float | None,
         typer.Option(
             min=1,
-            help="Without models: pre-train three small ones for this audit (a BERT, an ALBERT of its shape, an ALBERT of its "
-            "parameter count), so long each on average.",
+            help="Without models: pre-train four small ones for this audit (a BERT, an ALBERT of its shape, one of its "
+            "parameter count, and that one in BERT's training time), so long each on average.",
         ),
     ] = None,
     random_weights: Annotated[

@@ -77,6 +77,9 @@ def equal_in(a: Subject, b: Subject) -> list[str]:
             equal.append("pre-training text")
         if trained[0]["steps"] == trained[1]["steps"] and _batch(trained[0]) == _batch(trained[1]):
             equal.append("pre-training tokens")
+        took = sorted(t["seconds"] for t in trained)
+        if trained[0]["machine"] == trained[1]["machine"] and took[1] <= 1.1 * took[0]:
+            equal.append("training time (within 10 %)")
     return equal
 
 

@@ -1,4 +1,4 @@
-"""An audit of models that are trained for it: a BERT, an ALBERT of the same shape and one of the same parameter count.
+"""An audit of models that are trained for it: a BERT, and an ALBERT of its shape, of its parameter count, of its training time.
 
 Text: the documentation inside the installed packages. Everything that is trained or scored is written to the output
 folder, so that every figure can be had again with ``halbert audit`` on those files.
@@ -47,6 +47,7 @@ LENGTH = 128
 RECIPE = PretrainRecipe(length=LENGTH, batch_tokens=2048, learning_rate=1e-3, steps=1, warmup_steps=0, start="pmi-svd")
 FINETUNING = FinetuneRecipe(epochs=4, learning_rate=1e-3, batch_size=16, length=64)
 _TRIAL_STEPS = 20
+TIMED = "albert-wide-timed"  # the pairing of ALBERT's Table 6: a wider ALBERT in BERT's training time
 
 
 def wider(target: EncoderSpec) -> EncoderSpec:
@@ -97,7 +98,8 @@ def trained_audit(
 ) -> dict[str, Any]:
     """Build text, task and models, then audit them. ``seconds`` of pre-training are meant for each model on average.
 
-    All models take the same number of steps over the same text. Returns what ``results.json`` holds.
+    All models learn from the same text, in the same number of steps, but for the last, which stops when BERT's time is
+    spent. Returns what ``results.json`` holds.
     """
     progress = progress or Silent()
     check_report(out, overwrite)
@@ -112,37 +114,40 @@ def trained_audit(
             step("corpus")
         task.write(folder / "data")
         recipes = _recipes(folder / "data" / "corpus", tokenizer, seconds, progress)
-        subjects = []
-        for name, (recipe, description) in recipes.items():
+        subjects: dict[str, Subject] = {}
+        for name in (*recipes, TIMED):
+            recipe, description = recipes[name] if name in recipes else _in_time(subjects, recipes)
             with progress.task(f"Pre-training {name}", recipe.steps) as step:
                 bundle = _pretrain(recipe, tokenizer, step, name)
             place = bundle.save(folder / "models" / name)
-            subjects.append(
-                Subject(name=name, bundle=bundle.replace(folder=place), folder=place, description=description)
+            subjects[name] = Subject(
+                name=name, bundle=bundle.replace(folder=place), folder=place, description=description
             )
         # The redo command names files of this folder; everything measured is in them.
         home = Path(out).name
         command = command_for(
-            [f"{home}/models/{s.name}" for s in subjects], ["classify"], [f"{home}/data/{task.name}-train.csv"],
+            [f"{home}/models/{name}" for name in subjects], ["classify"], [f"{home}/data/{task.name}-train.csv"],
             [f"{home}/data/{task.name}-test.csv"], seeds=seeds, depth=depth, precision=precision, threads=threads,
             recipe=FINETUNING, claims=claims, weights=weights,
         )  # fmt: skip
         plan = Plan(
-            subjects=subjects, tasks=[task], texts=[e.text for e in task.test][:TEXTS], texts_from=WHERE, probes=wanted, command=command,
-            notes=_notes(subjects), depth=looks, minutes=minutes, precision=precision, threads=threads, recipe=FINETUNING,
+            subjects=list(subjects.values()), tasks=[task],
+            texts=[e.text for e in task.test][:TEXTS], texts_from=WHERE, probes=wanted, command=command,
+            notes=_notes(list(subjects.values())), depth=looks, minutes=minutes, precision=precision, threads=threads, recipe=FINETUNING,
             claims=asked, weights=dict(weights or {}),
         )  # fmt: skip
         return run_plan(plan, folder, progress)
 
 
 def _notes(subjects: list[Subject]) -> list[str]:
-    tokens = {s.bundle.provenance["training"]["tokens"] for s in subjects}
+    *equal, timed = (s.bundle.provenance["training"]["tokens"] for s in subjects)
     return [
-        "All three models learnt from the same text with the same tokenizer, in the same number of steps "
-        f"({min(tokens):,} to {max(tokens):,} pieces each): seconds of training, not days. Their quality says something "
-        "about the two designs at this budget, nothing about the released models.",
+        "All models learnt from the same text with the same tokenizer, the first three in the same number of steps "
+        f"({min(equal):,} to {max(equal):,} pieces each; {TIMED} {timed:,}): seconds of training, not days. Their quality says "
+        "something about the two designs at this budget, nothing about the released models.",
         "bert and albert have equal shape and equal tokens, which favours the one with more parameters. albert-wide has "
-        "bert's parameter count and is wider, which favours it in quality and costs it time.",
+        "bert's parameter count and is wider, which favours it in quality and costs it time. "
+        f"{TIMED} is the same model, trained no longer than bert was: equal parameters and equal training time.",
         "Each model has its own sentence objective (NSP or SOP); masking, dropout (0) and activation are the same.",
     ]
 
@@ -158,7 +163,7 @@ def _documents(paragraphs: list[Paragraph]) -> list[list[str]]:
 def _recipes(
     corpus: Path, tokenizer: Tokenizer, seconds: float, progress: Progress
 ) -> dict[str, tuple[PretrainRecipe, str]]:
-    """A recipe for each model, all with as many steps as the time allows: each model's pace is measured first."""
+    """A recipe for each model but the last, with as many steps as the time of all allows: the pace is measured first."""
     trials = {
         name: msgspec.structs.replace(
             RECIPE, corpus=str(corpus), encoder=msgspec.structs.asdict(spec), steps=_TRIAL_STEPS, start="random",
@@ -166,22 +171,34 @@ def _recipes(
         )
         for name, (spec, objective, _) in designs(tokenizer.vocab_size).items()
     }  # fmt: skip
-    pace = 0.0
+    pace: dict[str, float] = {}
     with progress.task("Measuring the pace of training", len(trials)) as step:
         for name, recipe in trials.items():
             journal = pretrain(recipe, tokenizer, name=name).provenance["training"]["journal"]
             # The first entry covers ten steps, the slow first ones among them; the pace is that of the rest.
-            pace += (journal[-1]["seconds"] - journal[0]["seconds"]) / (journal[-1]["step"] - journal[0]["step"])
+            pace[name] = (journal[-1]["seconds"] - journal[0]["seconds"]) / (journal[-1]["step"] - journal[0]["step"])
             step(name)
-    steps = max(20, int(seconds * len(trials) / pace))
+    steps = max(
+        20, int(seconds * (len(trials) + 1) / (sum(pace.values()) + pace["bert"]))
+    )  # the last takes bert's time
     described = designs(tokenizer.vocab_size)
-    return {
-        name: (
-            msgspec.structs.replace(recipe, steps=steps, warmup_steps=max(1, steps // 10), start=RECIPE.start),
-            described[name][2],
-        )
-        for name, recipe in trials.items()
-    }
+    return {name: (_of_steps(recipe, steps), described[name][2]) for name, recipe in trials.items()}
+
+
+def _of_steps(recipe: PretrainRecipe, steps: int) -> PretrainRecipe:
+    return msgspec.structs.replace(recipe, steps=steps, warmup_steps=max(1, steps // 10), start=RECIPE.start)
+
+
+def _in_time(
+    trained: Mapping[str, Subject], recipes: Mapping[str, tuple[PretrainRecipe, str]]
+) -> tuple[PretrainRecipe, str]:
+    """The wider ALBERT with the steps it would have taken in the time that BERT's training took."""
+    allowed, took = (trained[name].bundle.provenance["training"]["seconds"] for name in ("bert", "albert-wide"))
+    recipe = recipes["albert-wide"][0]
+    steps = max(1, round(recipe.steps * allowed / took))
+    return _of_steps(
+        recipe, steps
+    ), f"albert-wide in BERT's training time: {steps:,} steps instead of {recipe.steps:,}, SOP"
 
 
 def _pretrain(recipe: PretrainRecipe, tokenizer: Tokenizer, step: Any, name: str) -> Bundle:

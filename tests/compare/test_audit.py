@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from halbert.compare import default, documented, named, trained
@@ -199,6 +200,27 @@ def test_what_two_subjects_have_in_common():
     assert equal_in(a, subject("d", hidden_size=14, embedding_size=14)) == ["tokenizer"]
 
 
+def test_how_long_two_subjects_were_trained():
+    def trained_for(name, seconds, **more):
+        told = {
+            "kind": "pretraining",
+            "corpus": {"sha256": "x"},
+            "steps": 10,
+            "recipe": {"batch_tokens": 64, "length": 32},
+        }
+        made = subject(name)
+        bundle = made.bundle.replace(
+            provenance={"training": told | {"seconds": seconds, "machine": {"threads": 2}} | more}
+        )
+        return msgspec.structs.replace(made, bundle=bundle)
+
+    a, time = trained_for("a", 100.0), "training time (within 10 %)"
+    assert time in equal_in(a, trained_for("b", 109.0)) and time in equal_in(trained_for("b", 109.0), a)
+    assert time not in equal_in(a, trained_for("c", 115.0))
+    assert time not in equal_in(a, trained_for("d", 100.0, machine={"threads": 1}))
+    assert "pre-training tokens" not in equal_in(a, trained_for("e", 100.0, steps=9))
+
+
 @pytest.mark.parametrize("vocabulary", [2000, 6000, 30522])
 def test_the_designs_that_are_trained(vocabulary):
     bert, albert, wide = (spec for spec, _, _ in trained.designs(vocabulary).values())
@@ -280,19 +302,23 @@ def test_an_audit_that_trains_its_models(short, tmp_path, monkeypatch, small_tas
     ]  # have tests of their own, and take a while
     told = trained_audit(out=out, seconds=0.1, probes=probes, **small_task)
     results = check_folder(out)
-    assert results["verdict"] == told["verdict"] and len(results["verdict"]["headline"]) == 3
-    assert [s["name"] for s in results["subjects"]] == ["bert", "albert", "albert-wide"]
+    assert results["verdict"] == told["verdict"] and len(results["verdict"]["headline"]) == 4
+    assert [s["name"] for s in results["subjects"]] == ["bert", "albert", "albert-wide", "albert-wide-timed"]
     assert {m["probe"].partition(":")[0] for m in results["measurements"]} == set(probes) - {
         "retrieval",
         "masked-languages",
     }
     assert all(m["value"] is not None for m in results["measurements"])
-    assert len({s["training"]["steps"] for s in results["subjects"]}) == 1
+    *equal, timed = (s["training"]["steps"] for s in results["subjects"])
+    assert len(set(equal)) == 1 and timed < equal[0]
     for s in results["subjects"]:
         assert s["curve"] and "journal" not in s["training"]
         assert load_bundle(out / "models" / s["name"]).spec.encoder.count_encoder() == s["parameters"]["encoder"]
     same_pieces = [c for c in results["comparisons"] if c["name"] == "masked_loss"]
-    assert len(same_pieces) == 3 and all("pre-training tokens" in c["equal_in"] for c in same_pieces)
+    for c in same_pieces:
+        assert ("pre-training tokens" in c["equal_in"]) == ("albert-wide-timed" not in (c["a"], c["b"]))
+        assert ("parameters (within 2 %)" in c["equal_in"]) == ("albert" not in (c["a"], c["b"]))
+    assert len(same_pieces) == 6
     assert str(tmp_path) not in (out / "results.json").read_text()
     # What the report was made from is there to be used again.
     for split in ("train", "test"):
