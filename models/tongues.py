@@ -91,11 +91,13 @@ class Texts:
                 yield pair if draw.random() < 0.5 else pair[::-1]
 
     def parallel(self) -> Documents:
-        """A document for each text and group of languages: the same in all of them."""
+        """A document for each text and group of languages: the same in all of them, first in English where it is there."""
         for name, speaking in self.said.items():
-            languages = random.Random(name).sample(speaking, len(speaking))
+            first = [ENGLISH] if ENGLISH in speaking else []
+            rest = [language for language in speaking if language != ENGLISH]
+            languages = random.Random(name).sample(rest, len(rest))
             for start in range(0, len(languages), _TOGETHER):
-                some = languages[start : start + _TOGETHER]
+                some = first + languages[start : start + _TOGETHER]
                 if len(some) > 1:
                     yield [self.same[language][name] for language in some]
 

@@ -25,13 +25,21 @@ class Loss(NamedTuple):
     parts: dict[str, Tensor]
 
 
-def pretraining_loss(model: Model, batch: PretrainBatch) -> Loss:
+class Meaning(NamedTuple):
+    """Vectors of pieces (V, H) whose mean says what a text means, in whatever language, and how much that counts."""
+
+    table: Tensor
+    weight: float
+
+
+def pretraining_loss(model: Model, batch: PretrainBatch, meaning: Meaning | None = None) -> Loss:
     """Masked-piece cross entropy at the masked positions only, plus the sentence pair's (BERT paper A.2).
 
-    Each is the mean over what there is to find: positions and rows that only fill a shape count nowhere.
+    Each is the mean over what there is to find: positions and rows that only fill a shape count nowhere. With ``meaning``
+    also :func:`translation_loss`.
     """
     device = next(model.parameters()).device
-    found = None if left_to_torch(next(model.parameters())) else needed(batch)
+    found = None if meaning is not None or left_to_torch(next(model.parameters())) else needed(batch)
     read: tuple[Any, ...] = (None, batch.positions, batch.starts) if found is None else found
     arrays = (*batch[:3], read[1], *batch[4:8], read[2], read[0])
     ids, mask, segments, positions, labels, pair_labels, places, sequence, starts, columns_BQ = (
@@ -52,7 +60,37 @@ def pretraining_loss(model: Model, batch: PretrainBatch) -> Loss:
         parts["pair_loss"] = pair.detach()
         parts["pair_accuracy"] = ((logits_B2.detach().argmax(-1) == pair_labels) & known).sum() / pairs
         total = total + pair
+    if meaning is not None:
+        known = labels != IGNORED
+        assert not (ids is None or mask is None or positions is None or labels is None)  # a batch has them
+        whole = ids.flatten().index_put((positions[known],), labels[known].to(ids.dtype)).view_as(ids)
+        there = mask if sequence is None else sequence
+        far = translation_loss(output.last_BSH.float(), whole, there, meaning.table)
+        parts["translation_loss"] = far.detach()
+        total = total + meaning.weight * far
     return Loss(total, parts)
+
+
+def translation_loss(states_BSH: Tensor, ids_BS: Tensor, sequence_BS: Tensor, table_VH: Tensor) -> Tensor:
+    """How far a text's mean state points from the mean of its pieces' vectors in the table: 1 - cosine, both centred.
+
+    As Reimers and Gurevych 2020 teach a student by a teacher's vectors of sentences; here the teacher is a table
+    (``halbert/train/translations.py``). ``sequence_BS`` numbers the texts of a row from 1; 0 is padding. Centred is over the
+    texts of the batch, so that several processes see a little less than one with all of it.
+    """
+    B, S, H = states_BSH.shape
+    group = (torch.arange(B, device=ids_BS.device)[:, None] * (S + 1) + sequence_BS).flatten()
+    here = (sequence_BS > 0).flatten().to(states_BSH.dtype)
+    count = here.new_zeros(B * (S + 1)).index_add(0, group, here)
+    texts = (count > 0).to(here.dtype)[:, None]
+
+    def centred(vectors: Tensor) -> Tensor:
+        sums = here.new_zeros(B * (S + 1), H).index_add(0, group, vectors.flatten(0, 1) * here[:, None])
+        means = sums / count.clamp(min=1)[:, None]
+        return means - (means * texts).sum(0) / texts.sum()
+
+    near = functional.cosine_similarity(centred(states_BSH), centred(table_VH[ids_BS]))
+    return ((1 - near) * texts[:, 0]).sum() / texts.sum()
 
 
 class Needed(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import platform
 from collections.abc import Callable, Generator
@@ -20,7 +21,7 @@ from halbert.data.corpus import Corpus
 from halbert.data.instances import PretrainBatch
 from halbert.data.plan import START, Plan, Position
 from halbert.errors import InputError, SpecError
-from halbert.files import sha256
+from halbert.files import sha256, write_bytes
 from halbert.heads import HeadSpec
 from halbert.model import Model
 from halbert.model.arrays import arrays_of
@@ -31,10 +32,11 @@ from halbert.train.distributed import ALONE, World, joined, shard
 from halbert.train.folder import RunFolder
 from halbert.train.journal import Journal, Report, thinned
 from halbert.train.loader import Loaded, loaded
-from halbert.train.loop import Run
-from halbert.train.objectives import pretraining_loss
+from halbert.train.loop import LossOf, Run
+from halbert.train.objectives import Meaning, pretraining_loss
 from halbert.train.preview import preview
 from halbert.train.recipe import PretrainRecipe, Stage
+from halbert.train.translations import bring_together
 from halbert.train.warmstart import piece_embeddings
 
 
@@ -126,6 +128,11 @@ def pretrain(
     spec = spec_of_recipe(recipe, tokenizer)
     if not recipe.corpus:
         raise SpecError('the recipe names no corpus; add corpus = "FOLDER" or --set corpus=FOLDER')
+    if recipe.translation_weight and not recipe.start_parallel:
+        raise SpecError(
+            "translation_weight needs a corpus of texts in several languages; add --set start_parallel=FOLDER, or "
+            "--set translation_weight=0"
+        )
     corpus = Corpus(recipe.corpus)
     reader = Reader(recipe, corpus, tokenizer, spec.pretraining)
     plans = [reader.plan(stage) for stage in recipe.stages()]  # checks tokenizer and numbers
@@ -135,12 +142,12 @@ def pretrain(
         try:
             heads = pretraining_heads(spec.pretraining)
             model = Model(spec.encoder, heads).initialize(recipe.seed)
+            tables = _tables(recipe, corpus, say)
             if recipe.start == "pmi-svd" and not (place and place.checkpoints.steps()):
-                say("Counting which pieces stand near each other, for the embeddings to start from")
-                parallel = Corpus(recipe.start_parallel) if recipe.start_parallel else None
-                table = piece_embeddings(corpus, spec.encoder.embedding_size, recipe.seed, parallel)
                 with torch.no_grad():
+                    table = tables(spec.encoder.embedding_size)
                     model.encoder.embeddings.piece.weight.copy_(torch.from_numpy(table))
+            loss_of = _loss_of(recipe, lambda: tables(spec.encoder.hidden_size), place, world, say)
             model.to(world.device)
             model.checkpoint_activations = recipe.checkpoint_activations == "layer"
             if recipe.strategy == "fsdp":
@@ -148,7 +155,7 @@ def pretrain(
             first, _ = next(plans[0].batches())  # a corpus of which nothing can be masked is refused here
             journal = place.journal(report) if place and world.first else Journal(None, report if world.first else None)
             run = Run(
-                model, pretraining_loss, recipe, steps=recipe.steps, warmup=recipe.warmup_steps, journal=journal,
+                model, loss_of, recipe, steps=recipe.steps, warmup=recipe.warmup_steps, journal=journal,
                 seed=recipe.seed, world=world, checkpoints=place.checkpoints if place else None,
             )  # fmt: skip
             if place and run.resume():
@@ -179,6 +186,43 @@ def pretrain(
                 place.abandon()
             raise
     return bundle
+
+
+def _tables(recipe: PretrainRecipe, corpus: Corpus, say: Callable[[str], None]) -> Callable[[int], np.ndarray]:
+    """The pmi-svd start of a width, each counted once."""
+    parallel = Corpus(recipe.start_parallel) if recipe.start_parallel else None
+
+    @functools.cache
+    def table(width: int) -> np.ndarray:
+        say(f"Counting which pieces stand near each other, for {width} numbers a piece to start from")
+        return piece_embeddings(corpus, width, recipe.seed, parallel)
+
+    return table
+
+
+def _loss_of(
+    recipe: PretrainRecipe,
+    start: Callable[[], np.ndarray],
+    place: RunFolder | None,
+    world: World,
+    say: Callable[[str], None],
+) -> LossOf:
+    """What is asked of the model; the table that knows translations is made once for a run, and kept in its folder."""
+    if not recipe.translation_weight:
+        return pretraining_loss
+    file = place.place / "translations.npy" if place else None
+    if file is not None and file.exists():
+        table = np.load(file, allow_pickle=False)
+    else:
+        first = start()
+        say("Learning which texts translate each other")
+        table = bring_together(first, Corpus(recipe.start_parallel), recipe.seed)
+        if file is not None and world.first:
+            written = io.BytesIO()
+            np.save(written, table, allow_pickle=False)
+            write_bytes(file, written.getvalue())
+    meaning = Meaning(torch.from_numpy(table).to(world.device), recipe.translation_weight)
+    return functools.partial(pretraining_loss, meaning=meaning)
 
 
 _MOST_INPUTS = 100  # named in a model's provenance

@@ -103,7 +103,9 @@ def test_nothing_of_a_broken_off_stream_is_left(cluster):
     """A thread that asked Ray for something after it was shut down would end the process, silently, with status 1."""
     with cluster() as connected:
         stream = connected.stream(range(200).__iter__, Slow, (0,))
-        slow = threading.Thread(target=time.sleep, args=(3,), name="iter_threaded")  # as Ray Data's are on a busy machine
+        slow = threading.Thread(
+            target=time.sleep, args=(3,), name="iter_threaded"
+        )  # as Ray Data's are on a busy machine
         assert next(stream)[0] in range(200)
         slow.start()
     assert not slow.is_alive()

@@ -13,7 +13,7 @@ from halbert.data.plan import Plan
 from halbert.model import Model
 from halbert.spec import PretrainSpec
 from halbert.train import objectives, vocabulary
-from halbert.train.objectives import pretraining_loss
+from halbert.train.objectives import Meaning, pretraining_loss, translation_loss
 from halbert.train.vocabulary import hits
 from tests import tiny
 from tests.train import made
@@ -245,3 +245,42 @@ def test_where_most_is_needed_all_is_computed():
     dense = batch()
     assert objectives.needed(dense._replace(positions=np.arange(14))) is None  # 14 of the first row's 23
     assert objectives.needed(dense._replace(positions=np.array([3, 30, 50]))).columns.shape == (6, 2)
+
+
+def slow_translation_loss(states, ids, sequence, table):
+    texts = [(b, n) for b in range(len(ids)) for n in sorted(set(sequence[b]) - {0})]
+    x = np.stack([states[b][sequence[b] == n].mean(0) for b, n in texts])
+    y = np.stack([table[ids[b][sequence[b] == n]].mean(0) for b, n in texts])
+    x, y = x - x.mean(0), y - y.mean(0)
+    return np.mean(1 - (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1))
+
+
+def test_what_texts_mean():
+    rng = np.random.default_rng(0)
+    states, ids, table = rng.normal(size=(3, 7, 4)), rng.integers(0, 30, (3, 7)), rng.normal(size=(30, 4))
+    sequence = np.array([[1, 1, 1, 2, 2, 0, 0], [1] * 7, [0] * 7])
+    given = [torch.from_numpy(array) for array in (states, ids, sequence, table)]
+    expected = slow_translation_loss(states, ids, sequence, table)
+    assert float(translation_loss(*given)) == pytest.approx(expected, abs=1e-6)
+    assert float(translation_loss(given[0], given[1], given[2].clamp(max=1), given[3])) != pytest.approx(
+        expected, abs=1e-3
+    )
+    same = torch.from_numpy(2 * table[ids] + 5)
+    assert float(translation_loss(same, *given[1:])) == pytest.approx(0, abs=1e-6)
+
+
+def test_what_is_hidden_belongs_to_what_a_text_means():
+    net, made = model(initializer_range=0.2).eval(), batch()
+    table = torch.randn(net.spec.vocab_size, net.spec.hidden_size, generator=torch.Generator().manual_seed(0))
+    plain, loss = pretraining_loss(net, made), pretraining_loss(net, made, Meaning(table, 0.5))
+    whole = made.ids.copy().reshape(-1)
+    known = made.labels != IGNORED
+    whole[made.positions[known]] = made.labels[known]
+    assert (whole != made.ids.reshape(-1)).any()
+    with torch.no_grad():
+        states = net(*(torch.from_numpy(a) for a in (made.ids, made.mask, made.segments))).last_BSH.numpy()
+    expected = slow_translation_loss(states, whole.reshape(made.ids.shape), made.mask, table.numpy())
+    assert float(loss.parts["translation_loss"]) == pytest.approx(expected, abs=1e-5)
+    assert float(loss.total.detach()) == pytest.approx(float(plain.total.detach()) + 0.5 * expected, abs=1e-5)
+    wrong = slow_translation_loss(states, made.ids, made.mask, table.numpy())
+    assert abs(wrong - expected) > 1e-4

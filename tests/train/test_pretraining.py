@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,11 @@ from halbert.model import Model
 from halbert.model.arrays import model_of
 from halbert.source import load_bundle
 from halbert.spec import PretrainSpec
+from halbert.train import pretraining
 from halbert.train.distributed import ALONE
 from halbert.train.folder import RunFolder
 from halbert.train.pretraining import Reader, held_out_batches, masked_scores, pretrain, pretraining_heads, summary_of
+from halbert.train.translations import bring_together
 from halbert.train.warmstart import piece_embeddings
 from tests import tiny
 from tests.train import made
@@ -179,3 +183,37 @@ def test_a_parallel_start_is_for_the_warm_start_alone(corpus):
     recipe = made.recipe(corpus, start="pmi-svd", start_parallel=str(corpus.folder), **still)
     found = pretrain(recipe, tiny.tokenizer()).arrays["encoder.embeddings.piece.weight"]
     np.testing.assert_allclose(found, table, atol=1e-6)
+
+
+def test_a_text_is_taught_what_it_means(tmp_path, monkeypatch):
+    """The table is learnt once, kept in the run's folder, and the same run is had again from it."""
+    tokenizer = tiny.tokenizer()
+    texts = build_corpus([[text, text] for text in tiny.SPEECH], tokenizer, tmp_path / "parallel")
+    learnt = []
+
+    def bring(*given):
+        learnt.append(bring_together(*given))
+        return learnt[-1]
+
+    monkeypatch.setattr(pretraining, "bring_together", bring)
+    corpus = made.corpus(tmp_path / "corpus")
+    recipe = made.recipe(
+        corpus, start="pmi-svd", start_parallel=str(texts.folder), translation_weight=2.0, steps=60, warmup_steps=0,
+        learning_rate=1e-3, log_every=10, checkpoint_every=30,
+    )  # fmt: skip
+    found = pretrain(recipe, tokenizer, tmp_path / "out")
+    told = [json.loads(line) for line in (tmp_path / "out/training/journal.jsonl").read_text().splitlines()]
+    assert all(0 < entry["translation_loss"] < 2 for entry in told)
+    losses = [entry["translation_loss"] for entry in told]  # of few texts each, so they leap
+    assert np.mean(losses[3:]) < 0.9 * np.mean(losses[:3])
+    np.testing.assert_array_equal(np.load(tmp_path / "out/training/translations.npy"), learnt[0])
+    # Stopped at the half, it goes on with the table that is there.
+    shutil.copytree(tmp_path / "out/training", tmp_path / "again/training")
+    for file in (tmp_path / "again/training/checkpoints").glob("step-00000060"):
+        shutil.rmtree(file)
+    again = pretrain(recipe, tokenizer, tmp_path / "again", resume=True)
+    assert len(learnt) == 1
+    for name, array in found.arrays.items():
+        np.testing.assert_array_equal(array, again.arrays[name])
+    with pytest.raises(SpecError, match="translation_weight needs a corpus of texts in several languages"):
+        pretrain(made.recipe(corpus, translation_weight=1.0), tokenizer)
