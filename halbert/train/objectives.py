@@ -64,33 +64,31 @@ def pretraining_loss(model: Model, batch: PretrainBatch, meaning: Meaning | None
         known = labels != IGNORED
         assert not (ids is None or mask is None or positions is None or labels is None)  # a batch has them
         whole = ids.flatten().index_put((positions[known],), labels[known].to(ids.dtype)).view_as(ids)
-        there = mask if sequence is None else sequence
-        far = translation_loss(output.last_BSH.float(), whole, there, meaning.table)
+        there, most = (mask, 1) if sequence is None else (sequence, ids.shape[1] // 3)  # [CLS] a piece [SEP]
+        far = translation_loss(output.last_BSH.float(), whole, there, most, meaning.table)
         parts["translation_loss"] = far.detach()
         total = total + meaning.weight * far
     return Loss(total, parts)
 
 
-def translation_loss(states_BSH: Tensor, ids_BS: Tensor, sequence_BS: Tensor, table_VH: Tensor) -> Tensor:
+def translation_loss(states_BSH: Tensor, ids_BS: Tensor, sequence_BS: Tensor, most: int, table_VH: Tensor) -> Tensor:
     """How far a text's mean state points from the mean of its pieces' vectors in the table: 1 - cosine, both centred.
 
     As Reimers and Gurevych 2020 teach a student by a teacher's vectors of sentences; here the teacher is a table
-    (``halbert/train/translations.py``). ``sequence_BS`` numbers the texts of a row from 1; 0 is padding. Centred is over the
-    texts of the batch, so that several processes see a little less than one with all of it.
+    (``halbert/train/translations.py``). ``sequence_BS`` numbers the texts of a row from 1 to at most ``most``; 0 is
+    padding. Centred is over the texts of the batch, so that several processes see a little less than one with all of it.
     """
-    B, S, H = states_BSH.shape
-    group = (torch.arange(B, device=ids_BS.device)[:, None] * (S + 1) + sequence_BS).flatten()
-    here = (sequence_BS > 0).flatten().to(states_BSH.dtype)
-    count = here.new_zeros(B * (S + 1)).index_add(0, group, here)
-    texts = (count > 0).to(here.dtype)[:, None]
+    number_N = torch.arange(1, most + 1, device=ids_BS.device)
+    among_BNS = (sequence_BS[:, None, :] == number_N[:, None]).to(states_BSH.dtype)
+    count_BN1 = among_BNS.sum(-1, keepdim=True)
+    text_BN1 = (count_BN1 > 0).to(states_BSH.dtype)
 
-    def centred(vectors: Tensor) -> Tensor:
-        sums = here.new_zeros(B * (S + 1), H).index_add(0, group, vectors.flatten(0, 1) * here[:, None])
-        means = sums / count.clamp(min=1)[:, None]
-        return means - (means * texts).sum(0) / texts.sum()
+    def centred(vectors_BSH: Tensor) -> Tensor:
+        means_BNH = among_BNS @ vectors_BSH / count_BN1.clamp(min=1)
+        return means_BNH - (means_BNH * text_BN1).sum((0, 1)) / text_BN1.sum()
 
-    near = functional.cosine_similarity(centred(states_BSH), centred(table_VH[ids_BS]))
-    return ((1 - near) * texts[:, 0]).sum() / texts.sum()
+    near_BN = functional.cosine_similarity(centred(states_BSH), centred(table_VH[ids_BS]), dim=-1)
+    return ((1 - near_BN) * text_BN1[:, :, 0]).sum() / text_BN1.sum()
 
 
 class Needed(NamedTuple):

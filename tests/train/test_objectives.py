@@ -259,14 +259,12 @@ def test_what_texts_mean():
     rng = np.random.default_rng(0)
     states, ids, table = rng.normal(size=(3, 7, 4)), rng.integers(0, 30, (3, 7)), rng.normal(size=(30, 4))
     sequence = np.array([[1, 1, 1, 2, 2, 0, 0], [1] * 7, [0] * 7])
-    given = [torch.from_numpy(array) for array in (states, ids, sequence, table)]
-    expected = slow_translation_loss(states, ids, sequence, table)
-    assert float(translation_loss(*given)) == pytest.approx(expected, abs=1e-6)
-    assert float(translation_loss(given[0], given[1], given[2].clamp(max=1), given[3])) != pytest.approx(
-        expected, abs=1e-3
-    )
+    given = [torch.from_numpy(array) for array in (states, ids, sequence)]
+    expected, vectors = slow_translation_loss(states, ids, sequence, table), torch.from_numpy(table)
+    assert float(translation_loss(*given, 2, vectors)) == pytest.approx(expected, abs=1e-6)
+    assert float(translation_loss(*given, 1, vectors)) != pytest.approx(expected, abs=1e-3)
     same = torch.from_numpy(2 * table[ids] + 5)
-    assert float(translation_loss(same, *given[1:])) == pytest.approx(0, abs=1e-6)
+    assert float(translation_loss(same, *given[1:], 2, vectors)) == pytest.approx(0, abs=1e-6)
 
 
 def test_what_is_hidden_belongs_to_what_a_text_means():
