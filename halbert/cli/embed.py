@@ -97,4 +97,4 @@ def run(
     answering = Answering(asked)
     width = answering.predictor.bundle.spec.encoder.hidden_size
     count = bulk.write(answering, width)
-    note(f"wrote {output}: {count:,} vectors of width {width}")
+    note(f"wrote {output}: {count:,} vector{'s' * (count != 1)} of width {width}")

@@ -164,6 +164,9 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
         raise InputError(f"{where}: hidden_act is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
     try:
         hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+        for field in ("hidden_size", "num_hidden_layers"):  # which others are derived from, and would be named instead
+            if type(config[field]) is not int:
+                raise InputError(f"{where}: {field}: expected int, got {type(config[field]).__name__}")
         fields: dict[str, Any] = {
             "vocab_size": config["vocab_size"],
             "embedding_size": config.get("embedding_size", hidden) if layout == "albert" else hidden,
