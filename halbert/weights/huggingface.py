@@ -153,10 +153,8 @@ def spec_of(config: Mapping[str, Any], where: str) -> tuple[EncoderSpec, dict[st
             f"{where}: model_type is {layout!r}; Halbert reads 'bert' and 'albert', and 'distilbert' and 'electra', which are "
             "such encoders by other names; others can be measured (halbert audit, with the extra others)"
         )
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        raise InputError(
-            f"{where}: position_embedding_type is {config['position_embedding_type']!r}; expected 'absolute'"
-        )
+    if (positions := config.get("position_embedding_type", "absolute")) != "absolute":
+        raise InputError(f"{where}: position_embedding_type is {positions!r}; expected 'absolute'")
     if config.get("is_decoder") or config.get("add_cross_attention"):
         raise InputError(f"{where}: this is a decoder; Halbert reads encoders")
     activation = config.get("hidden_act", "gelu_new" if layout == "albert" else "gelu")  # transformers' defaults

@@ -267,6 +267,8 @@ def test_shipped_recipes_train(name, tmp_path):
     layers = 1 if name.startswith("albert") else 2
     corpus = made.corpus(tmp_path / "corpus")
     changes = [*TINY, f"encoder.num_hidden_groups={layers}", f"corpus={corpus.folder}"]
+    if read_recipe(name).translation_weight:
+        changes.append(f"start_parallel={corpus.folder}")
     recipe = read_recipe(name, changes)
     bundle = pretrain(recipe, tiny.tokenizer())
     training = bundle.provenance["training"]
