@@ -10,6 +10,7 @@ import typer
 
 from halbert.cli.options import MODEL_HELP, Address, Engine, EngineChoice, Quiet, cluster_of
 from halbert.cli.output import Bars, note
+from halbert.data.addresses import as_path, check_free, is_address, put_folder, work_name
 from halbert.errors import Stopped
 
 if TYPE_CHECKING:
@@ -41,7 +42,14 @@ def run(
     tokenizer: Annotated[
         str | None, typer.Option(metavar="MODEL", help=f"Whose tokenizer. {MODEL_HELP}", show_default=False)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder to write.", show_default=False)] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The folder to write; at an address (s3://…) it is made here first.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; the result is the same for any number. Default: all cores.")
     ] = None,
@@ -75,6 +83,7 @@ def run(
     """See HELP."""
     from halbert.data.corpus import merge_corpora
     from halbert.data.encoding import encode_files
+    from halbert.data.manifest import NAME
     from halbert.source import resolve_tokenizer
 
     if verify:
@@ -82,8 +91,16 @@ def run(
         return
     if out is None:
         raise typer.BadParameter("missing: name the folder to write", param_hint="--out")
+    folder = as_path(out)
+    if is_address(out):
+        folder = work_name(out)
+        if (folder / NAME).exists():  # could not be put there before, or not to the end
+            overwrite = True
+        check_free(out, overwrite)
     if merge:
-        _tell(merge_corpora(files, out, overwrite), out)
+        corpus = merge_corpora(files, folder, overwrite)
+        _put(corpus, out)
+        _tell(corpus, out)
         return
     if tokenizer is None:
         raise typer.BadParameter("missing: name the model whose tokenizer is to be used", param_hint="--tokenizer")
@@ -96,14 +113,24 @@ def run(
     try:
         with Bars(quiet).bytes("Encoding") as progress:
             corpus = encode_files(
-                files, chosen, out, workers=workers, language=language, dedupe=dedupe, skip_bad=skip_bad,
+                files, chosen, folder, workers=workers, language=language, dedupe=dedupe, skip_bad=skip_bad,
                 licence=licence, command=command, progress=progress, cluster=cluster_of(engine, address), overwrite=overwrite,
             )  # fmt: skip
     except SystemExit as error:
         if error.code == 143:
             raise Stopped(f"stopped; {STOPPED}") from None
         raise
+    _put(corpus, out)
     _tell(corpus, out, chosen)
+
+
+def _put(corpus: Corpus, out: str) -> None:
+    """Where it is wanted, if that is not here; without its manifest it is no corpus yet."""
+    from halbert.data.manifest import NAME
+
+    if is_address(out):
+        note(f"putting the corpus to {out}")
+        put_folder(corpus.folder, out, NAME)
 
 
 def _verify(folders: list[str], quiet: bool) -> None:
@@ -118,7 +145,7 @@ def _verify(folders: list[str], quiet: bool) -> None:
         note(f"{folder}: all {len(corpus)} shard(s) are what was written")
 
 
-def _tell(corpus: Corpus, out: Path, tokenizer: Tokenizer | None = None) -> None:
+def _tell(corpus: Corpus, out: str, tokenizer: Tokenizer | None = None) -> None:
     m = corpus.manifest
     note(
         f"wrote {out}: {m.documents:,} documents, {m.sentences:,} sentences, {m.tokens:,} pieces in {len(m.shards)} shard(s)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -67,6 +68,36 @@ def put(file: Path, address: str) -> None:
     except InputError as error:
         raise InputError(f"{error}; the file is here: {file}") from None
     file.unlink()
+
+
+def check_free(address: str, overwrite: bool) -> None:
+    """Raises :class:`InputError` when a folder is there already that is not to be replaced."""
+
+    def look(fs: Any, path: str) -> bool:
+        return bool(fs.exists(path) and (not fs.isdir(path) or fs.ls(path)))
+
+    if not overwrite and _asked(address, "written", look):
+        raise InputError(f"{address}: exists and is not empty; choose another address, or give --overwrite")
+
+
+def put_folder(folder: Path, address: str, last: str) -> None:
+    """Put the files of a folder there, the one without which it is nothing ``last``, and remove it here.
+
+    What was there goes first. Raises :class:`InputError` where that cannot be done; it then stays here.
+    """
+
+    def send(fs: Any, path: str) -> None:
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+        fs.makedirs(path, exist_ok=True)
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == last):
+            fs.put_file(str(file), f"{path.rstrip('/')}/{file.name}")
+
+    try:
+        _asked(address, "written", send)
+    except InputError as error:
+        raise InputError(f"{error}; the folder is here: {folder}") from None
+    shutil.rmtree(folder)
 
 
 def _asked(address: str, how: str, ask: Callable[[Any, str], Found]) -> Found:

@@ -92,3 +92,51 @@ def test_another_text_at_the_same_address_is_not_joined_to_old_answers(place, th
     assert told.status == 1 and "another command has finished" in told.err
     vectors(place / "m", halbert, "--input", "memory://there/texts.txt", "--output", "v.npy", "--overwrite")
     assert np.load("old.npy").shape[0] == 3 and np.load("v.npy").shape[0] == 1
+
+
+def corpus(halbert, model, out, *more):
+    return halbert("corpus", "memory://there/texts.txt", "--tokenizer", model, "--out", out, "--workers", "1", *more)
+
+
+def test_a_corpus_goes_where_it_is_wanted(place, there, halbert, monkeypatch):
+    assert corpus(halbert, place / "m", "c").status == 0
+    told = corpus(halbert, place / "m", "memory://there/deep/c")
+    assert told.status == 0 and "putting the corpus to memory://there/deep/c" in told.err, told.err
+    names = sorted(path.name for path in (place / "here/c").iterdir())
+    assert sorted(found.rpartition("/")[2] for found in there.ls("/there/deep/c", detail=False)) == names
+    for name in names:
+        assert there.cat(f"/there/deep/c/{name}") == (place / "here/c" / name).read_bytes()
+    assert [path.name for path in (place / "here").iterdir()] == ["c"]
+    # What is there is replaced only when asked, and then nothing of it stays.
+    there.pipe("/there/deep/c/ids-00009.npy", b"old")
+    told = corpus(halbert, place / "m", "memory://there/deep/c")
+    assert (
+        told.status == 1 and "memory://there/deep/c: exists and is not empty" in told.err and "--overwrite" in told.err
+    )
+    assert corpus(halbert, place / "m", "memory://there/deep/c", "--overwrite").status == 0
+    assert len(there.ls("/there/deep/c")) == len(names)
+    # Corpora are put together there too.
+    assert halbert("corpus", "--merge", "c", "c", "--out", "memory://there/both").status == 0
+    assert json.loads(there.cat("/there/both/manifest.json"))["documents"] == 2
+
+
+def test_a_corpus_that_could_not_be_put_stays_here(place, there, halbert, monkeypatch):
+    sent, send = [], type(there).put_file
+
+    def fail(self, file, path, **more):
+        sent.append(path.rpartition("/")[2])
+        if len(sent) == 3:
+            raise PermissionError("no key")
+        return send(self, file, path, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(there), "put_file", fail)
+        told = corpus(halbert, place / "m", "memory://there/c")
+        assert told.status == 1 and "cannot be written: no key; the folder is here: " in told.err
+    assert (
+        not there.exists("/there/c/manifest.json") and len(list((place / "here").glob(".halbert-*/manifest.json"))) == 1
+    )
+    told = corpus(halbert, place / "m", "memory://there/c")
+    assert told.status == 0 and there.exists("/there/c/manifest.json") and not list((place / "here").iterdir())
+    told = halbert("corpus", "memory://there/texts.txt", "--tokenizer", place / "m", "--out", "nowhere9://b/c")
+    assert told.status == 1 and "nowhere9" in told.err and "Traceback" not in told.err
