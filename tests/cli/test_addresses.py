@@ -107,6 +107,7 @@ def test_a_corpus_goes_where_it_is_wanted(place, there, halbert, monkeypatch):
     for name in names:
         assert there.cat(f"/there/deep/c/{name}") == (place / "here/c" / name).read_bytes()
     assert [path.name for path in (place / "here").iterdir()] == ["c"]
+    assert corpus(halbert, place / "m", f"file://{place}/also").status == 0 and (place / "also/manifest.json").exists()
     # What is there is replaced only when asked, and then nothing of it stays.
     there.pipe("/there/deep/c/ids-00009.npy", b"old")
     told = corpus(halbert, place / "m", "memory://there/deep/c")

@@ -144,7 +144,6 @@ def test_an_audit_of_what_is_no_classification(place, halbert):
 @pytest.mark.parametrize(
     "words",
     [
-        ("corpus", "texts.txt", "--tokenizer", "m", "--out"),
         ("convert", "m"),
         ("finetune", "m", "--train", "rows.csv", "--dev", "rows.csv", "--out"),
         ("pretrain", "albert-mini", "--tokenizer", "m", "--set", "corpus=c", "--out"),
