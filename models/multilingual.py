@@ -77,7 +77,7 @@ def prepare(data: Path, place: Path) -> tuple[Tokenizer, Corpus, Corpus, Corpus]
                 )  # fmt: skip
         merge_corpora([place / "by-language" / language for language in texts.languages()], place / "train")
     if not (place / "parallel/manifest.json").exists():
-        build_corpus((texts or read_texts(data)).parallel(), tokenizer, place / "parallel", note=TEXTS)
+        build_corpus((texts or read_texts(data)).parallel(), tokenizer, place / "parallel", note=TEXTS, whole=True)
     if not (place / "held-out/manifest.json").exists():
         verses = held_out_verses(data)
         documents = ([verse] for language in sorted(verses) for verse in verses[language])

@@ -94,14 +94,15 @@ def build_corpus(
     note: str = "",
     language: str = "",
     shard_tokens: int = SHARD_TOKENS,
+    whole: bool = False,
 ) -> Corpus:
     """Write a corpus of ``documents`` (each a sequence of paragraphs); memory is bounded by a shard.
 
-    ``inputs`` are names of what was read with their hashes. Raises :class:`InputError` when there is no text, or ``out``
-    holds something else.
+    ``inputs`` are names of what was read with their hashes; ``whole`` keeps a paragraph as one sentence. Raises
+    :class:`InputError` when there is no text, or ``out`` holds something else.
     """
     with whole_folder(out) as folder:
-        writer = ShardWriter(tokenizer)
+        writer = ShardWriter(tokenizer, whole)
         shards: list[Shard] = []
         waiting = 0  # characters, of which a shard's tokens are never more
         for document in documents:

@@ -80,10 +80,13 @@ def offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 class ShardWriter:
-    """Takes documents as lists of paragraphs, encodes their sentences in bulk, and makes the arrays of a shard."""
+    """Takes documents as lists of paragraphs, encodes their sentences in bulk, and makes the arrays of a shard.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    ``whole``: a paragraph is a sentence as it is, which texts are that translate each other.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, whole: bool = False) -> None:
+        self.tokenizer, self.whole = tokenizer, whole
         self.dtype = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
         self._reset()
 
@@ -102,7 +105,7 @@ class ShardWriter:
         """Add a document, or with ``ends`` false a part that others follow; ``keys`` tell its paragraphs from others."""
         before = len(self._waiting)
         for i, paragraph in enumerate(document):
-            sentences = split_sentences(paragraph)
+            sentences = [" ".join(paragraph.split())] if self.whole else split_sentences(paragraph)
             self._waiting += sentences
             characters = sum(map(len, sentences))
             size = (

@@ -24,6 +24,10 @@ from halbert.train.recipe import PretrainRecipe
 FREE = {"corpus", "workers", "checkpoint_every", "keep_checkpoints", "log_every", "on_spike", "spike_factor"}
 
 
+_PARALLEL = "start_parallel_sha256"
+_CORPORA = {"corpus_sha256": "the corpus", _PARALLEL: "the parallel corpus"}
+
+
 class RunFolder:
     """``out``, which is to hold the bundle, and ``out/training``, which holds the run.
 
@@ -45,14 +49,23 @@ class RunFolder:
             "corpus_sha256": sha256(corpus.folder / "manifest.json"),
         }  # fmt: skip
         file = self.place / "recipe.json"
+        parallel = Path(recipe.start_parallel) / "manifest.json"
+        if recipe.start_parallel and parallel.exists():
+            told[_PARALLEL] = sha256(parallel)
         if file.exists() and not resume:
             raise InputError(f"{self.out}: holds a run already; go on with it by --resume, or choose another folder")
         if file.exists():
             # Fields that a recipe did not have when the run was begun are as if they were not there.
             before = {**json.loads(msgspec.json.encode(PretrainRecipe())), **read_json(file)}
-            other = sorted(k for k in told.keys() | before.keys() if before.get(k) != told.get(k) and k not in FREE)
+            free = set(FREE)
+            if (
+                not (told.get(_PARALLEL) and before.get(_PARALLEL))
+                or told["start_parallel"] != before["start_parallel"]
+            ):
+                free.add(_PARALLEL)  # of another name, not needed any more, or of a run that did not note it
+            other = sorted(k for k in told.keys() | before.keys() if before.get(k) != told.get(k) and k not in free)
             if other:
-                what = "the corpus" if other == ["corpus_sha256"] else ", ".join(other)
+                what = ", ".join(_CORPORA.get(name, name) for name in other)
                 raise InputError(
                     f"{self.out}: its run was started with other values of {what}; resume it with the same recipe"
                 )

@@ -61,9 +61,9 @@ def pretraining_loss(model: Model, batch: PretrainBatch, meaning: Meaning | None
         parts["pair_accuracy"] = ((logits_B2.detach().argmax(-1) == pair_labels) & known).sum() / pairs
         total = total + pair
     if meaning is not None:
-        known = labels != IGNORED
         assert not (ids is None or mask is None or positions is None or labels is None)  # a batch has them
-        whole = ids.flatten().index_put((positions[known],), labels[known].to(ids.dtype)).view_as(ids)
+        flat = ids.flatten()
+        whole = flat.scatter(0, positions, torch.where(labels == IGNORED, flat[positions], labels)).view_as(ids)
         there, most = (mask, 1) if sequence is None else (sequence, ids.shape[1] // 3)  # [CLS] a piece [SEP]
         far = translation_loss(output.last_BSH.float(), whole, there, most, meaning.table)
         parts["translation_loss"] = far.detach()

@@ -28,7 +28,7 @@ from halbert.model.arrays import arrays_of
 from halbert.spec import EncoderSpec, ModelSpec, PretrainSpec, from_dict
 from halbert.text import Tokenizer
 from halbert.train.curve import draw_curve
-from halbert.train.distributed import ALONE, World, joined, shard
+from halbert.train.distributed import ALONE, World, joined, mean_over, shard
 from halbert.train.folder import RunFolder
 from halbert.train.journal import Journal, Report, thinned
 from halbert.train.loader import Loaded, loaded
@@ -142,12 +142,15 @@ def pretrain(
         try:
             heads = pretraining_heads(spec.pretraining)
             model = Model(spec.encoder, heads).initialize(recipe.seed)
-            tables = _tables(recipe, corpus, say)
+            start = functools.partial(_start, recipe, corpus, say=say)
+            width, hidden = spec.encoder.embedding_size, spec.encoder.hidden_size
+            table: np.ndarray | None = None
             if recipe.start == "pmi-svd" and not (place and place.checkpoints.steps()):
+                table = start(width)
                 with torch.no_grad():
-                    table = tables(spec.encoder.embedding_size)
                     model.encoder.embeddings.piece.weight.copy_(torch.from_numpy(table))
-            loss_of = _loss_of(recipe, lambda: tables(spec.encoder.hidden_size), place, world, say)
+            again = table if width == hidden else None
+            loss_of = _loss_of(recipe, lambda: start(hidden) if again is None else again, place, world, say)
             model.to(world.device)
             model.checkpoint_activations = recipe.checkpoint_activations == "layer"
             if recipe.strategy == "fsdp":
@@ -188,16 +191,11 @@ def pretrain(
     return bundle
 
 
-def _tables(recipe: PretrainRecipe, corpus: Corpus, say: Callable[[str], None]) -> Callable[[int], np.ndarray]:
-    """The pmi-svd start of a width, each counted once."""
+def _start(recipe: PretrainRecipe, corpus: Corpus, width: int, say: Callable[[str], None]) -> np.ndarray:
+    """The pmi-svd start."""
+    say(f"Counting which pieces stand near each other, for {width} numbers a piece to start from")
     parallel = Corpus(recipe.start_parallel) if recipe.start_parallel else None
-
-    @functools.cache
-    def table(width: int) -> np.ndarray:
-        say(f"Counting which pieces stand near each other, for {width} numbers a piece to start from")
-        return piece_embeddings(corpus, width, recipe.seed, parallel)
-
-    return table
+    return piece_embeddings(corpus, width, recipe.seed, parallel)
 
 
 def _loss_of(
@@ -211,16 +209,20 @@ def _loss_of(
     if not recipe.translation_weight:
         return pretraining_loss
     file = place.place / "translations.npy" if place else None
-    if file is not None and file.exists():
-        table = np.load(file, allow_pickle=False)
-    else:
+    if file is None or (world.first and not file.exists()):
         first = start()
         say("Learning which texts translate each other")
         table = bring_together(first, Corpus(recipe.start_parallel), recipe.seed)
-        if file is not None and world.first:
+        if file is not None:
             written = io.BytesIO()
             np.save(written, table, allow_pickle=False)
             write_bytes(file, written.getvalue())
+    if file is not None:
+        mean_over(torch.zeros(1, device=world.device), world)  # the others wait
+        try:
+            table = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{file}: cannot be read: {error}; it is made again when it is removed") from None
     meaning = Meaning(torch.from_numpy(table).to(world.device), recipe.translation_weight)
     return functools.partial(pretraining_loss, meaning=meaning)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterable
 from importlib import resources
@@ -55,7 +56,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     encoder: dict[str, Any] = {}
     pretraining: dict[str, Any] = {}
     start: Literal["random", "pmi-svd"] = "random"
-    start_parallel: str = ""  # a corpus each of whose documents is one text in several languages, for pmi-svd
+    start_parallel: str = ""  # a corpus each of whose documents is one text in several languages
     translation_weight: float = (
         0.0  # of an objective: a text's mean state points where start_parallel puts its translations
     )
@@ -103,6 +104,8 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         check_common(self)
         if self.start_parallel and self.start != "pmi-svd":
             raise SpecError(f'start_parallel is a corpus for start = "pmi-svd"; the start is {self.start}')
+        if not 0 <= self.translation_weight < math.inf:
+            raise SpecError(f"translation_weight is {self.translation_weight}; expected a number, at least 0")
         if self.steps < 1 or not 0 <= self.warmup_steps <= self.steps:
             raise SpecError(
                 f"steps {self.steps} and warmup_steps {self.warmup_steps}: expected 1 or more, and no more warm-up than steps"
@@ -160,7 +163,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 _LEAST = {
-    "accumulate": 1, "window_shards": 1, "workers": 0, "translation_weight": 0, "checkpoint_every": 0, "keep_checkpoints": 1,
+    "accumulate": 1, "window_shards": 1, "workers": 0, "checkpoint_every": 0, "keep_checkpoints": 1,
     "log_every": 1,
 }  # fmt: skip
 _BETWEEN = (
@@ -345,6 +348,10 @@ def describe(recipe: PretrainRecipe, spec: ModelSpec) -> str:
         ("pieces in all", f"{pieces:,} at most"),
         ("optimiser", f"{recipe.optimizer}, decay {recipe.weight_decay:g}, gradients cut to a norm of {recipe.clip:g}"),
         ("learning rate", f"{recipe.learning_rate:g}, {schedule}, warm-up {recipe.warmup_steps:,} steps"),
-        ("objective", f"{learns.masking} masking of {learns.masking_prob:.0%}, pairs {learns.sentence_objective}"),
+        (
+            "objective",
+            f"{learns.masking} masking of {learns.masking_prob:.0%}, pairs {learns.sentence_objective}"
+            + (f", translations weighing {recipe.translation_weight:g}" if recipe.translation_weight else ""),
+        ),
     ]
     return "\n".join(f"{name:<16}{value}" for name, value in rows)

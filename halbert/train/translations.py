@@ -72,7 +72,7 @@ def ranking_loss(first: torch.Tensor, second: torch.Tensor, same: torch.Tensor) 
 def bring_together(table: np.ndarray, parallel: Corpus, seed: int) -> np.ndarray:
     """The table (V, E), learnt on from what it is; centred, with the standard deviation that it had. The same for a seed.
 
-    Memory: the table four times, and a batch. Raises :class:`InputError` when no document has two texts.
+    Memory: the table five times, and a batch. Raises :class:`InputError` when no document has two texts.
     """
     texts, rng = Translations(parallel), np.random.default_rng(seed)
     size = min(BATCH, len(texts.documents))
