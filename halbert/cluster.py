@@ -92,10 +92,13 @@ class Cluster:
             raise missing_extra("ray", "cluster", "--engine ray") from None
         self.ray = ray
         self._own = not ray.is_initialized()
+        told_by = "" if address else " (RAY_ADDRESS)"
         address = address or os.environ.get("RAY_ADDRESS") or None
+        if address == "local":  # Ray's own word for what comes without an address
+            address = None
         if self._own:
             if address is not None:
-                _reach(address)
+                _reach(address, told_by)
             told: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
             try:
                 with _unsaid():
@@ -106,7 +109,7 @@ class Cluster:
                     else:
                         ray.init(address=address, **told)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-                where = "on this machine" if address is None else f"at {address}"
+                where = "on this machine" if address is None else f"at {address}{told_by}"
                 raise InputError(f"no Ray cluster answers {where}: {str(error).splitlines()[0][:200]}") from None
 
         self._open = contextlib.ExitStack()
@@ -169,17 +172,18 @@ class Cluster:
         self._open.callback(found.close)
         return found
 
-    def _answers(self, tables: Iterator[Any], alike: bool) -> Generator[Any]:
+    def _answers(self, tables: Generator[Any], alike: bool) -> Generator[Any]:
         """What workers answered; who holds this holds all of the work."""
         own = here()
         try:
-            for table in tables:
-                place, error, result = _unpacked(table)
-                if why := refused(place, own, alike):
-                    raise HalbertError(why)
-                if error is not None:
-                    raise error
-                yield result
+            with contextlib.closing(tables):  # an error would hold it, and with it Ray Data's threads
+                for table in tables:
+                    place, error, result = _unpacked(table)
+                    if why := refused(place, own, alike):
+                        raise HalbertError(why)
+                    if error is not None:
+                        raise error
+                    yield result
         except self.ray.exceptions.RayError as fault:
             raise _told(fault) from None
 
@@ -197,7 +201,7 @@ def _let_end(before: set[threading.Thread]) -> None:
         thread.join(_PATIENCE)
 
 
-def _reach(address: str) -> None:
+def _reach(address: str, told_by: str) -> None:
     """Whether anybody listens there: Ray itself tries for minutes. Raises :class:`InputError`."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon:  # auto, or what else Ray may know
@@ -205,7 +209,7 @@ def _reach(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), 5).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise InputError(f"no Ray cluster answers at {address}: {error}") from None
+        raise InputError(f"no Ray cluster answers at {address}{told_by}: {error}") from None
 
 
 class _Head(threading.Thread):

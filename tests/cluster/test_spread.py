@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,19 @@ def test_nothing_of_a_broken_off_stream_is_left(cluster):
         slow.start()
     assert not slow.is_alive()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("StreamingExecutor")]
+
+
+def test_an_error_in_the_middle_is_told_at_once(cluster):
+    """It does not wait for Ray Data's threads, which would wait for whoever holds their answers."""
+    items: list[Any] = list(range(200))
+    items[20] = "bad"
+    with cluster() as connected, pytest.raises(InputError, match="row 7 is bad") as told:
+        for _ in connected.stream(items.__iter__, Slow, (0,)):
+            found = time.monotonic()
+    assert told.value.__traceback__ is not None and time.monotonic() - found < 15
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith(("StreamingExecutor", "iter_threaded"))
+    ]
 
 
 def test_a_corpus_has_the_same_bytes(cluster, small_blocks, tmp_path):
@@ -274,7 +288,7 @@ def test_another_cluster_on_the_machine_is_left_alone(cluster):
 def test_the_cluster_that_ray_is_told_of(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(InputError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
+    with pytest.raises(InputError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 \(RAY_ADDRESS\)"):
         Cluster()
 
 
