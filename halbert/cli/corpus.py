@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 
 from halbert.cli.options import MODEL_HELP, Address, Engine, EngineChoice, Quiet, cluster_of
 from halbert.cli.output import Bars, note
-from halbert.data.addresses import as_path, check_free, is_address, put_folder, work_name
+from halbert.data.addresses import Place, as_path, is_address, work_name
 from halbert.errors import Stopped
 
 if TYPE_CHECKING:
@@ -92,14 +93,14 @@ def run(
     if out is None:
         raise typer.BadParameter("missing: name the folder to write", param_hint="--out")
     folder = as_path(out)
+    begun = False
     if is_address(out):
         folder = work_name(out)
-        if (folder / NAME).exists():  # could not be put there before, or not to the end
-            overwrite = True
-        check_free(out, overwrite)
+        begun = (folder / NAME).exists()  # what could not be put there, or not to the end
+        _place(out).check(overwrite, begun)
     if merge:
-        corpus = merge_corpora(files, folder, overwrite)
-        _put(corpus, out)
+        corpus = merge_corpora(files, folder, overwrite or begun)
+        _put(corpus, out, overwrite)
         _tell(corpus, out)
         return
     if tokenizer is None:
@@ -114,23 +115,28 @@ def run(
         with Bars(quiet).bytes("Encoding") as progress:
             corpus = encode_files(
                 files, chosen, folder, workers=workers, language=language, dedupe=dedupe, skip_bad=skip_bad,
-                licence=licence, command=command, progress=progress, cluster=cluster_of(engine, address), overwrite=overwrite,
+                licence=licence, command=command, progress=progress, cluster=cluster_of(engine, address),
+                overwrite=overwrite or begun,
             )  # fmt: skip
     except SystemExit as error:
         if error.code == 143:
             raise Stopped(f"stopped; {STOPPED}") from None
         raise
-    _put(corpus, out)
+    _put(corpus, out, overwrite)
     _tell(corpus, out, chosen)
 
 
-def _put(corpus: Corpus, out: str) -> None:
-    """Where it is wanted, if that is not here; without its manifest it is no corpus yet."""
+def _place(out: str) -> Place:
     from halbert.data.manifest import NAME
 
+    return Place(out, re.compile(rf"(ids|sentences|documents)-\d+\.npy|{re.escape(NAME)}"), NAME)
+
+
+def _put(corpus: Corpus, out: str, overwrite: bool) -> None:
+    """Where it is wanted, if that is not here; without its manifest it is no corpus yet."""
     if is_address(out):
         note(f"putting the corpus to {out}")
-        put_folder(corpus.folder, out, NAME)
+        _place(out).put(corpus.folder, overwrite)
 
 
 def _verify(folders: list[str], quiet: bool) -> None:

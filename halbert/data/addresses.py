@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -70,34 +71,57 @@ def put(file: Path, address: str) -> None:
     file.unlink()
 
 
-def check_free(address: str, overwrite: bool) -> None:
-    """Raises :class:`InputError` when a folder is there already that is not to be replaced."""
+class Place:
+    """A folder at an address, whose own files are known by their names; the last of them makes it whole."""
 
-    def look(fs: Any, path: str) -> bool:
-        return bool(fs.exists(path) and (not fs.isdir(path) or fs.ls(path)))
+    def __init__(self, address: str, own: re.Pattern[str], last: str) -> None:
+        self.address, self.own, self.last = address, own, last
 
-    if not overwrite and _asked(address, "written", look):
-        raise InputError(f"{address}: exists and is not empty; choose another address, or give --overwrite")
+    def check(self, overwrite: bool, begun: bool = False) -> None:
+        """Raises :class:`InputError` for what is not to be replaced, and where nothing can be written.
+
+        Something whole is replaced with ``overwrite``, what was ``begun`` is gone on with, others' files stay.
+        """
+        names = set(_asked(self.address, "written", _names))
+        if strange := sorted(name for name in names if not self.own.fullmatch(name)):
+            raise InputError(f"{self.address}: holds other files ({strange[0]}); choose another address")
+        if names and not overwrite and (self.last in names or not begun):
+            raise InputError(f"{self.address}: exists and is not empty; choose another address, or give --overwrite")
+
+        def attempt(fs: Any, path: str) -> None:
+            fs.makedirs(path, exist_ok=True)
+            fs.pipe_file(f"{path}/{self.last}.try", b"")
+            fs.rm_file(f"{path}/{self.last}.try")
+
+        _asked(self.address, "written", attempt)
+
+    def put(self, folder: Path, overwrite: bool) -> None:
+        """Put a folder's files there, and remove it here. Raises :class:`InputError` where that cannot be done; it then stays."""
+
+        def send(fs: Any, path: str) -> None:
+            files = sorted(folder.iterdir(), key=lambda file: file.name == self.last)
+            if self.last in (there := _names(fs, path)):
+                fs.rm_file(f"{path}/{self.last}")
+            for file in files:
+                fs.put_file(str(file), f"{path}/{file.name}")
+            for name in set(there) - {file.name for file in files}:
+                fs.rm_file(f"{path}/{name}")
+
+        try:
+            self.check(overwrite, begun=True)  # hours may have passed
+            _asked(self.address, "written", send)
+        except InputError as error:
+            raise InputError(f"{error}; what was made is here: {folder}") from None
+        shutil.rmtree(folder)
 
 
-def put_folder(folder: Path, address: str, last: str) -> None:
-    """Put the files of a folder there, the one without which it is nothing ``last``, and remove it here.
-
-    What was there goes first. Raises :class:`InputError` where that cannot be done; it then stays here.
-    """
-
-    def send(fs: Any, path: str) -> None:
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
-        fs.makedirs(path, exist_ok=True)
-        for file in sorted(folder.iterdir(), key=lambda file: file.name == last):
-            fs.put_file(str(file), f"{path.rstrip('/')}/{file.name}")
-
-    try:
-        _asked(address, "written", send)
-    except InputError as error:
-        raise InputError(f"{error}; the folder is here: {folder}") from None
-    shutil.rmtree(folder)
+def _names(fs: Any, path: str) -> list[str]:
+    """Of everything in a folder there."""
+    if not fs.exists(path):
+        return []
+    if not fs.isdir(path):
+        return [PurePosixPath(path).name]
+    return [PurePosixPath(found).name for found in fs.ls(path, detail=False)]
 
 
 def _asked(address: str, how: str, ask: Callable[[Any, str], Found]) -> Found:
@@ -106,7 +130,9 @@ def _asked(address: str, how: str, ask: Callable[[Any, str], Found]) -> Found:
     except ImportError:
         raise missing_extra("fsspec", "io", f"what is at {address}") from None
     try:
-        return ask(*fsspec.core.url_to_fs(address))
+        fs, path = fsspec.core.url_to_fs(address)
+        fs.invalidate_cache()  # others write there, too
+        return ask(fs, path.rstrip("/"))
     except HalbertError:
         raise
     except ImportError as error:  # of the protocol

@@ -116,6 +116,14 @@ def test_a_corpus_goes_where_it_is_wanted(place, there, halbert, monkeypatch):
     )
     assert corpus(halbert, place / "m", "memory://there/deep/c", "--overwrite").status == 0
     assert len(there.ls("/there/deep/c")) == len(names)
+    # Nothing but a corpus is.
+    there.pipe("/there/deep/photo.jpg", b"mine")
+    for folder in ("deep", "deep/c"):
+        told = corpus(halbert, place / "m", f"memory://there/{folder}", "--overwrite")
+        assert told.status == (1 if folder == "deep" else 0) and ("holds other files (c)" in told.err) == (
+            folder == "deep"
+        )
+    assert there.cat("/there/deep/photo.jpg") == b"mine"
     # Corpora are put together there too.
     assert halbert("corpus", "--merge", "c", "c", "--out", "memory://there/both").status == 0
     assert json.loads(there.cat("/there/both/manifest.json"))["documents"] == 2
@@ -133,7 +141,7 @@ def test_a_corpus_that_could_not_be_put_stays_here(place, there, halbert, monkey
     with monkeypatch.context() as broken:
         broken.setattr(type(there), "put_file", fail)
         told = corpus(halbert, place / "m", "memory://there/c")
-        assert told.status == 1 and "cannot be written: no key; the folder is here: " in told.err
+        assert told.status == 1 and "cannot be written: no key; what was made is here: " in told.err
     assert (
         not there.exists("/there/c/manifest.json") and len(list((place / "here").glob(".halbert-*/manifest.json"))) == 1
     )
@@ -141,3 +149,33 @@ def test_a_corpus_that_could_not_be_put_stays_here(place, there, halbert, monkey
     assert told.status == 0 and there.exists("/there/c/manifest.json") and not list((place / "here").iterdir())
     told = halbert("corpus", "memory://there/texts.txt", "--tokenizer", place / "m", "--out", "nowhere9://b/c")
     assert told.status == 1 and "nowhere9" in told.err and "Traceback" not in told.err
+
+
+def test_a_corpus_that_came_first_stays(place, there, halbert, monkeypatch):
+    """It was not there when the work began, or when the same command could not put its own."""
+    from halbert.cli import corpus as verb
+
+    put = verb._put
+
+    def late(made, out, overwrite):
+        there.pipe("/there/c/manifest.json", b"another's")
+        put(made, out, overwrite)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(verb, "_put", late)
+        told = corpus(halbert, place / "m", "memory://there/c")
+    assert told.status == 1 and "exists and is not empty" in told.err and "what was made is here: " in told.err
+    told = corpus(halbert, place / "m", "memory://there/c")
+    assert told.status == 1 and there.cat("/there/c/manifest.json") == b"another's"
+    assert corpus(halbert, place / "m", "memory://there/c", "--overwrite").status == 0
+    assert not list((place / "here").iterdir())
+
+
+def test_where_nothing_can_be_written_is_known_before_the_work(place, there, halbert, monkeypatch):
+    def refuse(self, path, data, **more):
+        raise NotImplementedError("read-only")
+
+    monkeypatch.setattr(type(there), "pipe_file", refuse)
+    told = corpus(halbert, place / "m", "memory://there/c")
+    assert told.status == 1 and "memory://there/c: cannot be written: read-only" in told.err
+    assert not list((place / "here").iterdir())
