@@ -210,7 +210,12 @@ def begin(
         folder.mkdir(parents=True, exist_ok=True)
         lock = hold(folder / "lock", busy)
         try:
-            before = read_json(file) if file.exists() else None
+            try:
+                before = read_json(file) if file.exists() else None
+            except InputError:
+                if not overwrite:
+                    raise
+                before = None
             if before != job:
                 if not overwrite and (lost := finished(before)):
                     raise InputError(

@@ -64,6 +64,13 @@ def run(
             help="Drop paragraphs that came before: equal but for case, accents, digits, punctuation and white space.",
         ),
     ] = False,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="Keep every paragraph as one sentence: for documents whose lines translate each other (start_parallel).",
+        ),
+    ] = False,
     skip_bad: Annotated[
         bool,
         typer.Option(
@@ -108,13 +115,13 @@ def run(
     chosen = resolve_tokenizer(tokenizer)
     # As it could be given anywhere: the inputs are listed in the manifest, and no number of workers changes anything.
     model = Path(tokenizer).name if Path(tokenizer).exists() else tokenizer
-    switches = [name for name, on in (("--dedupe", dedupe), ("--skip-bad", skip_bad)) if on]
+    switches = [name for name, on in (("--dedupe", dedupe), ("--whole", whole), ("--skip-bad", skip_bad)) if on]
     told = ["--language", language] if language else []
     command = f"halbert corpus FILES… {shlex.join(['--tokenizer', model, *told, *switches])}"
     try:
         with Bars(quiet).bytes("Encoding") as progress:
             corpus = encode_files(
-                files, chosen, folder, workers=workers, language=language, dedupe=dedupe, skip_bad=skip_bad,
+                files, chosen, folder, workers=workers, language=language, dedupe=dedupe, whole=whole, skip_bad=skip_bad,
                 licence=licence, command=command, progress=progress, cluster=cluster_of(engine, address),
                 overwrite=overwrite or begun,
             )  # fmt: skip

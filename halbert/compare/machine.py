@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from halbert.errors import missing_extra
-from halbert.processes import cores
+from halbert.processes import cores, processor
 
 try:
     import psutil
@@ -27,7 +27,7 @@ _PACKAGES = ("halbert", "openvino", "torch", "tokenizers", "numpy", "scikit-lear
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory, system, versions, and how busy the machine was already."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release()}",
@@ -35,16 +35,6 @@ def describe_machine() -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def peak_memory() -> int:

@@ -78,9 +78,17 @@ def equal_in(a: Subject, b: Subject) -> list[str]:
         if trained[0]["steps"] == trained[1]["steps"] and _batch(trained[0]) == _batch(trained[1]):
             equal.append("pre-training tokens")
         took = sorted(t["seconds"] for t in trained)
-        if trained[0]["machine"] == trained[1]["machine"] and took[1] <= 1.1 * took[0]:
+        by, other = map(_made_by, trained)
+        if by is not None and by == other and took[1] <= 1.1 * took[0]:
             equal.append("training time (within 10 %)")
     return equal
+
+
+def _made_by(training: dict) -> tuple | None:
+    """Machine and number of processes, or None where no more than the architecture is known."""
+    machine = training.get("machine") or {}
+    named = machine.get("device", "") not in ("", "x86_64", "AMD64", "aarch64", "arm64")
+    return (machine, training.get("processes")) if named else None
 
 
 def _batch(training: dict) -> tuple[int, int]:

@@ -98,8 +98,8 @@ def trained_audit(
 ) -> dict[str, Any]:
     """Build text, task and models, then audit them. ``seconds`` of pre-training are meant for each model on average.
 
-    All models learn from the same text, in the same number of steps, but for the last, which stops when BERT's time is
-    spent. Returns what ``results.json`` holds.
+    All models learn from the same text, in the same number of steps, but for the last, which takes as many as fit into
+    BERT's time. Returns what ``results.json`` holds.
     """
     progress = progress or Silent()
     check_report(out, overwrite)
@@ -141,13 +141,14 @@ def trained_audit(
 
 def _notes(subjects: list[Subject]) -> list[str]:
     *equal, timed = (s.bundle.provenance["training"]["tokens"] for s in subjects)
+    took = [s.bundle.provenance["training"]["seconds"] for s in subjects]
     return [
         "All models learnt from the same text with the same tokenizer, the first three in the same number of steps "
         f"({min(equal):,} to {max(equal):,} pieces each; {TIMED} {timed:,}): seconds of training, not days. Their quality says "
         "something about the two designs at this budget, nothing about the released models.",
         "bert and albert have equal shape and equal tokens, which favours the one with more parameters. albert-wide has "
         "bert's parameter count and is wider, which favours it in quality and costs it time. "
-        f"{TIMED} is the same model, trained no longer than bert was: equal parameters and equal training time.",
+        f"{TIMED} is the same model with as many steps as fit into bert's training time: {took[-1]:.0f} s, bert {took[0]:.0f} s.",
         "Each model has its own sentence objective (NSP or SOP); masking, dropout (0) and activation are the same.",
     ]
 

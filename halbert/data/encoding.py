@@ -56,12 +56,12 @@ Progress = Callable[[int, int], None]
 class Encoder:
     """Makes shards out of blocks, in one process."""
 
-    def __init__(self, tokenizer: Tokenizer, folder: Path, dedupe: bool) -> None:
-        self.tokenizer, self.folder, self.dedupe = tokenizer, folder, dedupe
+    def __init__(self, tokenizer: Tokenizer, folder: Path, dedupe: bool, whole: bool) -> None:
+        self.tokenizer, self.folder, self.dedupe, self.whole = tokenizer, folder, dedupe, whole
 
     def __call__(self, block: Block) -> Piece:
         """Encode a block."""
-        writer = ShardWriter(self.tokenizer)
+        writer = ShardWriter(self.tokenizer, self.whole)
         lines = 0
         for part in block.parts:
             found = Documents(part)
@@ -76,11 +76,11 @@ class Encoder:
 _encoder: Encoder | None = None
 
 
-def _prepare(tokenizer: Tokenizer, folder: Path, dedupe: bool) -> None:
+def _prepare(tokenizer: Tokenizer, folder: Path, dedupe: bool, whole: bool) -> None:
     """In a worker."""
     global _encoder
     tokenizer.remember_less(CHUNKS)
-    _encoder = Encoder(tokenizer, folder, dedupe)
+    _encoder = Encoder(tokenizer, folder, dedupe, whole)
 
 
 def _encode(block: Block) -> Piece:
@@ -96,6 +96,7 @@ def encode_files(
     workers: int | None = None,
     language: str = "",
     dedupe: bool = False,
+    whole: bool = False,
     skip_bad: bool = False,
     licence: str = "",
     note: str = "",
@@ -107,6 +108,7 @@ def encode_files(
     """Write a corpus of text files, JSON Lines and Parquet, local or at an address that fsspec reads.
 
     ``files`` as in :func:`halbert.data.inputs.find_inputs`; ``progress`` is told how many bytes of how many are done.
+    ``whole`` keeps every paragraph as one sentence, as texts have to be that translate each other (``start_parallel``).
     With ``cluster`` its workers encode, to the same bytes: the inputs are read and the shards written by this machine.
     Memory does not follow the size of the input. A run that was stopped goes on when it is called again in the same way.
     Raises :class:`InputError` naming file and line when an input cannot be read, which ``skip_bad`` turns into its being
@@ -117,7 +119,7 @@ def encode_files(
     inputs = find_inputs(files, language)
     told: Progress = progress or (lambda done, total: None)
     job = {
-        "halbert": __version__, "tokenizer": tokenizer.fingerprint, "dedupe": dedupe,
+        "halbert": __version__, "tokenizer": tokenizer.fingerprint, "dedupe": dedupe, "whole": whole,
         "sizes": [blocks.SHARD_BYTES, blocks.SLACK, documents.LONGEST_LINE, documents.LONGEST_ROW],
     }  # fmt: skip
     total = 0 if skip_bad else sum(map(size_of, inputs))  # what is not there is named before anything is made
@@ -128,12 +130,13 @@ def encode_files(
             inputs, skipped = _readable(inputs, record.spool)
             total = sum(map(size_of, inputs))
         cutter = Cutter(inputs, record.spool)
-        with open_pool(workers, _prepare, (tokenizer, record.folder, dedupe)) as pool:
+        with open_pool(workers, _prepare, (tokenizer, record.folder, dedupe, whole)) as pool:
             if cluster is None:
-                encoder = Encoder(tokenizer, record.folder, dedupe)
+                encoder = Encoder(tokenizer, record.folder, dedupe, whole)
                 _encode_all(cutter, record, pool, workers or cores(), encoder, told, total)
             else:
-                cutter.sources += _encode_there(cluster, inputs, record, tokenizer, dedupe, workers, told, total)
+                make = functools.partial(Encoder, tokenizer, dedupe=dedupe, whole=whole)
+                cutter.sources += _encode_there(cluster, inputs, record, make, workers, told, total)
             if not any(piece.shard for piece in record.pieces.values()):
                 raise InputError("the input holds no text; a corpus needs at least one sentence")
             with whole_folder(target, overwrite) as folder:
@@ -148,12 +151,12 @@ def encode_files(
                 )  # fmt: skip
                 write_manifest(folder, manifest)
     except BaseException as error:
-        record.close()
         if not record.pieces or (isinstance(error, InputError) and not any(p.shard for p in record.pieces.values())):
             record.remove()
+        record.close()
         raise
+    record.remove()  # while it is held, so that nobody else takes it in between
     record.close()
-    record.remove()
     return Corpus(out)
 
 
@@ -211,7 +214,7 @@ def _encode_all(
 
 
 def _encode_there(
-    connect: Callable[[], Cluster], inputs: list[Input], record: Record, tokenizer: Tokenizer, dedupe: bool,
+    connect: Callable[[], Cluster], inputs: list[Input], record: Record, make: Callable[..., Encoder],
     workers: int | None, told: Progress, total: int,
 ) -> list[Source]:  # fmt: skip
     """The same by a cluster."""
@@ -222,7 +225,6 @@ def _encode_there(
         read += block.read
         told(read, max(total, read))
 
-    make = functools.partial(Encoder, tokenizer, dedupe=dedupe)
     with connect() as cluster:
         return encode_spread(cluster, inputs, record, make, workers, done)
 

@@ -25,6 +25,7 @@ from halbert.files import sha256, write_bytes
 from halbert.heads import HeadSpec
 from halbert.model import Model
 from halbert.model.arrays import arrays_of
+from halbert.processes import processor
 from halbert.spec import EncoderSpec, ModelSpec, PretrainSpec, from_dict
 from halbert.text import Tokenizer
 from halbert.train.curve import draw_curve
@@ -242,7 +243,7 @@ def summary_of(corpus: Corpus) -> dict[str, Any]:
 def hardware(world: World) -> dict[str, Any]:
     """What a run was computed on."""
     gpu = world.device.type == "cuda"
-    name = torch.cuda.get_device_name(world.device) if gpu else platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name(world.device) if gpu else processor()
     return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "system": platform.system()}
 
 

@@ -101,6 +101,13 @@ def test_another_command_drops_it_when_told_to(place, halbert, monkeypatch):
     np.testing.assert_array_equal(np.load(place / "v.npy"), np.load(place / "w.npy"))
 
 
+def test_what_was_begun_is_dropped_also_where_nobody_knows_any_more_what_it_was(place, halbert, monkeypatch):
+    stop_midway(place, halbert, monkeypatch)
+    (place / ".v.npy.parts/job.json").write_text("{")
+    refused(halbert("embed", "m", "--input", "texts.txt", "--output", "v.npy"), "job.json", "is not valid JSON")
+    assert halbert("embed", "m", "--input", "texts.txt", "--output", "v.npy", "--overwrite").status == 0
+
+
 def test_two_at_once(place, halbert):
     (place / ".v.npy.parts").mkdir()
     with hold(place / ".v.npy.parts/lock", "x"):

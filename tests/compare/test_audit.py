@@ -210,14 +210,21 @@ def test_how_long_two_subjects_were_trained():
         }
         made = subject(name)
         bundle = made.bundle.replace(
-            provenance={"training": told | {"seconds": seconds, "machine": {"threads": 2}} | more}
+            provenance={
+                "training": told
+                | {"seconds": seconds, "machine": {"device": "A CPU", "threads": 2}, "processes": 1}
+                | more
+            }
         )
         return msgspec.structs.replace(made, bundle=bundle)
 
     a, time = trained_for("a", 100.0), "training time (within 10 %)"
     assert time in equal_in(a, trained_for("b", 109.0)) and time in equal_in(trained_for("b", 109.0), a)
     assert time not in equal_in(a, trained_for("c", 115.0))
-    assert time not in equal_in(a, trained_for("d", 100.0, machine={"threads": 1}))
+    for other in ({"machine": {"device": "A CPU", "threads": 1}}, {"machine": {"device": "x86_64"}}, {"processes": 2}):
+        assert time not in equal_in(a, trained_for("d", 100.0, **other))
+    vague = [trained_for(name, 100.0, machine={"device": "x86_64"}) for name in "fg"]
+    assert time not in equal_in(*vague) and time not in equal_in(*(trained_for(n, 9.0, machine=None) for n in "hi"))
     assert "pre-training tokens" not in equal_in(a, trained_for("e", 100.0, steps=9))
 
 
@@ -310,7 +317,9 @@ def test_an_audit_that_trains_its_models(short, tmp_path, monkeypatch, small_tas
     }
     assert all(m["value"] is not None for m in results["measurements"])
     *equal, timed = (s["training"]["steps"] for s in results["subjects"])
-    assert len(set(equal)) == 1 and timed < equal[0]
+    assert len(set(equal)) == 1
+    seconds = {s["name"]: s["training"]["seconds"] for s in results["subjects"]}
+    assert timed == round(equal[0] * seconds["bert"] / seconds["albert-wide"])
     for s in results["subjects"]:
         assert s["curve"] and "journal" not in s["training"]
         assert load_bundle(out / "models" / s["name"]).spec.encoder.count_encoder() == s["parameters"]["encoder"]

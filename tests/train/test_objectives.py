@@ -170,15 +170,19 @@ def packed_and_alone(tmp_path) -> tuple[PretrainBatch, PretrainBatch]:
     return packed, alone
 
 
+@pytest.mark.parametrize("taught", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_packed_rows_have_the_loss_of_rows_of_their_own(shape, tmp_path):
+def test_packed_rows_have_the_loss_of_rows_of_their_own(shape, taught, tmp_path):
     packed, alone = packed_and_alone(tmp_path)
     net = model(shape, initializer_range=0.3)
-    a, b = pretraining_loss(net, packed), pretraining_loss(net, alone)
+    table = torch.randn(V, net.spec.hidden_size, generator=torch.Generator().manual_seed(1))
+    meaning = Meaning(table, 1.0) if taught else None
+    a, b = pretraining_loss(net, packed, meaning), pretraining_loss(net, alone, meaning)
+    assert ("translation_loss" in a.parts) == taught
     for name, value in a.parts.items():
         assert float(value) == pytest.approx(float(b.parts[name]), abs=1e-5), name
     assert float(a.total.detach()) == pytest.approx(float(b.total.detach()), abs=1e-5)
-    crossing = pretraining_loss(net, packed._replace(sequence=packed.mask))  # the twin that must differ
+    crossing = pretraining_loss(net, packed._replace(sequence=packed.mask), meaning)  # the twin that must differ
     assert abs(float(crossing.total.detach()) - float(b.total.detach())) > 1e-4
 
 

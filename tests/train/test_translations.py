@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from halbert.data.corpus import build_corpus
+from halbert.data.corpus import Corpus, build_corpus
+from halbert.data.encoding import encode_files
 from halbert.errors import InputError
 from halbert.train import translations
 from halbert.train.translations import Translations, bring_together, ranking_loss
@@ -26,6 +27,21 @@ def test_a_text_is_drawn_beside_a_translation(parallel):
         for pair in zip(*texts.draw(np.random.default_rng(seed), 4), strict=True):
             seen.add(tuple(" ".join(vocab[i] for i in pieces) for pieces in pair))
     assert seen == {(first, other) for first, *others in DOCUMENTS for other in others}
+
+
+def test_texts_of_several_sentences_stay_whole(tmp_path):
+    """By command: a document of two texts of two sentences is one pair, not three false ones."""
+    (tmp_path / "texts.txt").write_text("The cat sat. A dog ran.\n  1 want.   2 eat.\n\nthe dog\ncat\n")
+    for whole, count in ((True, 2), (False, 4)):
+        corpus = encode_files([tmp_path / "texts.txt"], tiny.tokenizer(), tmp_path / str(whole), whole=whole, workers=1)
+        assert len(Translations(corpus)) == count and corpus.manifest.documents == 2
+    firsts, others = Translations(Corpus(tmp_path / "True")).draw(np.random.default_rng(0), 2)
+    split = tiny.tokenizer().arrays(["The cat sat. A dog ran.", "1 want. 2 eat."])
+    assert any(np.array_equal(a, split[0]) and np.array_equal(b, split[1]) for a, b in zip(firsts, others, strict=True))
+    made = build_corpus(
+        [["The cat sat. A dog ran.", "1 want. 2 eat."]], tiny.tokenizer(), tmp_path / "made", whole=True
+    )
+    assert made.manifest.sentences == 2
 
 
 def test_long_texts_are_cut(parallel, monkeypatch):
