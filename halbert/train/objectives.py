@@ -76,7 +76,7 @@ def translation_loss(states_BSH: Tensor, ids_BS: Tensor, sequence_BS: Tensor, mo
 
     As Reimers and Gurevych 2020 teach a student by a teacher's vectors of sentences; here the teacher is a table
     (``halbert/train/translations.py``). ``sequence_BS`` numbers the texts of a row from 1 to at most ``most``; 0 is
-    padding. Centred is over the texts of the batch, so that several processes see a little less than one with all of it.
+    padding. Centred is over the texts of a batch, which one process has whole.
     """
     number_N = torch.arange(1, most + 1, device=ids_BS.device)
     among_BNS = (sequence_BS[:, None, :] == number_N[:, None]).to(states_BSH.dtype)

@@ -143,15 +143,7 @@ def pretrain(
         try:
             heads = pretraining_heads(spec.pretraining)
             model = Model(spec.encoder, heads).initialize(recipe.seed)
-            start = functools.partial(_start, recipe, corpus, say=say)
-            width, hidden = spec.encoder.embedding_size, spec.encoder.hidden_size
-            table: np.ndarray | None = None
-            if recipe.start == "pmi-svd" and not (place and place.checkpoints.steps()):
-                table = start(width)
-                with torch.no_grad():
-                    model.encoder.embeddings.piece.weight.copy_(torch.from_numpy(table))
-            again = table if width == hidden else None
-            loss_of = _loss_of(recipe, lambda: start(hidden) if again is None else again, place, world, say)
+            loss_of = _begun(model, recipe, corpus, place, world, say)
             model.to(world.device)
             model.checkpoint_activations = recipe.checkpoint_activations == "layer"
             if recipe.strategy == "fsdp":
@@ -192,28 +184,38 @@ def pretrain(
     return bundle
 
 
-def _start(recipe: PretrainRecipe, corpus: Corpus, width: int, say: Callable[[str], None]) -> np.ndarray:
-    """The pmi-svd start."""
-    say(f"Counting which pieces stand near each other, for {width} numbers a piece to start from")
-    parallel = Corpus(recipe.start_parallel) if recipe.start_parallel else None
-    return piece_embeddings(corpus, width, recipe.seed, parallel)
-
-
-def _loss_of(
+def _begun(
+    model: Model,
     recipe: PretrainRecipe,
-    start: Callable[[], np.ndarray],
+    corpus: Corpus,
     place: RunFolder | None,
     world: World,
     say: Callable[[str], None],
 ) -> LossOf:
-    """What is asked of the model; the table that knows translations is made once for a run, and kept in its folder."""
+    """Give the model the start of its recipe, unless its run goes on, and return what is asked of it.
+
+    The table that knows translations is made once for a run, by the first process, and kept in the run's folder.
+    """
+    parallel = recipe.start_parallel
+    widths = model.spec.embedding_size, model.spec.hidden_size
+
+    def start(width: int) -> np.ndarray:
+        say(f"Counting which pieces stand near each other, for {width} numbers a piece to start from")
+        return piece_embeddings(corpus, width, recipe.seed, Corpus(parallel) if parallel else None)
+
+    first: np.ndarray | None = None
+    if recipe.start == "pmi-svd" and not (place and place.checkpoints.steps()):
+        first = start(widths[0])
+        with torch.no_grad():
+            model.encoder.embeddings.piece.weight.copy_(torch.from_numpy(first))
     if not recipe.translation_weight:
         return pretraining_loss
     file = place.place / "translations.npy" if place else None
     if file is None or (world.first and not file.exists()):
-        first = start()
+        if first is None or widths[0] != widths[1]:
+            first = start(widths[1])
         say("Learning which texts translate each other")
-        table = bring_together(first, Corpus(recipe.start_parallel), recipe.seed)
+        table = bring_together(first, Corpus(parallel), recipe.seed)
         if file is not None:
             written = io.BytesIO()
             np.save(written, table, allow_pickle=False)

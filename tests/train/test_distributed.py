@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from halbert.data.corpus import build_corpus
 from tests import tiny
 from tests.train import made
 
@@ -30,6 +31,7 @@ SETS = {
 def place(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("processes")
     made.corpus(place / "corpus", shard_tokens=150)
+    build_corpus([[text, text] for text in tiny.SPEECH], tiny.tokenizer(), place / "parallel", whole=True)
     tiny.bundle().save(place / "tokenizer")
     return place
 
@@ -38,7 +40,13 @@ def pretrain(place: Path, out: str, processes: int, *more: str, **changes: objec
     before = [sys.executable, "-W", "ignore", "-m"]
     if processes > 1:
         before += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    sets = [f"--set={key}={json.dumps(value)}" for key, value in {**SETS, **changes}.items()]
+    taught = {
+        "start": "pmi-svd",
+        "start_parallel": str(place / "parallel"),
+        "translation_weight": 0.5,
+        "encoder.hidden_size": 16,
+    }
+    sets = [f"--set={key}={json.dumps(value)}" for key, value in {**SETS, **taught, **changes}.items()]
     done = subprocess.run(
         [*before, "halbert", "pretrain", "albert-mini", "--tokenizer", str(place / "tokenizer"), "--out", str(place / out),
          "--set", f"corpus={place / 'corpus'}", "--quiet", *sets, *more],
@@ -62,7 +70,7 @@ def test_two_processes_have_the_curve_of_one(place, alone, strategy):
     shared = pretrain(place, f"shared-{strategy}", 2, strategy=strategy)
     assert len(alone) == len(shared) == 50
     assert [e["tokens"] for e in alone] == [e["tokens"] for e in shared]
-    for name in ("masked_loss", "pair_loss"):
+    for name in ("masked_loss", "pair_loss", "translation_loss"):
         assert np.abs(curve(alone, name) - curve(shared, name)).max() <= 1e-4
     assert curve(alone)[-1] < curve(alone)[0] - 0.3  # something was learnt, so that there is something to compare
     told = json.loads((place / f"shared-{strategy}" / "provenance.json").read_text())["training"]

@@ -215,5 +215,12 @@ def test_a_text_is_taught_what_it_means(tmp_path, monkeypatch):
     assert len(learnt) == 1
     for name, array in found.arrays.items():
         np.testing.assert_array_equal(array, again.arrays[name])
+    (tmp_path / "again/training/translations.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(InputError, match=r"translations\.npy: cannot be read"):
+        pretrain(recipe, tokenizer, tmp_path / "again", resume=True)
+    shutil.rmtree(tmp_path / "parallel")  # which another corpus may have taken the place of
+    build_corpus([[text, text] for text in tiny.SPEECH[:5]], tokenizer, tmp_path / "parallel")
+    with pytest.raises(InputError, match="other values of the parallel corpus"):
+        pretrain(recipe, tokenizer, tmp_path / "again", resume=True)
     with pytest.raises(SpecError, match="translation_weight needs a corpus of texts in several languages"):
         pretrain(made.recipe(corpus, translation_weight=1.0), tokenizer)
