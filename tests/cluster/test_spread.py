@@ -146,7 +146,7 @@ def test_vectors_have_the_same_bytes(cluster, tmp_path, monkeypatch, capsys):
     from halbert.run.answering import Answering, Asked
 
     monkeypatch.setattr(parts, "PART", 32)
-    monkeypatch.setattr(parts.Parts.__init__, "__defaults__", (32,))
+    monkeypatch.setattr(parts.Parts.__init__, "__defaults__", (32, False))
     small.bundle(("label",)).save(tmp_path / "m")
     (tmp_path / "t.txt").write_text("".join(f"{text}\n" for text, _ in small.rows(150)))
     for verb, name in (("embed", "v.npy"), ("predict", "a.jsonl")):
