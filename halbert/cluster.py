@@ -102,10 +102,8 @@ class Cluster:
             told: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
             try:
                 with _unsaid():
-                    if address is None:
-                        ray.init(
-                            address="local", include_dashboard=False, num_cpus=cores(), **told
-                        )  # whatever else runs here
+                    if address is None:  # whatever else runs here
+                        ray.init(address="local", include_dashboard=False, num_cpus=cores(), **told)
                     else:
                         ray.init(address=address, **told)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
