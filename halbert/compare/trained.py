@@ -179,9 +179,8 @@ def _recipes(
             # The first entry covers ten steps, the slow first ones among them; the pace is that of the rest.
             pace[name] = (journal[-1]["seconds"] - journal[0]["seconds"]) / (journal[-1]["step"] - journal[0]["step"])
             step(name)
-    steps = max(
-        20, int(seconds * (len(trials) + 1) / (sum(pace.values()) + pace["bert"]))
-    )  # the last takes bert's time
+    paces = sum(pace.values()) + pace["bert"]  # the last takes bert's time
+    steps = max(20, int(seconds * (len(trials) + 1) / paces))
     described = designs(tokenizer.vocab_size)
     return {name: (_of_steps(recipe, steps), described[name][2]) for name, recipe in trials.items()}
 
@@ -197,9 +196,8 @@ def _in_time(
     allowed, took = (trained[name].bundle.provenance["training"]["seconds"] for name in ("bert", "albert-wide"))
     recipe = recipes["albert-wide"][0]
     steps = max(1, round(recipe.steps * allowed / took))
-    return _of_steps(
-        recipe, steps
-    ), f"albert-wide in BERT's training time: {steps:,} steps instead of {recipe.steps:,}, SOP"
+    description = f"albert-wide in BERT's training time: {steps:,} steps instead of {recipe.steps:,}, SOP"
+    return _of_steps(recipe, steps), description
 
 
 def _pretrain(recipe: PretrainRecipe, tokenizer: Tokenizer, step: Any, name: str) -> Bundle:

@@ -57,12 +57,11 @@ class RunFolder:
         if file.exists():
             # Fields that a recipe did not have when the run was begun are as if they were not there.
             before = {**json.loads(msgspec.json.encode(PretrainRecipe())), **read_json(file)}
-            free = set(FREE)
-            if (
-                not (told.get(_PARALLEL) and before.get(_PARALLEL))
-                or told["start_parallel"] != before["start_parallel"]
-            ):
-                free.add(_PARALLEL)  # of another name, not needed any more, or of a run that did not note it
+            noted = before.get(_PARALLEL)  # not by older runs; one that has begun may not need its texts any more
+            known = noted and told["start_parallel"] == before["start_parallel"]
+            free = FREE if known and _PARALLEL in told else FREE | {_PARALLEL}
+            if known:
+                told.setdefault(_PARALLEL, noted)
             other = sorted(k for k in told.keys() | before.keys() if before.get(k) != told.get(k) and k not in free)
             if other:
                 what = ", ".join(_CORPORA.get(name, name) for name in other)

@@ -218,7 +218,8 @@ def test_a_text_is_taught_what_it_means(tmp_path, monkeypatch):
     (tmp_path / "again/training/translations.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(InputError, match=r"translations\.npy: cannot be read"):
         pretrain(recipe, tokenizer, tmp_path / "again", resume=True)
-    shutil.rmtree(tmp_path / "parallel")  # which another corpus may have taken the place of
+    shutil.rmtree(tmp_path / "parallel")  # which another corpus may have taken the place of, also after a while without
+    RunFolder(tmp_path / "again", recipe, corpus, True, ALONE)
     build_corpus([[text, text] for text in tiny.SPEECH[:5]], tokenizer, tmp_path / "parallel")
     with pytest.raises(InputError, match="other values of the parallel corpus"):
         pretrain(recipe, tokenizer, tmp_path / "again", resume=True)
