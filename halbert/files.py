@@ -138,8 +138,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-    """The real path of a folder that may be written.
+def check_target(path: str | os.PathLike[str], overwrite: bool | None = None) -> Path:
+    """The real path of a folder that may be written; ``overwrite`` is None where nobody can ask for that.
 
     Raises :class:`InputError` when something of the user's is there, or no folder can be.
     """
@@ -150,7 +150,8 @@ def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         if target.exists() and not target.is_dir():
             raise InputError(f"{path}: is a file; expected the name of a folder to write")
         if target.is_dir() and any(target.iterdir()) and not overwrite:
-            raise InputError(f"{path}: exists and is not empty; choose another folder, or remove it first")
+            way = "remove it first" if overwrite is None else "replace it by --overwrite"
+            raise InputError(f"{path}: exists and is not empty; choose another folder, or {way}")
         made = next((folder for folder in (target, *target.parents) if folder.exists()), target)
         if not made.is_dir() or not os.access(made, os.W_OK | os.X_OK):
             raise InputError(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import platform
 import signal
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +16,8 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
+
+from halbert.errors import InputError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,8 +53,19 @@ def follow(*more: int) -> None:
     threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
 
 
-def _begin(prepare: Callable[..., object] | None, values: tuple[Any, ...]) -> None:
+def check_started() -> None:
+    """Raises :class:`InputError` in a worker that is still being started, by importing the script that asked for it."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing asks itself
+        raise InputError(
+            "a script that shares its work among processes is imported by each of them; put what it does under "
+            'if __name__ == "__main__":'
+        )
+
+
+def _begin(told: str) -> None:
+    """``told``: a file, since what does not fit into a pipe is waited for without an end when the worker ends early."""
     follow()
+    prepare, values = pickle.loads(Path(told).read_bytes())
     if prepare is not None:
         prepare(*values)
 
@@ -66,18 +81,22 @@ def open_pool(
 ) -> Iterator[Executor | None]:
     """Processes (as many as there are cores) that are started when the first work comes; no pool for one.
 
-    Each calls ``prepare(*values)`` before anything else.
+    Each calls ``prepare(*values)`` before anything else. Raises :class:`InputError` as :func:`check_started` does.
     """
+    check_started()
     count = workers or cores()
     if count == 1:
         yield None
         return
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (prepare, values)) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for what was not begun
-            raise
+    with tempfile.NamedTemporaryFile() as told:
+        pickle.dump((prepare, values), told)
+        told.flush()
+        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (told.name,)) as pool:
+            try:
+                yield pool
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for what was not begun
+                raise
 
 
 def in_order(

@@ -99,14 +99,14 @@ def align(bundle: Bundle, data: Path, place: Path, seed: int = 0) -> Bundle:
         pairs = []
         for name, speaking in texts.said.items():
             for language in speaking:
-                other = ENGLISH if draw.random() < 0.5 and name in texts.same[ENGLISH] else draw.choice(speaking)
+                other = ENGLISH if name in texts.same[ENGLISH] else draw.choice(speaking)
                 if other != language:
                     pairs.append((texts.same[language][name], texts.same[other][name]))
         draw.shuffle(pairs)
         for file, some in (("pairs-train.csv", pairs[1000 : ALIGNED + 1000]), ("pairs-dev.csv", pairs[:1000])):
             with (place / file).open("w", encoding="utf-8", newline="") as written:
                 csv.writer(written).writerows([("text_a", "text_b"), *some])
-        changes = {"epochs": 1, "batch_size": 64, "length": 64, "learning_rate": 3e-4, "seed": seed}
+        changes = {"epochs": 1, "batch_size": 256, "length": 32, "learning_rate": 5e-4, "seed": seed}
         finetune(
             bundle, train=place / "pairs-train.csv", dev=place / "pairs-dev.csv", out=out, task="embed", changes=changes,
             resume=(place / f"{out.name}.training").exists(), tell=print,

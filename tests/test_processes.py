@@ -92,3 +92,26 @@ def test_no_process_outlives_the_one_that_started_it(name):
     assert parent.returncode != 0
     assert psutil.wait_procs(workers, timeout=10)[1] == []
     assert "SpawnProcess" not in err, err
+
+
+WITHOUT_A_GUARD = """
+import math
+from halbert.processes import in_order, open_pool
+
+with open_pool(2, len, (bytes(1 << 20),)) as pool:
+    print(list(in_order(pool, math.sqrt, range(9))))
+"""
+
+
+def test_a_script_that_each_worker_runs_again_is_told_and_does_not_hang(tmp_path):
+    """Whatever workers are given: what fills the pipe to one that has ended already was waited for without an end."""
+    script = tmp_path / "script.py"
+    script.write_text(WITHOUT_A_GUARD)
+    told = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert told.returncode != 0 and 'put what it does under if __name__ == "__main__":' in told.stderr
+    guarded = WITHOUT_A_GUARD.replace("\nwith", '\nif __name__ == "__main__":\n  with').replace(
+        "\n    print", "\n      print"
+    )
+    script.write_text(guarded)
+    told = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert told.stdout.startswith("[0.0, 1.0,"), told.stderr

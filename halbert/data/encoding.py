@@ -44,7 +44,7 @@ from halbert.data.shards import ShardWriter
 from halbert.data.spread import encode_spread
 from halbert.errors import HalbertError, InputError
 from halbert.files import whole_folder
-from halbert.processes import cores, in_order, open_pool
+from halbert.processes import check_started, cores, in_order, open_pool
 from halbert.text import Tokenizer
 from halbert.version import __version__
 
@@ -115,6 +115,7 @@ def encode_files(
     left out and listed, when there is no text, and when ``out`` is there or another command has begun it; ``overwrite``
     replaces both, but nothing that is no corpus.
     """
+    check_started()
     target = check_corpus(out, overwrite)
     inputs = find_inputs(files, language)
     told: Progress = progress or (lambda done, total: None)
@@ -208,8 +209,8 @@ def _encode_all(
             finish(waiting.pop(piece.number))
     except BrokenProcessPool:
         raise HalbertError(
-            "a worker was ended by the system, perhaps for want of memory; give the same command again to go on, "
-            "with a smaller --workers"
+            "a worker was ended by the system, perhaps for want of memory (or said above why it ended); give the same command "
+            "again to go on, with a smaller --workers"
         ) from None
 
 
