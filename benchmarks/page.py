@@ -16,6 +16,11 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "docs/performance.md"
 MARK = "<!-- From here on by hand. -->\n"
+# By whether benchmarks/peers.py asked all of them, which it does since 2026-11-29.
+ANSWERED = (
+    "Halbert has answered once by then; the others have not, so that weights they map are not read yet (transformers)",
+    "All have answered once by then",
+)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -39,7 +44,8 @@ def section(stem: str, result: dict[str, Any]) -> str:
         parts.append(
             f"The real 6 × 384 checkpoint over {bulk['texts']} English texts of mixed lengths (captions, reviews, paragraphs), "
             "at most 256 pieces, tokenisation included; every engine in its own process, in turn, in every round. "
-            "\u201ctimes\u201d: against sentence-transformers as it comes, in the same round. Cosine against its vectors.\n"
+            "\u201ctimes\u201d: against sentence-transformers as it comes, in the same round. Cosine against its vectors. Memory: ONNX "
+            "Runtime and OpenVINO convert the model in the same process.\n"
         )
         parts.append(f"![Texts a second by engine]({stem}.png)\n")
         rows = sorted(bulk["engines"], key=lambda r: -r["median"])
@@ -59,7 +65,8 @@ def section(stem: str, result: dict[str, Any]) -> str:
         found = {(r["model"].removesuffix(" int8"), r["engine"], r["pieces"]): r["median"] for r in one}
         parts.append("### One text\n")
         parts.append(
-            "Milliseconds from text to vector, random weights (they say how fast a shape is), by number of pieces.\n"
+            "Milliseconds from text to vector, random weights (they say how fast a shape is) and BERT's vocabulary, by number of "
+            "pieces.\n"
         )
         parts.append(
             table(
@@ -77,7 +84,9 @@ def section(stem: str, result: dict[str, Any]) -> str:
         if large:
             parts.append("### Memory\n")
             parts.append(
-                "Megabytes resident once a model is loaded and has answered, beside its weights at that precision.\n"
+                f"Megabytes resident once a model is loaded, beside its weights at that precision. "
+                f"{ANSWERED[result['created'] >= '2026-11-29']}, "
+                "and those that convert or quantise do it in the same process (ONNX Runtime, OpenVINO).\n"
             )
             parts.append(
                 table(
@@ -101,13 +110,13 @@ def section(stem: str, result: dict[str, Any]) -> str:
             )
         )
     if swept := result.get("sweep"):
-        parts.append(sharing_section(stem, swept))
+        parts.append(sharing_section(stem, swept, machine))
     if first := result.get("first_answer"):
         parts.append("### The first answer\n")
         parts.append("Seconds from the start of a process to its end with one vector of the real checkpoint.\n")
         parts.append(table(["command", "seconds"], [[name, f"{f['median']:.2f}"] for name, f in first.items()]))
     if many := result.get("million"):
-        parts.append(million_section(many))
+        parts.append(million_section(many, machine))
     return "\n".join(parts)
 
 
@@ -119,13 +128,20 @@ def measured(part: dict[str, Any]) -> str:
     return f"{told}, load {machine['load_before']} before it began."
 
 
-def sharing_section(stem: str, swept: dict[str, Any]) -> str:
+def elsewhere(part: dict[str, Any], machine: dict[str, Any]) -> str:
+    """What a heading says of a part that was measured on another machine than the rest."""
+    processor = part["machine"]["processor"]
+    return "" if processor == machine["processor"] else f" (on another machine: {processor})"
+
+
+def sharing_section(stem: str, swept: dict[str, Any], machine: dict[str, Any]) -> str:
     """Parameters shared against parameters of their own, by size."""
     sizes = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in swept["caches"].items())
     parts = [
-        "### When sharing pays\n",
+        f"### When sharing pays{elsewhere(swept, machine)}\n",
         f"Twelve blocks with twelve sets of parameters (as BERT) or one (as ALBERT), else the same shape and random weights: "
-        f"milliseconds for one text, and how many times as fast the shared one is (median of "
+        f"milliseconds for one text (its pieces at hand, embeddings of width 128 for both, tenth percentile of many passes), and "
+        f"how many times as fast the shared one is (median of "
         f"{len(swept['rows'][0]['bert'])} rounds, lowest and highest). Caches of all cores: {sizes}. {measured(swept)}\n",
         f"![Times as fast by the bytes of twelve blocks]({stem.replace('inference', 'sharing')}.png)\n",
     ]
@@ -147,7 +163,7 @@ def sharing_section(stem: str, swept: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def million_section(many: dict[str, Any]) -> str:
+def million_section(many: dict[str, Any], machine: dict[str, Any]) -> str:
     """From file to file: memory and speed."""
     rows = [
         [
@@ -159,7 +175,7 @@ def million_section(many: dict[str, Any]) -> str:
     killed, beside = many["killed"], many["beside_the_api"]
     return "\n".join(
         [
-            f"### {many['texts']:,} texts from file to file\n",
+            f"### {many['texts']:,} texts from file to file{elsewhere(many, machine)}\n",
             f"Different English texts of 3 to 12 words, through a model of the shape of {many['model']} with random weights. "
             f"{measured(many)}\n",
             table(["command", "texts/s", "MB after a fifth", "MB at the end", "MB at the peak"], rows),

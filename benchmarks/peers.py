@@ -31,7 +31,6 @@ def halbert(model: str, precision: str) -> tuple[Embed, dict[str, Any]]:
 
     predictor = load(model, precision=precision)  # type: ignore[arg-type]
     embed = lambda texts: predictor.embed(texts, max_length=LENGTH, pooling="mean", normalize=True)  # noqa: E731
-    embed(["a"])
     return embed, predictor.backend.describe()
 
 
@@ -242,6 +241,7 @@ def main() -> None:
     name, model = sys.argv[1:3]
     sys.stdout, out = sys.stderr, sys.stdout
     embed, told = PEERS[name](model)
+    embed(["a"])  # so that what is mapped has been read
     print(json.dumps({"told": told, "memory": resident()}, default=str), file=out, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
