@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from halbert.cli.options import Precision, PrecisionChoice, Quiet, Threads
+from halbert.cli.output import note
 from halbert.errors import InputError
 
 HELP = (
@@ -47,6 +48,12 @@ def run(
     patience: Annotated[
         float, typer.Option(min=0.1, help="Seconds that a request's headers may take, and its body.")
     ] = 10.0,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="A reverse proxy's address: clients are told apart by its X-Forwarded-For."
+        ),
+    ] = None,
     traces: Annotated[
         bool,
         typer.Option("--traces", help="Send OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT (extra: telemetry)."),
@@ -61,8 +68,11 @@ def run(
     if precision.value == "fp16":
         raise InputError("precision fp16 is for GPUs, and models are served on CPUs; use bf16, fp32 or auto")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING if quiet else logging.INFO, format="%(message)s")
+    known = read_keys(keys)
+    if not known and host not in ("127.0.0.1", "::1", "localhost"):
+        note(f"listening at {host} without API keys: whoever reaches this machine may ask (--keys FILE)")
     settings = Settings(
-        keys=read_keys(keys),
+        keys=known,
         rate=None if rate is None else Rate(rate),
         most_bytes=max_bytes,
         body_seconds=patience,
@@ -70,5 +80,5 @@ def run(
     )
     serve(
         models, host=host, port=port, precision=precision.value, threads=threads, settings=settings,
-        most_tokens=max_queue_tokens, most_seconds=max_wait, traces=traces,
+        most_tokens=max_queue_tokens, most_seconds=max_wait, traces=traces, proxy=proxy,
     )  # fmt: skip

@@ -7,18 +7,18 @@ import base64
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from importlib import resources
-from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from halbert.errors import HalbertError, missing_extra
 from halbert.serve import schemas
-from halbert.serve.dispatcher import Dispatcher, Failed, Result
-from halbert.serve.guard import FAILED, Guard, Scope, told
+from halbert.serve.dispatcher import Dispatcher, Failed
+from halbert.serve.estimate import MASK
+from halbert.serve.guard import FAILED, Guard, Refused, Scope, told
 from halbert.serve.keys import Keys, Rate
 from halbert.serve.queue import Full
+from halbert.source import resolve_spec
 from halbert.version import __version__
 
 try:
@@ -26,6 +26,7 @@ try:
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
 
+    from halbert.serve.asking import Ask, as_list, rows_of, timed, vectors_of
     from halbert.serve.direct import Direct
     from halbert.serve.metrics import Metrics
     from halbert.serve.replies import Json
@@ -33,9 +34,9 @@ try:
 except ImportError:
     raise missing_extra("fastapi", "serve", "serving") from None
 
-Found = TypeVar("Found")
-DEADLINE = "halbert-timeout"  # header: seconds after which nobody wants the answer any more
-GONE = 499  # the client closed the connection; nobody sees it but the log
+AWAY = 5.0  # seconds without a worker, after which nobody is made to wait for it
+MOST_CHARACTERS = 200_000  # of a request whose answer is many times its size: pieces
+MOST_FILLED = 20_000  # masks of a request, times the pieces that are told of each
 _FILES = {"page.css": "text/css", "page.js": "text/javascript"}
 
 
@@ -47,79 +48,6 @@ class Settings(NamedTuple):
     most_bytes: int = 4 << 20
     body_seconds: float = 10.0
     origins: tuple[str, ...] = ()
-
-
-class Ask:
-    """A request on its way to the dispatcher: whose it is, until when, and whether anybody still waits."""
-
-    def __init__(self, request: Request, dispatcher: Dispatcher) -> None:
-        self.request, self.dispatcher = request, dispatcher
-
-    def model(self, name: str | None, *kinds: str) -> str:
-        """The model asked for; without a name the first, or the first with a head of one of these kinds."""
-        described = self.dispatcher.described
-        if name is None:
-            found = [m["name"] for m in described if not kinds or set(kinds) & set(m["heads"].values())]
-            if found:
-                return str(found[0])
-            raise Failed(f"no served model has a head of kind {' or '.join(kinds)}", 422)
-        if name not in {m["name"] for m in described}:
-            raise Failed(f"no model {name!r} is served; served: {', '.join(m['name'] for m in described)}", 404)
-        return name
-
-    async def run(
-        self, operation: Any, model: str, texts: list[str], pairs: list[str] | None = None, **options: Any
-    ) -> Result:
-        """Ask, unless the client goes away first. Raises what :meth:`Dispatcher.ask` raises."""
-        if not self.dispatcher.accepting:
-            raise Failed("the server is shutting down", 503)
-        given = self.request.headers.get(DEADLINE)
-        try:
-            deadline = None if given is None else float(given)
-        except ValueError:
-            deadline = math.nan
-        if deadline is not None and not 0 < deadline < 1e6:
-            raise Failed(f"the header {DEADLINE} is {given!r}; expected a number of seconds", 422)
-        work = self.dispatcher.ask(
-            operation, model, texts, pairs, client=self.request.state.client, deadline=deadline, **options
-        )
-        return await self._unless_gone(work)
-
-    async def _unless_gone(self, work: Coroutine[Any, Any, Found]) -> Found:
-        task = asyncio.ensure_future(work)
-        gone = asyncio.ensure_future(self._gone())
-        try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise Failed("the client went away", GONE)
-        finally:
-            for each in (task, gone):
-                each.cancel()
-
-    async def _gone(self) -> None:
-        while (await self.request.receive())["type"] != "http.disconnect":
-            pass
-
-
-def vectors_of(result: Result) -> list[np.ndarray]:
-    """A request's vectors, a row a text."""
-    return [row for a in result.answers for row in np.frombuffer(a.vectors or b"", "<f4").reshape(-1, a.width)]
-
-
-def rows_of(result: Result) -> list[Any]:
-    """A request's answers, one a text."""
-    return [row for answer in result.answers for row in answer.rows or ()]
-
-
-def timed(result: Result) -> dict[str, str]:
-    """Headers that say where a request's time went."""
-    return {"server-timing": ", ".join(f"{stage};dur={1000 * s:.1f}" for stage, s in result.seconds.items())}
-
-
-def as_list(given: str | list[str]) -> list[str]:
-    """One text or several, as several."""
-    return [given] if isinstance(given, str) else given
 
 
 def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics, traces: Traces | None = None) -> Any:
@@ -144,14 +72,21 @@ def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics, tra
 
     def answered(scope: Scope, status: int, seconds: float) -> None:
         path = scope["path"] if scope["path"] in known else "other"  # a client must not be able to make up routes
+        if path == "other" and scope["path"].removeprefix("/page/") in _FILES:
+            path = "/page/{name}"
         metrics.requests.labels(path, str(status)).inc()
         metrics.seconds.labels(path).observe(seconds)
         if traces is not None:
             traces.answered(scope, path, status, seconds)
 
+    def room(client: str) -> None:
+        if dispatcher.away() > AWAY:
+            raise Refused(503, "the model's process is being started anew; try again", 1)
+        dispatcher.queue.check(1, client)
+
     guard = Guard(
         Direct(app), keys=settings.keys, rate=settings.rate, most_bytes=settings.most_bytes, body_seconds=settings.body_seconds,
-        answered=answered, room=lambda: dispatcher.queue.check(1),
+        answered=answered, room=room,
     )  # fmt: skip
     if not settings.origins:
         return guard
@@ -159,7 +94,10 @@ def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics, tra
 
     # Around everything, so that a page of another host can read refusals too.
     wrapped: Any = guard
-    return CORSMiddleware(wrapped, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"])
+    return CORSMiddleware(
+        wrapped, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"],
+        expose_headers=["retry-after", "x-request-id", "server-timing"],
+    )  # fmt: skip
 
 
 _STATUSES = {
@@ -256,7 +194,11 @@ def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
         """Labels with their scores, the likeliest first, for each text or pair."""
         ask = Ask(request, dispatcher)
         rows = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-        split = [(row, None) if isinstance(row, str) else (row[0], row[1] if len(row) > 1 else None) for row in rows]
+        alone = all(isinstance(row, str) for row in rows)  # a text, or a pair
+        if alone and len(rows) > 2:
+            raise Failed("inputs: a list of two texts is a pair; put each text into a list of its own", 422)
+        some = [rows] if alone else [[row] if isinstance(row, str) else row for row in rows]
+        split = [(str(row[0]), str(row[1]) if len(row) > 1 else None) for row in some]
         paired = {pair is not None for _, pair in split}
         if len(paired) > 1:
             raise Failed("inputs: single texts and pairs do not go together", 422)
@@ -276,7 +218,7 @@ def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
             )
             for row in rows_of(result)
         ]
-        return Json(ranked[0] if isinstance(body.inputs, str) else ranked, headers=timed(result))
+        return Json(ranked[0] if alone else ranked, headers=timed(result))
 
     @app.post("/rerank", tags=["text-embeddings-inference"])
     async def rerank(body: schemas.Rerank, request: Request) -> Response:
@@ -296,6 +238,8 @@ def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
     async def tokenize(body: schemas.Tokenize, request: Request) -> Response:
         """The pieces of each text, with their places in it."""
         ask = Ask(request, dispatcher)
+        if (size := sum(map(len, as_list(body.inputs)))) > MOST_CHARACTERS:
+            raise Failed(f"inputs: {size:,} characters; at most {MOST_CHARACTERS:,} are cut up at once", 413)
         result = await ask.run("tokenize", ask.model(body.model), as_list(body.inputs))
         rows = [[p for p in row if body.add_special_tokens or not p["special"]] for row in rows_of(result)]
         return Json(rows, headers=timed(result))
@@ -317,6 +261,8 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
         """The likeliest pieces for every [MASK] of each text."""
         ask = Ask(request, dispatcher)
         model = ask.model(body.model, "mlm")
+        if (size := body.top * sum(text.count(MASK) for text in as_list(body.inputs))) > MOST_FILLED:
+            raise Failed(f"inputs: {size:,} pieces would be told (masks times top); at most {MOST_FILLED:,} are", 413)
         result = await ask.run("fill", model, as_list(body.inputs), top=body.top)
         return Json({"model": model, "results": rows_of(result)}, headers=timed(result))
 
@@ -351,7 +297,7 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
     async def compare(body: schemas.Compare, request: Request) -> Response:
         """One text through all models: pieces, masks, heads, likeness, layers, attention, and the time of each."""
         ask = Ask(request, dispatcher)
-        names = [ask.model(name) for name in body.models or [m["name"] for m in dispatcher.described]]
+        names = dict.fromkeys(ask.model(name) for name in body.models or [m["name"] for m in dispatcher.described])
         results = {}
         for name in names:
             pair = [body.pair] if body.pair else None
@@ -382,6 +328,7 @@ def _house(app: FastAPI, dispatcher: Dispatcher, settings: Settings, metrics: Me
     @app.post("/admin/models", tags=["house"])
     async def swap(body: schemas.Swap) -> dict[str, Any]:
         """Take a model into service under a name, in place of the one that had it; no request is lost. Needs an admin key."""
+        await asyncio.to_thread(resolve_spec, body.model)  # as the command does: what is there, and nothing is fetched
         await dispatcher.load(body.name, body.model)
         return {"models": [m["name"] for m in dispatcher.described]}
 

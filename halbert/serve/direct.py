@@ -42,7 +42,7 @@ class Direct:
         given = (await receive()).get("body", b"")
         request = Request(scope, receive)
         try:
-            if not request.headers.get("content-type", "").startswith("application/json"):
+            if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
                 raise ValueError("not said to be JSON")
             body = form.model_validate_json(given)
         except (ValidationError, ValueError):  # what is wrong is the framework's to say

@@ -5,24 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import logging
+import os
+import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from halbert.errors import HalbertError
-from halbert.serve.jobs import HEAD, Answer, Gulp, Job, Load, Operation, Told, frame
+from halbert.serve.estimate import Estimate, cut
+from halbert.serve.jobs import HEAD, LARGEST, Answer, Gulp, Job, Later, Load, Operation, Told, frame
 from halbert.serve.queue import FairQueue
 
 log = logging.getLogger("halbert.serve")
 GULP = 4_096  # tokens that are computed together; more wait for their turn, so that nobody waits for long
 AHEAD = 2  # gulps the worker has at a time: while one is answered the next is there
 PART = 1_024  # tokens of a large request that wait as one
-TRIES = 3  # of a job whose worker died
-LETTERS = 3.0  # characters a token, until some were counted
+TRIES = 3  # of a job at which the worker died
+HUNG = 60.0, 20.0  # a gulp's seconds, at least, and times what it should take, after which the worker is ended
+STOPPING = 5.0  # seconds for what was accepted, once no connection is left
 
 
 class Failed(HalbertError):
@@ -70,7 +76,11 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 class Dispatcher:
-    """Owns the queue and the worker. ``observe`` is told of every answer, for the metrics."""
+    """Owns the queue and the worker. ``observe`` is told of every answer, for the metrics.
+
+    A job at which a worker may have died is a suspect: it is asked again with nothing beside it, so that no other is
+    answered with its error. What was only waiting in the worker goes back into the queue.
+    """
 
     def __init__(
         self,
@@ -89,11 +99,14 @@ class Dispatcher:
         self.described: list[dict[str, Any]] = []
         self.ready = asyncio.Event()
         self.restarts = 0
-        self.letters = LETTERS
         self.accepting = True
+        self.since: float | None = None  # when the last worker ended, while there is no other
+        self.estimate = Estimate()
         self._numbers = itertools.count()
         self._out: dict[int, Part] = {}
         self._gulps: list[Underway] = []
+        self._suspects: deque[Part] = deque()
+        self._alone = -1  # the number of the suspect that was asked last
         self._wake = asyncio.Event()
         self._loads: dict[int, asyncio.Future[Told]] = {}
         self._process: asyncio.subprocess.Process | None = None
@@ -102,12 +115,15 @@ class Dispatcher:
     async def start(self) -> None:
         """Start the worker; returns when its models are loaded and warm. Raises :class:`HalbertError` where they cannot be."""
         await self._spawn()
-        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._supervise())]
+        self._tasks = [asyncio.create_task(work) for work in (self._send(), self._supervise(), self._watch())]
+        for task in self._tasks:
+            task.add_done_callback(_ended)
 
-    async def stop(self) -> None:
-        """Finish what was accepted, then end the worker."""
+    async def stop(self, seconds: float = STOPPING) -> None:
+        """Finish what was accepted, in so many seconds at most, then end the worker."""
         self.accepting = False
-        while self.queue or self._out:
+        until = time.perf_counter() + seconds
+        while (self.queue or self._out or self._suspects) and time.perf_counter() < until:
             await asyncio.sleep(0.02)
         for task in self._tasks:
             task.cancel()
@@ -121,19 +137,9 @@ class Dispatcher:
                 self._process.kill()
                 await self._process.wait()
 
-    @property
-    def pid(self) -> int | None:
-        """The worker's process number."""
-        return None if self._process is None else self._process.pid
-
-    def estimate(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[int]:
-        """Tokens of each text, by its letters: the exact count is the worker's business."""
-        longest = max((model["longest"] for model in self.described), default=512)
-        seconds = pairs if pairs is not None else [""] * len(texts)
-        return [
-            2 + min(longest, int((len(text) + len(pair)) / self.letters))
-            for text, pair in zip(texts, seconds, strict=True)
-        ]
+    def away(self) -> float:
+        """Seconds without a worker, of which there is one at most times."""
+        return 0.0 if self.since is None else time.perf_counter() - self.since
 
     async def ask(
         self,
@@ -157,16 +163,19 @@ class Dispatcher:
         self._wake.set()
         try:
             async with asyncio.timeout(deadline):
-                answers = [await part.done for part in parts]
+                answers = []
+                for part in parts:
+                    answers.append(answer := await part.done)
+                    if answer.error:
+                        raise Failed(answer.error, answer.status)
         except TimeoutError:
             raise Late(deadline or 0.0) from None
         finally:
             for part in parts:  # of a request that was given up, what was not begun
                 self.queue.drop(part)
-        for answer in answers:
-            if answer.error:
-                raise Failed(answer.error, answer.status)
-        spent = {stage: sum(a.seconds.get(stage, 0.0) for a in answers) for stage in ("tokenize", "compute")}
+                part.done.cancel()
+        groups = {a.group: a.seconds for a in answers}  # parts that were computed together took their time once
+        spent = {stage: sum(s.get(stage, 0.0) for s in groups.values()) for stage in ("tokenize", "compute")}
         waited = max((part.sent - part.put for part in parts), default=0.0)
         return Result(
             answers=answers, tokens=sum(a.tokens for a in answers),
@@ -184,21 +193,27 @@ class Dispatcher:
     ) -> list[Part]:
         loop, now = asyncio.get_running_loop(), time.perf_counter()
         parts: list[Part] = []
-        for start, stop, tokens in cut(self.estimate(texts, pairs), PART):
+        longest = max((described["longest"] for described in self.described), default=512)
+        work = self.estimate.tokens(texts, pairs, longest, operation, options.get("long") == "window")
+        for start, stop, tokens in cut(work, PART):
             job = Job(
                 number=next(self._numbers), model=model, operation=operation, texts=texts[start:stop],
-                pairs=None if pairs is None else pairs[start:stop], options=options,
+                pairs=None if pairs is None else pairs[start:stop], first=start, options=options,
             )  # fmt: skip
             parts.append(Part(job=job, client=client, tokens=tokens, done=loop.create_future(), put=now))
         return parts
 
     async def load(self, name: str, model: str) -> None:
         """Take a model into service without losing a request. Raises :class:`Failed` where it cannot be had."""
+        if not self.ready.is_set():
+            raise Failed("the worker is being started anew; try again in a few seconds", 503)
         number = next(self._numbers)
         self._loads[number] = asyncio.get_running_loop().create_future()
-        assert self._process is not None and self._process.stdin is not None
-        self._process.stdin.write(frame(Load(number=number, name=name, model=model)))
-        told = await self._loads[number]
+        try:
+            await self._say(Load(number=number, name=name, model=model))
+            told = await self._loads[number]
+        finally:
+            self._loads.pop(number, None)
         if told.error:
             raise Failed(told.error, 422)
         self.models[name] = model
@@ -206,8 +221,7 @@ class Dispatcher:
 
     async def _spawn(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "halbert.serve.worker", self.precision, str(self.threads or 0),
-            *(f"{name}={model}" for name, model in self.models.items()),
+            sys.executable, "-m", "halbert.serve.worker", self.precision, str(self.threads or 0), json.dumps(self.models),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         told = await self._read()
@@ -215,35 +229,66 @@ class Dispatcher:
             raise HalbertError(told.error if isinstance(told, Told) else "the worker ended before it was ready")
         self.described = told.models
         self.queue.pace = min(model["pace"] for model in told.models)
+        self.since = None
         self.ready.set()
 
-    async def _read(self) -> Answer | Told | None:
+    async def _say(self, message: Gulp | Load) -> None:
+        """Write to the worker. That it is dead is noticed where it is listened to."""
+        assert self._process is not None and self._process.stdin is not None
+        with contextlib.suppress(
+            OSError, RuntimeError
+        ):  # of a pipe whose other end is gone, as asyncio and as uvloop say it
+            self._process.stdin.write(frame(message))
+            await self._process.stdin.drain()
+
+    async def _read(self) -> Answer | Later | Told | None:
+        """The worker's next message, or ``None`` when it has ended, or is ended for saying what is none."""
         assert self._process is not None and self._process.stdout is not None
         try:
             (size,) = HEAD.unpack(await self._process.stdout.readexactly(HEAD.size))
+            if size > LARGEST:
+                raise msgspec.DecodeError(f"{size} bytes")
             body = await self._process.stdout.readexactly(size)
-        except (asyncio.IncompleteReadError, ConnectionError):
+            return msgspec.msgpack.decode(body, type=Answer | Later | Told)
+        except (asyncio.IncompleteReadError, OSError):
             return None
-        return msgspec.msgpack.decode(body, type=Answer | Told)
+        except msgspec.DecodeError as error:
+            log.error("the worker said what cannot be read (%s), and is ended", error)
+            self._kill()
+            return None
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            assert self._process is not None
+            self._process.kill()
 
     async def _send(self) -> None:
-        """Gulps to the worker, as long as it has fewer than it can look ahead."""
+        """Gulps to the worker, as long as it has fewer than it can look ahead; a suspect goes alone."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self.queue and len(self._gulps) < AHEAD and self.ready.is_set():
-                parts = self.queue.take(GULP)
+            while self.ready.is_set() and (parts := self._next()):
                 now = time.perf_counter()
                 for part in parts:
-                    part.sent, part.tries = now, part.tries + 1
+                    part.sent = now
                     self._out[part.job.number] = part
-                if parts:
-                    tokens = sum(part.tokens for part in parts)
-                    self._gulps.append(Underway({part.job.number for part in parts}, tokens, now))
-                    assert self._process is not None and self._process.stdin is not None
-                    self._process.stdin.write(frame(Gulp(jobs=[part.job for part in parts])))
-                    with contextlib.suppress(ConnectionError):  # a dead worker is noticed where it is listened to
-                        await self._process.stdin.drain()
+                tokens = sum(part.tokens for part in parts)
+                self._gulps.append(Underway({part.job.number for part in parts}, tokens, now))
+                await self._say(Gulp(jobs=[part.job for part in parts]))
+
+    def _next(self) -> list[Part]:
+        """What the worker may be asked now."""
+        while self._suspects and self._suspects[0].done.done():
+            self._suspects.popleft()
+        if self._suspects:
+            if self._out:
+                return []
+            part = self._suspects.popleft()
+            self._alone = part.job.number
+            return [part]
+        if len(self._gulps) >= AHEAD or self._alone in self._out:
+            return []
+        return self.queue.take(GULP)
 
     async def _supervise(self) -> None:
         """Answers from the worker; when it ends, another one, which gets what it was at."""
@@ -251,28 +296,48 @@ class Dispatcher:
             message = await self._read()
             if isinstance(message, Answer):
                 self._finish(message)
+            elif isinstance(message, Later):
+                self._computed(message.numbers, later=True)
             elif isinstance(message, Told):
-                if message.number in self._loads:
-                    self._loads.pop(message.number).set_result(message)
+                if (load := self._loads.get(message.number)) is not None and not load.done():
+                    load.set_result(message)
             else:
                 await self._again()
 
-    def _finish(self, answer: Answer) -> None:
-        part = self._out.pop(answer.number, None)
+    async def _watch(self) -> None:
+        """A worker that neither answers nor ends is ended."""
+        while True:
+            await asyncio.sleep(1.0)
+            least, times = HUNG
+            for gulp in self._gulps[:1]:
+                if time.perf_counter() - gulp.since > max(least, times * gulp.tokens / self.queue.pace):
+                    log.error("the worker has not answered for %.0f s, and is ended", time.perf_counter() - gulp.since)
+                    self._kill()
+
+    def _computed(self, numbers: Sequence[int], later: bool = False) -> None:
+        """Jobs that their gulps need not wait for any more: answered, or computed ``later``."""
         now = time.perf_counter()
         for gulp in self._gulps:
-            gulp.numbers.discard(answer.number)
-        if self._gulps and not self._gulps[0].numbers:
+            if later:
+                gulp.tokens -= sum(self._out[n].tokens for n in gulp.numbers.intersection(numbers) if n in self._out)
+            gulp.numbers.difference_update(numbers)
+        while self._gulps and not self._gulps[0].numbers:
             done = self._gulps.pop(0)
             self.queue.observe(done.tokens, now - done.since, GULP)
             for gulp in self._gulps[:1]:
                 gulp.since = now
         self._wake.set()
+
+    def _finish(self, answer: Answer) -> None:
+        self._computed([answer.number])
+        part = self._out.pop(answer.number, None)
         if part is None:
             return
-        if answer.tokens:
-            letters = sum(map(len, part.job.texts)) + sum(map(len, part.job.pairs or ()))
-            self.letters += 0.05 * (max(0.5, letters / answer.tokens) - self.letters)
+        letters = sum(map(len, part.job.texts)) + sum(map(len, part.job.pairs or ()))
+        self.estimate.learn(letters, answer.tokens)
+        self._answered(part, answer)
+
+    def _answered(self, part: Part, answer: Answer) -> None:
         if not part.done.done():
             part.done.set_result(answer)
         if self.observe is not None:
@@ -281,21 +346,27 @@ class Dispatcher:
     async def _again(self) -> None:
         assert self._process is not None
         self.ready.clear()
+        self.since = time.perf_counter()
         code = await self._process.wait()
         self.restarts += 1
-        lost = list(self._out.values())
+        waited = {number for gulp in self._gulps[1:] for number in gulp.numbers}  # the others may have been its end
+        lost = [part for part in self._out.values() if not part.done.done()]
         self._out.clear()
         self._gulps.clear()
-        for told in self._loads.values():
-            told.set_result(Told(models=[], error="the worker died while it loaded the model"))
-        self._loads.clear()
-        again = [part for part in lost if part.tries < TRIES and not part.done.done()]
+        for load in self._loads.values():
+            if not load.done():
+                load.set_result(Told(models=[], error="the worker died while it loaded the model"))
         for part in lost:
-            if part.tries >= TRIES and not part.done.done():
+            if part.job.number in waited:
+                continue
+            part.tries += 1
+            if part.tries < TRIES:
+                self._suspects.append(part)
+            else:
                 message = f"the worker died {TRIES} times at this request"
-                part.done.set_result(Answer(number=part.job.number, error=message, status=500))
-        self.queue.put_back(again)
-        log.warning("the worker ended with status %s; starting another (%d requests are asked again)", code, len(again))
+                self._answered(part, Answer(number=part.job.number, error=message, status=500))
+        self.queue.put_back([part for part in lost if part.job.number in waited])
+        log.warning("the worker ended with status %s; starting another (%d requests are asked again)", code, len(lost))
         delay = 0.1
         while True:
             try:
@@ -308,15 +379,8 @@ class Dispatcher:
         self._wake.set()
 
 
-def cut(tokens: Sequence[int], most: int) -> list[tuple[int, int, int]]:
-    """(start, stop, tokens) of runs of texts that have at most ``most`` tokens together, or are one text."""
-    runs: list[tuple[int, int, int]] = []
-    start = total = 0
-    for i, count in enumerate(tokens):
-        if i > start and total + count > most:
-            runs.append((start, i, total))
-            start, total = i, 0
-        total += count
-    if tokens:
-        runs.append((start, len(tokens), total))
-    return runs
+def _ended(task: asyncio.Task[None]) -> None:
+    """What should never end by itself has: whoever started this process starts another."""
+    if not task.cancelled():
+        log.critical("the server cannot go on", exc_info=task.exception())
+        os.kill(os.getpid(), signal.SIGTERM)

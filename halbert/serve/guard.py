@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import logging
 import math
@@ -20,8 +21,10 @@ Receive = Callable[[], Any]
 Send = Callable[[dict[str, Any]], Any]
 log = logging.getLogger("halbert.serve.access")
 
-OPEN = frozenset(("/", "/health", "/ready", "/live", "/docs", "/openapi.json"))  # also without a key
+OPEN = frozenset(("/", "/health", "/ready", "/live", "/openapi.json", "/metrics"))  # also without a key
 ADMIN = "/admin/"
+BODIES = 16  # of the largest size, that may be on their way at once
+GONE = 499  # the client closed the connection; nobody sees it but the log
 FAILED = "the server failed; its log has the cause under {}"  # under the request's number
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # The playground's own files and nothing else; whatever text is shown, none of it runs.
@@ -55,12 +58,11 @@ class Guard:
         most_bytes: int = 4 << 20,
         body_seconds: float = 10.0,
         answered: Callable[[Scope, int, float], None] = lambda scope, status, seconds: None,
-        room: Callable[[], None] = lambda: None,
-        metrics_open: bool = True,
+        room: Callable[[str], None] = lambda client: None,
     ) -> None:
         self.app, self.keys, self.rate, self.answered, self.room = app, keys, rate, answered, room
         self.most_bytes, self.body_seconds = most_bytes, body_seconds
-        self.open = OPEN | ({"/metrics"} if metrics_open else frozenset())
+        self._reading = 0  # bytes of bodies that are not whole yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -88,11 +90,13 @@ class Guard:
             scope["state"]["client"] = self._client(scope, headers)
             if scope["method"] == "POST" and not scope["path"].startswith(ADMIN):
                 try:  # before the body is read: who refuses must not be kept busy by refusing
-                    self.room()
+                    self.room(scope["state"]["client"])
                 except Full as full:
                     raise Refused(429, str(full), full.seconds, queue=full.state) from None
             body = await self._body(headers, receive)
-            await self.app(scope, replayed(body, receive), sending)
+            # HEAD: as GET, whose body uvicorn leaves out, since its own scope says HEAD.
+            inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await self.app(inner, replayed(body, receive), sending)
         except Refused as refused:
             await _answer(sending, refused)
         except Exception:
@@ -102,6 +106,7 @@ class Guard:
                 await _answer(sending, Refused(500, FAILED.format(number)))
         finally:
             seconds = time.perf_counter() - began
+            status = status or GONE
             self.answered(scope, status, seconds)
             if log.isEnabledFor(logging.INFO):
                 line = {
@@ -113,13 +118,17 @@ class Guard:
     def _client(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
         """Who asks. Raises :class:`Refused` for a key that is none, and for who asks too often."""
         path = scope["path"]
-        address = (scope.get("client") or ("", 0))[0]
+        address = _host((scope.get("client") or ("", 0))[0])
         admin = path.startswith(ADMIN)
         client = address
-        if admin or (self.keys and path not in self.open and not path.startswith("/page/")):
+        if admin or (self.keys and path not in OPEN and not path.startswith("/page/")):
             kind, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
             name = self.keys.known(key.strip(), admin) if kind.lower() == "bearer" else None
             if name is None:
+                if self.rate is not None and (
+                    wait := self.rate.wait(address)
+                ):  # who tries keys does so at the same pace
+                    raise Refused(429, f"more than {self.rate.each:g} requests a second", wait)
                 raise Refused(401, "this route needs an API key: Authorization: Bearer KEY")
             client = name
         if self.rate is not None and scope["method"] == "POST":
@@ -138,6 +147,8 @@ class Guard:
             raise too_large
         parts: list[bytes] = []
         size = 0
+        if self._reading > BODIES * self.most_bytes:
+            raise Refused(503, "too many large bodies are on their way; try again", 1)
         try:
             async with asyncio.timeout(self.body_seconds):
                 while True:
@@ -146,12 +157,25 @@ class Guard:
                         raise Refused(400, "the connection ended before the body did")
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
+                    self._reading += len(parts[-1])
                     if size > self.most_bytes:
                         raise too_large
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError:
             raise Refused(408, f"the body took longer than {self.body_seconds:g} s") from None
+        finally:
+            self._reading -= size
+
+
+def _host(address: str) -> str:
+    """An address as a client's name: of IPv6 the network, of which one host has all addresses."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
@@ -187,6 +211,8 @@ async def _answer(send: Send, refused: Refused) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if refused.retry is not None:
         headers.append((b"retry-after", str(math.ceil(refused.retry)).encode()))
+    if refused.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     if refused.status in (408, 413):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})

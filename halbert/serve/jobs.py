@@ -8,18 +8,20 @@ from typing import Any, BinaryIO, Literal
 import msgspec
 
 Operation = Literal["embed", "predict", "fill", "tokenize", "compare"]
-LARGEST = 1 << 30  # bytes of a frame
+LARGEST = 1 << 30  # bytes of a frame; what says more is none
 HEAD = struct.Struct("<I")
 
 
 class Job(msgspec.Struct, kw_only=True):
-    """Some texts of one request. ``options`` are those of the predictor's method; jobs with equal ones are run together."""
+    """Some texts of one request, of which ``first`` is the first one's number there. ``options`` are those of the predictor's
+    method; jobs with equal ones are run together."""
 
     number: int
     model: str
     operation: Operation
     texts: list[str]
     pairs: list[str] | None = None
+    first: int = 0
     options: dict[str, Any] = {}
 
 
@@ -40,9 +42,9 @@ class Load(msgspec.Struct, kw_only=True, tag="load"):
 class Answer(msgspec.Struct, kw_only=True, tag="answer"):
     """A job's results, one a text; or why there are none, with the HTTP status that says so.
 
-    ``vectors`` are rows of float32 (N, width), ``rows`` anything else. ``seconds`` are the gulp's by stage, ``tokens`` the
-    job's own. Of jobs that were computed together the first tells their ``batches``: rows of each, how many ``places`` they
-    had together, and how many of these only filled them up.
+    ``vectors`` are rows of float32 (N, width), ``rows`` anything else. ``tokens`` are the job's own; ``seconds`` by stage are
+    those of all jobs that were computed together with job ``group``, the first of them, which also tells their ``batches``:
+    rows of each, how many ``places`` they had together, and how many of these only filled them up.
     """
 
     number: int
@@ -54,8 +56,15 @@ class Answer(msgspec.Struct, kw_only=True, tag="answer"):
     places: int = 0
     padding: int = 0
     seconds: dict[str, float] = {}
+    group: int = -1
     error: str = ""
     status: int = 200
+
+
+class Later(msgspec.Struct, kw_only=True, tag="later"):
+    """Jobs that are computed after others: what they need has to be loaded first, beside the work."""
+
+    numbers: list[int]
 
 
 class Told(msgspec.Struct, kw_only=True, tag="told"):
@@ -66,7 +75,7 @@ class Told(msgspec.Struct, kw_only=True, tag="told"):
     error: str = ""
 
 
-def frame(message: Gulp | Load | Answer | Told) -> bytes:
+def frame(message: Gulp | Load | Answer | Later | Told) -> bytes:
     """A message as it goes over the pipe."""
     body = msgspec.msgpack.encode(message)
     return HEAD.pack(len(body)) + body

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,18 +15,29 @@ from halbert.files import read_text
 
 VARIABLE = "HALBERT_API_KEYS"  # keys in the environment, commas between them
 ADMIN = "admin:"  # before a key that may change models
+_REMARK = re.compile(r"(^|\s)#.*")
 
 
 def read_keys(file: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> Keys:
-    """Keys of a file (one a line, # before a remark) and of the environment. Raises :class:`InputError` for a file without any."""
+    """Keys of a file (one a line, # before a remark) and of the environment.
+
+    Raises :class:`InputError` for a file or a variable that is there and holds none, and for a key that cannot be sent.
+    """
     lines = (
-        [] if file is None else [line.split("#")[0].strip() for line in read_text(file, "file of keys").splitlines()]
+        [] if file is None else [_REMARK.sub("", line).strip() for line in read_text(file, "file of keys").splitlines()]
     )
     if file is not None and not any(lines):
         raise InputError(f"{Path(file).name}: holds no keys; expected one a line")
-    lines += [key.strip() for key in environment.get(VARIABLE, "").split(",")]
-    keys = [line.removeprefix(ADMIN) for line in lines if line]
-    admins = [line.removeprefix(ADMIN) for line in lines if line.startswith(ADMIN)]
+    given = [key.strip() for key in environment.get(VARIABLE, "").split(",")]
+    if environment.get(VARIABLE) and not any(given):
+        raise InputError(f"{VARIABLE} is set and holds no keys; expected some, commas between them, or unset it")
+    lines += given
+    keys = [line.removeprefix(ADMIN).strip() for line in lines if line]
+    admins = [line.removeprefix(ADMIN).strip() for line in lines if line.startswith(ADMIN)]
+    if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
+        raise InputError(
+            "an API key has characters that a header cannot carry; expected letters, digits and signs of ASCII"
+        )
     if any(len(key) < 8 for key in keys):
         raise InputError("an API key has fewer than 8 characters; expected longer ones")
     return Keys(keys, admins)

@@ -43,7 +43,7 @@ class Metrics:
         """Count a job."""
         model = part.job.model if answer.status != 404 else "unknown"
         self.tokens.labels(model).inc(answer.tokens)
-        self.texts.labels(model).inc(len(part.job.texts))
+        self.texts.labels(model).inc(0 if answer.error else len(part.job.texts))
         self.places.labels(model).inc(answer.places)
         self.padding.labels(model).inc(answer.padding)
         for rows in answer.batches:
@@ -51,8 +51,9 @@ class Metrics:
         if answer.error:
             self.errors.labels(model, str(answer.status)).inc()
         self.stages.labels("wait").observe(max(0.0, part.sent - part.put))
-        for stage, seconds in answer.seconds.items():
-            self.stages.labels(stage).observe(seconds)
+        if answer.group == answer.number:  # once for all that were computed together
+            for stage, seconds in answer.seconds.items():
+                self.stages.labels(stage).observe(seconds)
 
     def told(self, dispatcher: Dispatcher) -> bytes:
         """All of it, as text."""

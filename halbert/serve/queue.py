@@ -1,12 +1,16 @@
 """A bounded queue that is fair between clients: who had least of the machine goes first.
 
 Start-time fair queueing (Goyal, Vin and Cheng 1996) over tokens: a client's turn is counted by the tokens it was given; one
-that comes anew begins where the least served of those waiting stands, so that nobody saves up turns by staying away.
+that comes anew begins where the least served of those waiting stands, so that nobody saves up turns by staying away. By the
+same rule it is decided who may wait: only what would be served before a request stands in its way, so that a client that
+asks for more than there is room for does not lock others out.
 """
 
 from __future__ import annotations
 
 import collections
+import heapq
+import itertools
 from typing import Generic, Protocol, TypeVar
 
 from halbert.errors import HalbertError
@@ -31,6 +35,15 @@ class Full(HalbertError):
         self.seconds, self.state = max(1.0, seconds), state
 
 
+class _Line(Generic[Item]):
+    """What waits of one client: its items (some of which nobody waits for any more), their tokens, and what it was given."""
+
+    def __init__(self, served: float, number: int) -> None:
+        self.items: collections.deque[Item] = collections.deque()
+        self.tokens = 0
+        self.served, self.number = served, number
+
+
 class FairQueue(Generic[Item]):
     """Items of many clients. ``most_tokens`` may wait, for at most ``most_seconds`` at the pace that was last seen."""
 
@@ -38,80 +51,120 @@ class FairQueue(Generic[Item]):
         self.most_tokens, self.most_seconds = most_tokens, most_seconds
         self.pace = pace  # tokens a second
         self.tokens = 0
-        self._waiting: dict[str, collections.deque[Item]] = {}
-        self._served: dict[str, float] = {}
+        self._lines: dict[str, _Line[Item]] = {}
+        self._turns: list[tuple[float, int, str]] = []  # a heap with every line once
+        self._numbers = itertools.count()  # of lines: of those that were served alike the oldest goes first
+        self._live = self._gone = 0  # items that somebody waits for, and others
 
     def __len__(self) -> int:
-        return sum(item.waiting for line in self._waiting.values() for item in line)
+        return self._live
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return self._live > 0
 
     @property
     def seconds(self) -> float:
         """How long the last of those waiting will wait."""
         return self.tokens / self.pace
 
-    def check(self, more: int) -> None:
-        """Whether so many tokens more may wait. Raises :class:`Full`."""
-        if not self.tokens:
+    def _before(self, client: str, more: int) -> int:
+        """Tokens that are served before ``more`` of a client's are: of others no more than it has itself."""
+        line = self._lines.get(client)
+        own = 0 if line is None else line.tokens
+        return own + sum(min(other.tokens, own + more) for other in self._lines.values() if other is not line)
+
+    def check(self, more: int, client: str = "") -> None:
+        """Whether so many tokens more of a client may wait; of an empty queue everything can be had. Raises :class:`Full`."""
+        if not self.tokens or (self.tokens + more <= self.most_tokens and self.seconds <= self.most_seconds):
             return
+        before = self._before(client, more)
+        seconds = before / self.pace
         state = {
-            "tokens": self.tokens, "most_tokens": self.most_tokens, "seconds": round(self.seconds, 3),
-            "most_seconds": self.most_seconds,
+            "tokens": before, "most_tokens": self.most_tokens, "seconds": round(seconds, 3), "most_seconds": self.most_seconds,
         }  # fmt: skip
-        if self.tokens + more > self.most_tokens:
-            message = f"the queue is full: {self.tokens:,} of {self.most_tokens:,} tokens"
-            raise Full(message, (self.tokens + more - self.most_tokens) / self.pace, state)
-        if self.seconds > self.most_seconds:
-            message = f"the queue is {self.seconds:.1f} s long; at most {self.most_seconds:g} are accepted"
-            raise Full(message, self.seconds - self.most_seconds, state)
+        if before + more > self.most_tokens:
+            message = (
+                f"the queue is full: {before:,} tokens are before these {more:,}, and {self.most_tokens:,} may wait"
+            )
+            raise Full(message, min(before, before + more - self.most_tokens) / self.pace, state)
+        if seconds > self.most_seconds:
+            message = f"the queue is {seconds:.1f} s long; at most {self.most_seconds:g} are accepted"
+            raise Full(message, seconds - self.most_seconds, state)
 
     def put(self, items: list[Item]) -> None:
-        """Let all items of a request wait, or none. Raises :class:`Full`."""
-        self.check(sum(item.tokens for item in items))
+        """Let all items of a client's request wait, or none. Raises :class:`Full`."""
+        if items:
+            self.check(sum(item.tokens for item in items), items[0].client)
         for item in items:
-            if item.client not in self._waiting:
-                self._waiting[item.client] = collections.deque()
-                least = min((self._served[client] for client in self._waiting if client in self._served), default=0.0)
-                self._served[item.client] = least
-            self._waiting[item.client].append(item)
-            item.waiting = True
-            self.tokens += item.tokens
+            self._line(item.client).items.append(item)
+            self._counted(item)
+
+    def _line(self, client: str) -> _Line[Item]:
+        """A client's line; a new one begins where the least served stands."""
+        line = self._lines.get(client)
+        if line is None:
+            line = self._lines[client] = _Line(self._turns[0][0] if self._turns else 0.0, next(self._numbers))
+            heapq.heappush(self._turns, (line.served, line.number, client))
+        return line
+
+    def _counted(self, item: Item) -> None:
+        item.waiting = True
+        self.tokens += item.tokens
+        self._lines[item.client].tokens += item.tokens
+        self._live += 1
 
     def drop(self, item: Item) -> None:
         """An item that nobody waits for any more makes room at once."""
         if item.waiting:
-            item.waiting = False
-            self.tokens -= item.tokens
+            self._uncounted(item)
+            self._gone += 1
+            if self._gone > self._live:  # so that what is kept of them never grows beyond what waits
+                self._sweep()
+
+    def _uncounted(self, item: Item) -> None:
+        item.waiting = False
+        self.tokens -= item.tokens
+        self._lines[item.client].tokens -= item.tokens
+        self._live -= 1
+
+    def _sweep(self) -> None:
+        self._gone = 0
+        for line in self._lines.values():
+            line.items = collections.deque(item for item in line.items if item.waiting)
+        self._lines = {client: line for client, line in self._lines.items() if line.items}
+        self._turns = [(line.served, line.number, client) for client, line in self._lines.items()]
+        heapq.heapify(self._turns)
 
     def take(self, budget: int) -> list[Item]:
         """The next items, of up to ``budget`` tokens together and at least one, if any wait."""
         taken: list[Item] = []
         left = budget
-        while self._waiting:
-            client = min(self._waiting, key=lambda name: self._served[name])
-            line = self._waiting[client]
-            item = line[0]
+        while self._turns:
+            _, number, client = self._turns[0]
+            line = self._lines[client]
+            item = line.items[0]
             if item.waiting and taken and item.tokens > left:
                 break
-            line.popleft()
+            line.items.popleft()
             if item.waiting:
-                self.drop(item)
+                self._uncounted(item)
                 taken.append(item)
                 left -= item.tokens
-                self._served[client] += item.tokens
-            if not line:
-                del self._waiting[client], self._served[client]
+                line.served += item.tokens
+            else:
+                self._gone -= 1
+            if line.items:
+                heapq.heapreplace(self._turns, (line.served, number, client))
+            else:
+                heapq.heappop(self._turns)
+                del self._lines[client]
         return taken
 
     def put_back(self, items: list[Item]) -> None:
-        """Items that were taken and not finished go to the front of their lines."""
+        """Items that were taken and not begun go to the front of their lines."""
         for item in reversed(items):
-            self._waiting.setdefault(item.client, collections.deque()).appendleft(item)
-            self._served.setdefault(item.client, 0.0)
-            item.waiting = True
-            self.tokens += item.tokens
+            self._line(item.client).items.appendleft(item)
+            self._counted(item)
 
     def observe(self, tokens: int, seconds: float, budget: int) -> None:
         """What was done in a time: the pace follows it, by how full the ``budget`` was. A few tokens by themselves take longer

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 MOST_TEXTS = 2_048  # of one request, as OpenAI's
 LONGEST = 200_000  # characters of one text
 Text = Annotated[str, Field(max_length=LONGEST)]
-Pair = Annotated[list[Text], Field(min_length=1, max_length=2)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
 
 
@@ -42,16 +41,18 @@ class Embed(Body):
 
 
 class Predict(Body):
-    """text-embeddings-inference's ``/predict``: a text, a pair, or lists of such in lists."""
+    """text-embeddings-inference's ``/predict``: a text, a pair in a list, or several of such lists in a list."""
 
     inputs: (
         Text
+        | Annotated[list[Text], Field(min_length=1, max_length=2)]
         | Annotated[
             list[Text | Annotated[list[Text], Field(min_length=1, max_length=2)]],
             Field(min_length=1, max_length=MOST_TEXTS),
         ]
     )
     truncate: bool = False
+    raw_scores: Literal[False] = False
 
 
 class Rerank(Body):

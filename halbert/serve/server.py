@@ -40,30 +40,64 @@ class Patience(HttpToolsProtocol):
         """A client came: it has so long to say what it wants."""
         super().connection_made(transport)
         self._unread = 0  # bytes that came since the last piece of a body: of headers, or of trailers
+        self._late: asyncio.TimerHandle | None = None
+        self._stuck: asyncio.TimerHandle | None = None
+        self._wait()
+
+    def _wait(self) -> None:
+        """So long from now something is to be complete."""
+        self._arrived()
         self._late = self.loop.call_later(self.seconds, self._too_late)
 
+    def _arrived(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
     def _too_late(self) -> None:
+        self._late = None
         if self.cycle is not None and not self.cycle.response_complete:  # an answer is on its way
-            self._late = self.loop.call_later(self.seconds, self._too_late)
+            self._wait()
         elif not self.transport.is_closing():
             self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """An answer is written; the rest of a body that was refused has so long to come, and is read by nobody."""
+        unread = self.cycle is not None and self.cycle.more_body
+        super().on_response_complete()
+        if unread and not self.transport.is_closing():
+            self._wait()
+
+    def pause_writing(self) -> None:
+        """More of an answer waits than the connection takes at once; of what waits something has to move."""
+        super().pause_writing()
+        self._unwritten = self.transport.get_write_buffer_size()
+        self._stuck = self._stuck or self.loop.call_later(self.seconds, self._unmoved)
+
+    def _unmoved(self) -> None:
+        left, self._stuck = self.transport.get_write_buffer_size(), None
+        if left >= self._unwritten:
+            self.transport.abort()
+        elif left:
+            self._unwritten, self._stuck = left, self.loop.call_later(self.seconds, self._unmoved)
 
     def data_received(self, data: bytes) -> None:
         """More of a request. What is not a body is bounded here; a body is bounded by the application."""
         self._unread += len(data)
         super().data_received(data)
+        if self._late is None and (self.cycle is None or self.cycle.response_complete):  # such as an empty line
+            self._wait()
         if self._unread > LARGEST_HEADERS and not self.transport.is_closing():
             self.send_400_response(f"more than {LARGEST_HEADERS} bytes of headers")
 
     def on_message_begin(self) -> None:
         """Another request begins."""
         super().on_message_begin()
-        self._late.cancel()
-        self._late = self.loop.call_later(self.seconds, self._too_late)
+        self._wait()
 
     def on_headers_complete(self) -> None:
         """Headers that came at once are bounded as well. Raises ValueError, which the parser answers with 400."""
-        self._late.cancel()
+        self._arrived()
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > LARGEST_HEADERS:
             raise ValueError("too large")
         self._unread = 0
@@ -77,11 +111,14 @@ class Patience(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """All of a request is there."""
         self._unread = 0
+        self._arrived()
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
-        self._late.cancel()
+        self._arrived()
+        if self._stuck is not None:
+            self._stuck.cancel()
         super().connection_lost(exc)
 
 
@@ -90,6 +127,10 @@ class Orderly(uvicorn.Server):
 
     stopped_by = 0
 
+    def __init__(self, config: uvicorn.Config, dispatcher: Dispatcher) -> None:
+        super().__init__(config)
+        self.dispatcher = dispatcher
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """SIGTERM and Ctrl-C end the server; a second Ctrl-C does not wait for requests."""
@@ -97,6 +138,7 @@ class Orderly(uvicorn.Server):
 
         def stop(number: int) -> None:
             self.stopped_by = number
+            self.dispatcher.accepting = False  # whoever still asks, on a connection that is kept, is told
             self.handle_exit(number, None)
 
         numbers = (signal.SIGINT, signal.SIGTERM)
@@ -114,6 +156,8 @@ def named(models: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for given in models:
         name, equals, model = given.partition("=")
+        if equals and not name:
+            raise InputError(f"{given}: has no name before the equals sign; expected NAME=MODEL")
         if not equals or "/" in name:
             name, model = Path(given).name or given, given
         stem, n = name, 2
@@ -138,8 +182,10 @@ def serve(
     most_seconds: float = 10.0,
     drain_seconds: float = 60.0,
     traces: bool = False,
+    proxy: str | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; what was accepted is finished first. ``traces``: see :mod:`halbert.serve.traces`.
+    """Serve until SIGTERM or Ctrl-C; what was accepted is finished first. ``traces``: see :mod:`halbert.serve.traces`;
+    ``proxy``: the address whose X-Forwarded-For says who asks.
 
     Raises :class:`InputError` for a model or an address that cannot be had.
     """
@@ -170,9 +216,9 @@ def serve(
     config = uvicorn.Config(
         app, http=patient, log_config=None, access_log=False, lifespan="on", timeout_keep_alive=IDLE_SECONDS,
         server_header=False, timeout_graceful_shutdown=int(drain_seconds),
-        proxy_headers=False,
+        proxy_headers=proxy is not None, forwarded_allow_ips=proxy,
     )  # fmt: skip
-    server = Orderly(config)
+    server = Orderly(config, dispatcher)
     with listening:
         try:
             with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:

@@ -6,12 +6,14 @@ It is started anew when it dies, with the same models; nothing is lost but what 
 from __future__ import annotations
 
 import functools
+import json
 import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, BinaryIO
 
 import msgspec
@@ -23,7 +25,7 @@ from halbert.heads import HeadSpec
 from halbert.memory import give_back, giving_back
 from halbert.run.openvino_backend import multiplies_bf16
 from halbert.run.predictor import Predictor, load
-from halbert.serve.jobs import Answer, Gulp, Job, Load, Told, frame, read
+from halbert.serve.jobs import Answer, Gulp, Job, Later, Load, Told, frame, read
 from halbert.source import has_only_int8
 from halbert.weights.int8 import ENGINE
 
@@ -80,11 +82,12 @@ class Served:
             raise InputError(f"{self.name}: cannot be computed in {precision} here, only in {known}")
         return self._other if self._other is not None and self._other.precision == precision else None
 
-    def load_at(self, precision: str) -> None:
+    def load_at(self, precision: str) -> Served:
         """Have it in another precision too: one at a time, from the weights that are served."""
         bundle = self.predictor.bundle
         again = precision == "int8" or bundle.int8 is not None
         self._other = Served(self.name, self.model if again else bundle, precision, self.threads)
+        return self._other
 
     def by(self, *kinds: str) -> Predictor:
         """The predictor that answers with a head of one of these kinds."""
@@ -106,43 +109,62 @@ class Served:
             "labels": {name: list(head.labels) for name, head in self.heads.items() if head.labels},
         }  # fmt: skip
 
-    def answer(self, jobs: Sequence[Job]) -> list[Answer]:
-        """Jobs of one operation with the same options, together; where that fails, each by itself."""
-        try:
-            return self._together(jobs)
-        except InputError as error:
-            if len(jobs) > 1:
-                return [answer for job in jobs for answer in self.answer([job])]
-            return [Answer(number=jobs[0].number, error=str(error), status=422)]
-        except HalbertError as error:  # a value that is not finite: of which job?
-            if len(jobs) > 1:
-                return [answer for job in jobs for answer in self.answer([job])]
-            return [Answer(number=jobs[0].number, error=str(error), status=500)]
+    def answer(self, jobs: Sequence[Job], other: Served | None = None) -> list[Answer]:
+        """Jobs of one operation with the same options, together; where that fails, by halves, until it is known which did.
 
-    def _together(self, jobs: Sequence[Job]) -> list[Answer]:
-        options = dict(jobs[0].options)
-        strict = options.pop("strict", False)
+        ``other`` is the model in the precision that they ask for, where that is not its own.
+        """
+        try:
+            return self._together(jobs, other)
+        except Exception as error:
+            if len(jobs) > 1:
+                half = len(jobs) // 2
+                return [*self.answer(jobs[:half], other), *self.answer(jobs[half:], other)]
+            message = str(error)
+            status = 422 if isinstance(error, InputError) else 500  # such as a value that is not finite
+            if not isinstance(error, HalbertError):
+                print(f"halbert worker: {error!r}", file=sys.stderr, flush=True)
+                message = "the model failed on this request"
+            return [Answer(number=jobs[0].number, error=message, status=status)]
+
+    def _together(self, jobs: Sequence[Job], other: Served | None) -> list[Answer]:
+        began = time.perf_counter()
         texts = [text for job in jobs for text in job.texts]
         pairs = None if jobs[0].pairs is None else [pair for job in jobs for pair in job.pairs or ()]
-        began = time.perf_counter()
-        lengths = self._lengths(texts, pairs)
+        counted = iter(self._lengths(texts, pairs))
+        lengths = [list(islice(counted, len(job.texts))) for job in jobs]
+        refused = [self._too_long(job, each) for job, each in zip(jobs, lengths, strict=True)]
+        kept = [i for i, answer in enumerate(refused) if answer is None]
+        found = self._computed([jobs[i] for i in kept], [lengths[i] for i in kept], began, other) if kept else []
+        return [*(answer for answer in refused if answer is not None), *found]
+
+    def _too_long(self, job: Job, lengths: list[int]) -> Answer | None:
+        """What is said of a job with a text that is longer than the model and may not be cut."""
         longest = self.predictor.longest
-        if strict and max(lengths, default=0) > longest:
-            if len(jobs) > 1:
-                raise InputError("one of them is too long")
-            place = int(np.argmax(np.array(lengths) > longest))
-            message = (
-                f"text {place} has {lengths[place]:,} tokens; this model reads at most {longest:,} (truncate cuts it)"
-            )
-            return [Answer(number=jobs[0].number, error=message, status=413)]
+        if not job.options.get("strict") or max(lengths, default=0) <= longest:
+            return None
+        place = int(np.argmax(np.array(lengths) > longest))
+        message = (
+            f"text {job.first + place} has {lengths[place]:,} tokens; this model reads at most {longest:,}: shorten it, or ask a "
+            "route that can truncate"
+        )
+        return Answer(number=job.number, error=message, status=413)
+
+    def _computed(
+        self, jobs: Sequence[Job], counted: Sequence[list[int]], began: float, other: Served | None
+    ) -> list[Answer]:
+        options = dict(jobs[0].options)
+        options.pop("strict", None)
+        texts = [text for job in jobs for text in job.texts]
+        pairs = None if jobs[0].pairs is None else [pair for job in jobs for pair in job.pairs or ()]
         between = time.perf_counter()
         asked = self._asked(jobs[0].operation, options)
-        found = self._run(asked, jobs[0].operation, texts, pairs, options)
+        found = self._run(asked, jobs[0].operation, texts, pairs, options, other)
         seconds = {"tokenize": between - began, "compute": time.perf_counter() - between}
         answers, start = [], 0
-        for job in jobs:
+        for job, lengths in zip(jobs, counted, strict=True):
             some = found[start : start + len(job.texts)]
-            answer = Answer(number=job.number, tokens=sum(lengths[start : start + len(job.texts)]), seconds=seconds)
+            answer = Answer(number=job.number, tokens=sum(lengths), seconds=seconds, group=jobs[0].number)
             if isinstance(some, np.ndarray):
                 answer.vectors, answer.width = some.astype("<f4").tobytes(), some.shape[1]
             else:
@@ -167,8 +189,9 @@ class Served:
         return [a + len(b) + 1 for a, b in zip(first, tokenizer.arrays(pairs), strict=True)]
 
     def _run(
-        self, asked: Predictor, operation: str, texts: list[str], pairs: list[str] | None, options: dict[str, Any]
-    ) -> Any:
+        self, asked: Predictor, operation: str, texts: list[str], pairs: list[str] | None, options: dict[str, Any],
+        other: Served | None,
+    ) -> Any:  # fmt: skip
         match operation:
             case "embed":
                 return asked.embed(texts, **options)
@@ -181,8 +204,7 @@ class Served:
             case _:
                 from halbert.serve.sidebyside import compared
 
-                served = self.at(options.pop("precision", None))
-                assert served is not None  # loaded before (Worker.waits)
+                served = self.at(options.pop("precision", None)) or other or self  # self: is refused for its layer
                 return [
                     compared(served, text, pair, **options)
                     for text, pair in zip(texts, pairs or [""] * len(texts), strict=True)
@@ -209,15 +231,22 @@ def _told(heads: dict[str, HeadSpec]) -> str:
 
 
 class Worker:
-    """Models by name, asked one gulp at a time; new ones are loaded beside the work."""
+    """Models by name, asked one gulp at a time; new ones are loaded beside the work, one after the other."""
 
     def __init__(self, models: dict[str, str], precision: str, threads: int | None, out: BinaryIO) -> None:
         self.precision, self.threads, self.out = precision, threads, out
         self.lock = threading.Lock()
         self.served = {name: Served(name, model, precision, threads) for name, model in models.items()}
-        self.waiting: queue.SimpleQueue[Gulp | None] = queue.SimpleQueue()
+        self.waiting: queue.SimpleQueue[tuple[list[Job], Served | None] | None] = queue.SimpleQueue()
+        self._wanted: dict[tuple[str, str], list[Job]] = {}  # by model and precision, what waits for it
+        self._loads: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        threading.Thread(target=self._loading, daemon=True).start()
 
-    def say(self, *messages: Answer | Told) -> None:
+    def _loading(self) -> None:
+        while True:
+            self._loads.get()()
+
+    def say(self, *messages: Answer | Later | Told) -> None:
         """Write messages whole, whoever else writes."""
         with self.lock:
             self.out.write(b"".join(map(frame, messages)))
@@ -229,73 +258,73 @@ class Worker:
 
     def load(self, asked: Load) -> None:
         """Take another model in: loaded and warm first, then in the old one's place between two gulps."""
+        self._loads.put(functools.partial(self._load, asked))
+
+    def _load(self, asked: Load) -> None:
         try:
             fresh = Served(asked.name, asked.model, self.precision, self.threads)
         except Exception as error:
-            self.say(
-                Told(
-                    models=[], number=asked.number, error=str(error) if isinstance(error, HalbertError) else repr(error)
-                )
-            )
+            why = str(error) if isinstance(error, HalbertError) else repr(error)
+            self.say(Told(models=[], number=asked.number, error=why))
             return
         self.served = {**self.served, asked.name: fresh}
         self.say(self.told(number=asked.number))
 
     def waits(self, served: Served, jobs: list[Job]) -> bool:
-        """Whether a precision that was asked for has to be loaded first, which is done beside the work of others."""
+        """Whether a precision that was asked for has to be loaded first, which is done beside the work of others, once for all
+        that ask for it."""
         precision: str | None = jobs[0].options.get("precision")
+        layer = jobs[0].options.get("layer", -1)
         try:
-            if served.at(precision) is not None:
+            if layer >= served.predictor.bundle.spec.encoder.num_hidden_layers or served.at(precision) is not None:
                 return False
         except InputError:
             return False  # is said where it is answered
-
-        def load_beside() -> None:
-            try:
-                served.load_at(str(precision))
-            except Exception as error:
-                told = str(error) if isinstance(error, HalbertError) else "the model could not be loaded"
-                self.say(*(Answer(number=job.number, error=told, status=500) for job in jobs))
-            else:
-                self.waiting.put(Gulp(jobs=jobs))
-
-        threading.Thread(target=load_beside, daemon=True).start()
+        wanted = (served.name, str(precision))
+        self.say(Later(numbers=[job.number for job in jobs]))
+        with self.lock:
+            begun = wanted in self._wanted
+            self._wanted.setdefault(wanted, []).extend(jobs)
+        if not begun:
+            self._loads.put(functools.partial(self._load_at, served, wanted))
         return True
 
-    def compute(self, gulp: Gulp) -> None:
-        """Answer a gulp: jobs that can be computed together are."""
+    def _load_at(self, served: Served, wanted: tuple[str, str]) -> None:
+        error, other = "", None
+        try:
+            other = served.load_at(wanted[1])
+        except Exception as fault:
+            error = str(fault) if isinstance(fault, HalbertError) else "the model could not be loaded"
+        with self.lock:
+            jobs = self._wanted.pop(wanted)
+        if other is None:
+            self.say(*(Answer(number=job.number, error=error, status=500) for job in jobs))
+        else:
+            self.waiting.put((jobs, other))  # with the model, which another load may have taken the place of by then
+
+    def compute(self, jobs: list[Job], other: Served | None = None) -> None:
+        """Answer a gulp: jobs that can be computed together are. ``other``: the precision that all of them waited for."""
         together: dict[Any, list[Job]] = {}
-        for job in gulp.jobs:
+        for job in jobs:
             key = (job.model, job.operation, job.pairs is None, msgspec.json.encode(job.options, order="sorted"))
             together.setdefault(key, []).append(job)
-        for jobs in together.values():
-            served = self.served.get(jobs[0].model)
-            if served is not None and self.waits(served, jobs):
-                continue
+        for some in together.values():
+            served = self.served.get(some[0].model)
             if served is None:
-                self.say(
-                    *(Answer(number=job.number, error=f"no model {job.model!r} is served", status=404) for job in jobs)
-                )
-                continue
-            try:
-                answers = served.answer(jobs)
-            except Exception as error:
-                print(f"halbert worker: {error!r}", file=sys.stderr, flush=True)
-                answers = [
-                    Answer(number=job.number, error="the model failed on this request", status=500) for job in jobs
-                ]
-            self.say(*answers)
+                message = f"no model {some[0].model!r} is served"
+                self.say(*(Answer(number=job.number, error=message, status=404) for job in some))
+            elif other is not None or not self.waits(served, some):
+                self.say(*served.answer(some, other))
 
 
 def main() -> None:
-    """Serve until standard input ends: arguments are the precision, the threads (0: all) and NAME=MODEL, and so on."""
-    precision, threads, *models = sys.argv[1:]
+    """Serve until standard input ends: arguments are the precision, the threads (0: all) and models by name, as JSON."""
+    precision, threads, models = sys.argv[1:]
     os.nice(KINDER)
-    stdin, out = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # whatever prints must not come between the frames
+    stdin, out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints, in C as well, must not come between the frames
     try:
-        pairs = dict(model.split("=", 1) for model in models)
-        worker = Worker(pairs, precision, int(threads) or None, out)
+        worker = Worker(json.loads(models), precision, int(threads) or None, out)
     except HalbertError as error:
         out.write(frame(Told(models=[], error=str(error))))
         out.flush()
@@ -309,14 +338,14 @@ def main() -> None:
         while (body := read(stdin)) is not None:
             message = decoder.decode(body)
             if isinstance(message, Gulp):
-                waiting.put(message)
+                waiting.put((message.jobs, None))
             else:
-                threading.Thread(target=worker.load, args=(message,), daemon=True).start()
+                worker.load(message)
         waiting.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
     while (gulp := waiting.get()) is not None:
-        worker.compute(gulp)
+        worker.compute(*gulp)
         worked()
 
 

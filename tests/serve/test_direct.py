@@ -58,7 +58,7 @@ def test_what_passes_by_would_have_been_accepted_as_it_is(data, form):
 class Queue:
     most_tokens = 9
 
-    def check(self, tokens: int) -> None:
+    def check(self, tokens: int, client: str = "") -> None:
         pass
 
 
@@ -71,6 +71,9 @@ class Dispatcher:
     def __init__(self, answer: Any) -> None:
         self.described = [{"name": "m", "heads": {"mlm": "mlm"}, "width": 2, "precision": "fp32", "longest": 9}]
         self.answer, self.asked = answer, []
+
+    def away(self) -> float:
+        return 0.0
 
     async def ask(self, *what: Any, **more: Any) -> Result:
         self.asked.append((what, more))
@@ -90,7 +93,12 @@ BODIES = {
     "wrong type": b'{"input": 3}', "no JSON": b'{"input": ', "empty": b"", "not UTF-8": b'{"input": "\xff"}',
     "of another width": b'{"input": "a", "dimensions": 7}', "unknown model": b'{"input": "a", "model": "x"}',
 }  # fmt: skip
-KINDS = {"json": b"application/json; charset=utf-8", "form": b"application/x-www-form-urlencoded", "none": b""}
+KINDS = {
+    "json": b"application/json; charset=utf-8",
+    "form": b"application/x-www-form-urlencoded",
+    "none": b"",
+    "lines": b"application/jsonlines",
+}
 
 
 def answered(app: Any, body: bytes, kind: bytes) -> tuple[int, Any, dict[bytes, bytes]]:

@@ -220,3 +220,81 @@ def test_script_in_a_text_stays_text(server):
     assert told.headers["content-type"] == "application/json" and told.headers["x-content-type-options"] == "nosniff"
     policy = server.get("/").headers["content-security-policy"]
     assert "script-src 'self'" in policy and "unsafe" not in policy and "default-src 'none'" in policy
+
+
+def closed_within(connection, seconds):
+    """Whether the other side closes, whatever it says before."""
+    connection.settimeout(seconds)
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
+@pytest.fixture(scope="module")
+def impatient(place):
+    with running(str(place), "--precision", "fp32", "--patience", "0.5") as running_server:
+        yield running_server
+
+
+def test_an_empty_line_after_an_answer_does_not_hold_a_connection(impatient):
+    with impatient.connect() as connection:
+        connection.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"alive" in connection.recv(65536)
+        connection.sendall(b"\r\n")
+        assert closed_within(connection, 5)
+
+
+def test_a_refused_body_that_never_comes_does_not_hold_a_connection(impatient):
+    with impatient.connect() as connection:
+        connection.sendall(b"POST /admin/models HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{")
+        assert b" 401 " in connection.recv(65536)
+        connection.sendall(b'"')
+        assert closed_within(connection, 5)
+
+
+def test_an_answer_that_nobody_reads_is_let_go(impatient):
+    body = json.dumps({"inputs": ["a"] * 2_048, "normalize": False}).encode()
+    head = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+        body
+    )
+    with impatient.connect() as connection:
+        for _ in range(12):  # more than the system keeps for both sides
+            connection.sendall(head + body)
+        time.sleep(8)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(40):
+                connection.sendall(b"x" * 65536)  # to a connection that is gone
+                time.sleep(0.02)
+            pytest.fail("the connection was kept")
+    assert impatient.post("/embed", {"inputs": "a"}).status == 200
+
+
+def test_a_slow_reader_gets_all_of_it(impatient):
+    body = json.dumps({"inputs": ["a"] * 2_048, "normalize": False}).encode()
+    head = b"POST /embed HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with impatient.connect() as connection:
+        connection.sendall(head % len(body) + body)
+        found, began = bytearray(), time.perf_counter()
+        while part := connection.recv(65536):
+            found += part
+            time.sleep(0.15 if time.perf_counter() - began < 2 else 0)
+    assert len(json.loads(found.partition(b"\r\n\r\n")[2])) == 2_048
+
+
+def test_answers_that_would_be_many_times_the_request(server):
+    told = server.post("/v1/fill", {"inputs": ["[MASK] " * 100] * 3, "top": 100})
+    assert told.status == 413 and "30,000 pieces" in told.message
+    assert server.post("/v1/fill", {"inputs": ["[MASK] " * 100], "top": 2}).status == 200
+
+
+def test_head_is_get_without_its_body(server):
+    for path in ("/", "/health", "/v1/models"):
+        told, whole = server.ask("HEAD", path), server.get(path)
+        assert told.status == 200 and told.body == b"" and told.headers["content-type"] == whole.headers["content-type"]
+    refused = server.post("/admin/models", {"name": "a", "model": "b"})
+    assert refused.status == 401 and refused.headers["www-authenticate"] == "Bearer"

@@ -28,6 +28,18 @@ def test_files_that_cannot_be_used(tmp_path):
         read_keys(tmp_path / "empty", {})
     with pytest.raises(InputError, match="fewer than 8"):
         read_keys(None, {"HALBERT_API_KEYS": "short"})
+    with pytest.raises(InputError, match="is set and holds no keys"):  # else the server would be open
+        read_keys(None, {"HALBERT_API_KEYS": " , "})
+    for key in ("schlüssel-1", "two words-1"):
+        with pytest.raises(InputError, match="cannot carry"):
+            read_keys(None, {"HALBERT_API_KEYS": key})
+
+
+def test_keys_are_what_the_file_says(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text("long#secret-part\nadmin: chief-key-1\n")
+    keys = read_keys(file, {})
+    assert keys.known("long#secret-part") and not keys.known("long") and keys.known("chief-key-1", admin=True)
 
 
 def test_a_rate():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halbert.serve.dispatcher import cut
+from halbert.serve.estimate import cut
 from halbert.serve.queue import FairQueue, Full
 
 
@@ -48,7 +48,7 @@ def test_shares_are_by_tokens_not_by_requests():
 def test_what_does_not_fit_is_refused_whole_and_says_for_how_long():
     queue: FairQueue[Item] = FairQueue(100, 10, pace=10)
     queue.put([Item("a", 60)])
-    with pytest.raises(Full, match="60 of 100") as refused:
+    with pytest.raises(Full, match="60 tokens are before these 60, and 100 may wait") as refused:
         queue.put([Item("b", 30), Item("b", 30)])
     assert refused.value.seconds == pytest.approx(2.0)
     assert queue.tokens == 60 and len(queue) == 1
@@ -97,6 +97,46 @@ def test_what_was_taken_and_not_done_goes_first_again():
     taken = queue.take(20)
     queue.put_back(taken)
     assert queue.tokens == 30 and queue.take(100) == items
+
+
+def test_who_asks_for_too_much_locks_nobody_out():
+    queue: FairQueue[Item] = FairQueue(200, 2.0, pace=100)
+    queue.put([Item("greedy", 50) for _ in range(40)])  # of an empty queue everything can be had
+    with pytest.raises(Full):
+        queue.check(1, "greedy")
+    queue.check(10, "late")
+    queue.put([Item("late", 10)])
+    assert [item.client for item in queue.take(60)] == ["greedy", "late"]
+    queue.put([Item("late", 10) for _ in range(9)])
+    with pytest.raises(Full, match="240 tokens"):  # what would be served before it counts, its own included
+        queue.put([Item("late", 60)])
+
+
+def test_what_was_put_back_has_its_turn_where_it_was():
+    queue: FairQueue[Item] = FairQueue(10_000, 1e9)
+    queue.put([Item("a", 100) for _ in range(20)])
+    queue.put([Item("b", 100)])
+    taken = queue.take(1000)  # b's only one is among them: its line is gone
+    queue.put_back(taken)
+    queue.put([Item("b", 100) for _ in range(20)])
+    clients = [item.client for item in queue.take(1000)]
+    assert clients.count("a") >= 3 and clients.count("b") >= 3
+
+
+def test_what_nobody_waits_for_is_not_kept():
+    queue: FairQueue[Item] = FairQueue(10_000, 1e9)
+    for _ in range(100):
+        item = Item("a", 5)
+        queue.put([item])
+        queue.drop(item)
+    assert not queue and not queue._lines and not queue._turns
+    kept = Item("b", 5)
+    queue.put([kept])
+    for _ in range(100):
+        item = Item("a", 5)
+        queue.put([item])
+        queue.drop(item)
+    assert sum(len(line.items) for line in queue._lines.values()) <= 3 and queue.take(100) == [kept]
 
 
 @given(

@@ -81,6 +81,10 @@ def test_every_head_answers_as_it_does_offline(server, offline):
     assert ranked[0]["label"] == labels[0]["label"] and [r["score"] for r in ranked] == sorted(
         (r["score"] for r in ranked), reverse=True
     )
+    pair = server.post(
+        "/predict", {"inputs": ["the cat", "a mat"], "raw_scores": False}
+    ).json  # as its original takes it
+    assert pair[0]["label"] == by(first, "label").predict(["the cat"], ["a mat"])[0]["label"]
     pairs = server.post("/predict", {"inputs": [["the cat", "a mat"], ["on", "sat"]]}).json
     assert [rows[0]["label"] for rows in pairs] == [
         r["label"] for r in by(first, "label").predict(["the cat", "on"], ["a mat", "sat"])
@@ -165,6 +169,7 @@ def test_metrics(server):
     [
         ("/embed", {"inputs": "the " * 200}, 413, "text 0 has 202 tokens; this model reads at most 130"),
         ("/v1/embeddings", {"input": ["a", "the " * 200]}, 413, "text 1 has"),
+        ("/v1/embeddings", {"input": [*["the cat " * 60] * 19, "the " * 200]}, 413, "text 19 has"),
         ("/v1/embeddings", {"input": "a", "model": "third"}, 404, "no model 'third' is served; served: first, second"),
         ("/v1/embeddings", {"input": "a", "dimensions": 7}, 422, "dimensions is 7; first has 32"),
         ("/v1/embeddings", {"input": [1, 2]}, 422, "input"),
@@ -174,6 +179,7 @@ def test_metrics(server):
         ("/v1/fill", {"inputs": "no mask"}, 422, "MASK"),
         ("/v1/tag", {"inputs": "a", "model": "second"}, 422, "has no head of kind tag"),
         ("/predict", {"inputs": ["a", ["b", "c"]]}, 422, "do not go together"),
+        ("/predict", {"inputs": ["a", "b", "c"]}, 422, "a list of two texts is a pair"),
         ("/v1/classify", {"inputs": ["a", "b"], "pairs": ["c"]}, 422, "1 for 2 inputs"),
         ("/v1/compare", {"text": "a", "layer": 9}, 422, "layer"),
         ("/v1/compare", {"text": "a", "layer": 150}, 422, "layer"),

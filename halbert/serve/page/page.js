@@ -14,6 +14,7 @@ const $ = (id) => document.getElementById(id);
 let served = [];
 let last = null;
 let asked = 0;
+let under = new AbortController(); // the question that is under way
 let timer = 0;
 
 function made(tag, properties = {}, ...children) {
@@ -27,10 +28,10 @@ function say(message, bad = false) {
   $("status").classList.toggle("bad", bad);
 }
 
-async function call(method, path, body) {
+async function call(method, path, body, signal) {
   const headers = { "Content-Type": "application/json" };
   if ($("key").value) headers.Authorization = `Bearer ${$("key").value}`;
-  const reply = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+  const reply = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal });
   const told = await reply.json().catch(() => ({}));
   if (reply.status === 401) $("locked").hidden = false;
   if (!reply.ok) {
@@ -55,6 +56,8 @@ function body() {
 async function ask() {
   clearTimeout(timer);
   const mine = ++asked;
+  under.abort(); // nobody wants its answer any more
+  under = new AbortController();
   if (!$("text").value.trim()) {
     $("models").replaceChildren();
     say("Type a text, or choose an example.");
@@ -68,7 +71,7 @@ async function ask() {
   const slow = setTimeout(() => mine === asked && say("The server takes its time …"), SLOW);
   try {
     const began = performance.now();
-    const told = await call("POST", "v1/compare", body());
+    const told = await call("POST", "v1/compare", body(), under.signal);
     if (mine !== asked) return; // a later question is on its way
     last = told.models;
     show();
