@@ -75,7 +75,7 @@ def run() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # As an exception, so that half-written output is removed on the way out.
     for name in ("SIGTERM", "SIGHUP"):  # the second where there are terminals that can be closed
-        if hasattr(signal, name):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:  # nohup
             signal.signal(getattr(signal, name), _terminate)
     try:
         application(sys.argv[1:])()

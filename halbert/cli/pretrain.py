@@ -52,7 +52,7 @@ def run(
     from halbert.train.pretraining import pretrain
     from halbert.train.recipe import read_recipe
 
-    if not resume:
+    if not resume and not (out / "training/recipe.json").exists():  # of a run it is said how to go on
         check_target(out)
     plan = read_recipe(recipe, set or [])
     text = resolve_tokenizer(tokenizer)
@@ -79,7 +79,7 @@ def run(
                 plan, text, out, connect=connect, workers=workers, report=report, tell=None if quiet else note
             )
     training = bundle.provenance["training"]
-    last = training["journal"][-1]
+    last = next(entry for entry in reversed(training["journal"]) if "masked_loss" in entry)
     if not quiet:
         note(
             f"wrote {out}: {training['tokens']:,} pieces in {training['seconds']:.0f} s, masked-piece loss "

@@ -12,6 +12,7 @@ from halbert.data.features import NONE, Features, add_texts, check_labels, check
 from halbert.data.labelled import batches_of
 from halbert.data.readers import Example
 from halbert.data.windows import owners, windows
+from halbert.errors import InputError
 from halbert.heads import HeadSpec
 from halbert.text import Tokenizer
 
@@ -130,6 +131,8 @@ def _questions(examples: Iterable[Example], tokenizer: Tokenizer, length: int, h
         most = max(1, length // 2 - 2)
         found.lost(len(question), min(len(question), most))
         before = [*frame.begin, *question[:most], *frame.between]
+        if length - len(before) - len(frame.end) < 1:
+            raise InputError(f"length {length} leaves no room for a text beside its question; expected more")
         ranges = windows(len(ids), length - len(before) - len(frame.end), stride)
         owner = owners(ranges, len(ids))
         first = last = -1

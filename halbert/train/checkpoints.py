@@ -62,7 +62,7 @@ class Checkpoints:
             part.mkdir()
             save_file(found.weights, part / WEIGHTS)
             save_file(found.optimizer, part / OPTIMIZER)
-            (part / STATE).write_text(json.dumps(found.state, indent=2) + "\n", "utf-8")
+            (part / STATE).write_text(json.dumps(found.state, indent=2, allow_nan=False) + "\n", "utf-8")
             sums = [f"{sha256(part / name)}  {name}\n" for name in (OPTIMIZER, STATE, WEIGHTS)]
             (part / SUMS).write_text("".join(sums), "utf-8")
             for file in [*part.iterdir(), part]:
@@ -71,8 +71,11 @@ class Checkpoints:
                 shutil.rmtree(target)
             part.rename(target)
             _flush(self.folder)
-            for old in self.steps()[: -self.keep]:
-                shutil.rmtree(self.place(old))
+            steps = self.steps()
+            kept = [each for each in steps if each <= step][-self.keep :]
+            for old in steps:  # later ones were damaged, else the run had gone on from there
+                if old not in kept:
+                    shutil.rmtree(self.place(old))
         except (OSError, SafetensorError) as error:
             shutil.rmtree(part, ignore_errors=True)
             kept = self.steps()

@@ -261,7 +261,8 @@ def finetune(
     check_target(out)
     prepared = prepare(bundle, row, files[0], files[1], recipe, str(train), str(dev))
     told = {
-        "task": row.title, "base": bundle.name, "tokenizer": bundle.tokenizer.fingerprint,
+        "task": row.title, "columns": {name: str(column) for name, column in called.items()},
+        "base": bundle.name, "tokenizer": bundle.tokenizer.fingerprint,
         "weights": bundle.provenance.get("files", {}), "train_sha256": sha256(Path(train)), "dev_sha256": sha256(Path(dev)),
     }  # fmt: skip
     if resume and tell and not Path(f"{out}.training").exists():

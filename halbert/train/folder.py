@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import torch
@@ -14,7 +14,7 @@ import torch
 from halbert.bundle import Bundle
 from halbert.data.corpus import Corpus
 from halbert.errors import InputError
-from halbert.files import check_target, read_json, sha256, write_json
+from halbert.files import check_target, hold, read_json, sha256, write_json
 from halbert.train.checkpoints import Checkpoints
 from halbert.train.distributed import World, mean_over
 from halbert.train.journal import Journal, Report
@@ -39,6 +39,7 @@ class RunFolder:
         self.out = Path(out)
         self.place = self.out / "training"
         self.checkpoints = Checkpoints(self.place / "checkpoints", recipe.keep_checkpoints)
+        self._lock: IO[bytes] | None = None
         if world.first:
             self._begin(recipe, corpus, resume)
         mean_over(torch.zeros(1, device=world.device), world)  # the others wait
@@ -74,10 +75,19 @@ class RunFolder:
             self.place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.out}: cannot be written: {error.strerror}") from None
+        self._lock = hold(self.place / "lock", f"{self.out}: another process is at this run; wait for it, or stop it")
         write_json(file, told)
+
+    def close(self) -> None:
+        """Let others have the run."""
+        if self._lock is not None:
+            (self.place / "lock").unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
 
     def abandon(self) -> None:
         """After a failure: where there is no checkpoint there is nothing to go on from, and the folder goes."""
+        self.close()
         if not self.checkpoints.steps() and self.place.exists():
             shutil.rmtree(self.place)
             if not any(self.out.iterdir()):
@@ -99,3 +109,4 @@ class RunFolder:
                 shutil.rmtree(target)
             os.replace(file, target)
         part.rmdir()
+        self.close()

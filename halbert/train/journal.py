@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ class Journal:
 
     def write(self, entry: dict[str, Any], **timing: float) -> None:
         """Record one entry; ``timing`` is what would be another in the same run on another day."""
-        entry = {**entry, **timing}
+        entry = {name: _number(value) for name, value in {**entry, **timing}.items()}
         self.entries.append(entry)
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as stream:
@@ -30,17 +32,23 @@ class Journal:
         if self.report is not None:
             self.report(entry)
 
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self.path.stat().st_size if self.path is not None and self.path.exists() else 0
+    def kept(self) -> int:
+        """Bytes written so far, which are on the disk now: a checkpoint says how many they are."""
+        if self.path is None or not self.path.exists():
+            return 0
+        with self.path.open("rb") as stream:
+            os.fsync(stream.fileno())
+            return os.fstat(stream.fileno()).st_size
 
     def rewind(self, size: int) -> None:
         """Forget what was written after ``size`` bytes: those steps are taken again."""
         if self.path is None or not self.path.exists():
             return
         with self.path.open("r+b") as stream:
-            stream.truncate(size)
-        self.entries = [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
+            whole = stream.read(size)
+            whole = whole[: whole.rfind(b"\n") + 1]  # without a line that a loss of power broke off
+            stream.truncate(len(whole))
+        self.entries = [json.loads(line, parse_constant=lambda _: None) for line in whole.decode().splitlines()]
 
     def _draw(self, entry: dict[str, Any]) -> None:
         if self._writer is None:
@@ -57,6 +65,11 @@ class Journal:
         """Finish the events."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _number(value: Any) -> Any:
+    """What JSON has a word for: of fp16 a step that overflows has a norm that is none."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def thinned(entries: list[dict[str, Any]], most: int = 200) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from halbert.errors import Diverged, HalbertError, InputError, Interrupted, Stopped
 from halbert.memory import giving_back, kept_memory
 from halbert.model import Model
-from halbert.train.checkpoints import Checkpoints, restore, taken
+from halbert.train.checkpoints import Checkpoint, Checkpoints, restore, taken
 from halbert.train.distributed import World, alone, mean_over, together
 from halbert.train.journal import Journal
 from halbert.train.loader import Loaded
@@ -32,6 +32,7 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SAVE_SECONDS = 600.0  # between checkpoints, where the recipe names no number of steps
 SPIKE_AFTER = 20  # steps before there is a usual loss to compare with
 SPIKE_MEMORY = 0.98  # of the moving mean
+LEAP = 0.5  # nats that a loss has to rise by to have leapt, however small it was: one batch is not like the next
 SKIPS = 10  # steps left out in a row, after which a run stops
 RECOVERY = 2.0 ** (1 / 100)  # a rate that was halved is whole again after 100 good steps
 
@@ -39,7 +40,7 @@ RECOVERY = 2.0 ** (1 / 100)  # a rate that was halved is whole again after 100 g
 def choose_precision(wanted: str, device: torch.device) -> str:
     """``fp32``, ``bf16`` or ``fp16`` (GPU only); ``auto`` is bf16 where the hardware multiplies it."""
     if device.type == "cuda":
-        capable = torch.cuda.is_bf16_supported()
+        capable = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         capable = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
     if wanted == "fp16" and device.type != "cuda":
@@ -69,7 +70,7 @@ class Progress(msgspec.Struct, kw_only=True):
     usual: float = 0.0
     backoff: float = 1.0
     skipped: int = 0
-    scale: dict[str, float] = {}
+    scale: dict[str, Any] = {}
     watched: dict[str, Any] = {}
 
 
@@ -86,7 +87,7 @@ class Objective(nn.Module):
 
 
 class Stop:
-    """SIGTERM and Ctrl-C, taken note of: the step that is running is finished and saved before the run ends.
+    """SIGTERM, SIGHUP and Ctrl-C, taken note of: the step that is running is finished and saved before the run ends.
 
     Ctrl-C again ends it at once; where it is already somebody's to answer (a worker's first process), it stays theirs.
     """
@@ -98,7 +99,9 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if self.wanted:
-            self.before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
+            for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+                if number not in self.before and signal.getsignal(number) is not signal.SIG_IGN:
+                    self.before[number] = signal.signal(number, self._note)
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 self.before[signal.SIGINT] = signal.signal(signal.SIGINT, self._note)
         return self
@@ -165,10 +168,12 @@ class Run:
                 "since a step's batches are shared out among the processes"
             )
 
-    def resume(self) -> bool:
-        """Go on from the last whole checkpoint, if there is one."""
-        found = self.checkpoints.latest() if self.checkpoints else None
+    def resume(self, found: Checkpoint | None = None) -> bool:
+        """Go on from a checkpoint, or from the last whole one; whether there is one. What came after it is forgotten."""
+        if found is None and self.checkpoints is not None:
+            found = self.checkpoints.latest()
         if found is None:
+            self.journal.rewind(0)
             return False
         restore(self.model, self.optimizer, found)
         self.progress = msgspec.convert(found.state["progress"], Progress)
@@ -216,7 +221,7 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint."""
         now = self.progress
-        now.journal = self.journal.size()
+        now.journal = self.journal.kept()
         now.scale = self.scaler.state_dict() if self.scaler.is_enabled() else {}
         found = taken(self.model, self.optimizer, {"progress": msgspec.to_builtins(now)})
         if self.world.first and self.checkpoints is not None:
@@ -272,12 +277,13 @@ class Run:
         # In fp16 the scaler leaves out a step whose gradients overflow, and lowers its scale.
         if not math.isfinite(found.loss) or not (math.isfinite(self.norm) or self.precision == "fp16"):
             reason = "the loss or its gradient is not finite"
-        elif now.step >= SPIKE_AFTER and found.loss > recipe.spike_factor * now.usual:
+        elif now.step >= SPIKE_AFTER and found.loss > max(recipe.spike_factor * now.usual, now.usual + LEAP):
             reason = f"the loss leapt to {found.loss:.3f}, {recipe.spike_factor:g} times its usual {now.usual:.3f}"
         if reason and (recipe.on_spike == "stop" or now.skipped >= SKIPS):
             raise Diverged(self._what_now(reason, found.where))
         if reason:
             now.backoff, now.skipped = now.backoff / 2, now.skipped + 1
+            self.scaler.update()  # it has looked at these gradients, and is asked once a step
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -291,10 +297,11 @@ class Run:
         batch = f" (its batch: {where[0]})" if where and where[0] else ""
         kept = self.checkpoints.steps() if self.checkpoints else []
         saved = f"; the last checkpoint is that of step {kept[-1]:,}" if kept else ""
-        return (
-            f"step {self.progress.step + 1}: {reason}{batch}; the weights have not seen it{saved}. Lower learning_rate "
-            f"({self.recipe.learning_rate}), lengthen the warm-up, or set on_spike=skip"
-        )
+        told = f"step {self.progress.step + 1}: {reason}{batch}; the weights have not seen it{saved}. "
+        begin = f"a lower learning_rate ({self.recipe.learning_rate}) or a longer warm-up"
+        if isinstance(self.recipe, FinetuneRecipe):
+            return f"{told}Try {begin}"
+        return f"{told}Go on with --resume and on_spike=skip (or a larger spike_factor), or begin again with {begin}"
 
     def _due(self, by_time: bool) -> bool:
         every = self.recipe.checkpoint_every
@@ -304,11 +311,11 @@ class Run:
         now = self.progress
         if reason:
             self.journal.write({"step": now.step, "steps": self.steps, "skipped": reason, "batches": found.where})
-            return
-        for name, value in found.parts.items():
-            now.sums[name] = now.sums.get(name, 0.0) + value
-        now.count += 1
-        if now.step % self.recipe.log_every and now.step != self.steps:
+        else:
+            for name, value in found.parts.items():
+                now.sums[name] = now.sums.get(name, 0.0) + value
+            now.count += 1
+        if not now.count or (now.step % self.recipe.log_every and now.step != self.steps):
             return
         means = {name: value / now.count for name, value in now.sums.items()}
         now.sums, now.count = {}, 0

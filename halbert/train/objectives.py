@@ -171,13 +171,16 @@ def _target(batch: TaskBatch, like: Tensor) -> Tensor:
 def _classes(wanted: Wanted, logits: Tensor, target: Tensor) -> Loss:
     """Cross entropy over the last axis; targets below 0 count nowhere."""
     logits, weights = logits.float(), None if wanted.weights is None else wanted.weights.to(logits.device)
+    known = target != IGNORED
+    if not bool(known.any()):  # such as a window that owns none of its words' first pieces: it says nothing
+        nothing = logits.sum() * 0.0
+        return Loss(nothing, {"loss": nothing.detach(), "accuracy": nothing.detach()})
     plain = functional.cross_entropy(logits, target, weights, ignore_index=IGNORED)
     total = plain
     if wanted.smoothing:
         total = functional.cross_entropy(
             logits, target, weights, ignore_index=IGNORED, label_smoothing=wanted.smoothing
         )
-    known = target != IGNORED
     right = hits(logits.detach(), target) / known.sum().clamp(min=1)
     return Loss(total, {"loss": plain.detach(), "accuracy": right})
 

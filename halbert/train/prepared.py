@@ -85,7 +85,20 @@ def prepare(
     features, dev_features = (
         encode(task.form, rows, bundle.tokenizer, recipe.length, head, recipe.stride) for rows in (train, examples)
     )
-    trivial = trivial_loss(task.form, head, found, features, recipe.class_weights == "balanced", recipe.batch_size)
+    if not features.rows:
+        raise InputError(
+            f"{where}: its texts hold no pieces of this model's vocabulary; nothing can be learnt from them"
+        )
+    unhidden = [bundle.tokenizer.special_ids[name] for name in ("cls", "sep", "pad", "mask")]
+    trivial = trivial_loss(
+        task.form,
+        head,
+        found,
+        features,
+        recipe.class_weights == "balanced",
+        recipe.batch_size,
+        unhidden,
+    )
     metrics = metrics_of(task.judges(head), task.form, dev_features)
     return Prepared(
         task,

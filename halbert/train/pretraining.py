@@ -143,7 +143,8 @@ def pretrain(
         try:
             heads = pretraining_heads(spec.pretraining)
             model = Model(spec.encoder, heads).initialize(recipe.seed)
-            loss_of = _begun(model, recipe, corpus, place, world, say)
+            found = place.checkpoints.latest() if place else None
+            loss_of = _begun(model, recipe, corpus, place, world, say, fresh=found is None)
             model.to(world.device)
             model.checkpoint_activations = recipe.checkpoint_activations == "layer"
             if recipe.strategy == "fsdp":
@@ -154,10 +155,11 @@ def pretrain(
                 model, loss_of, recipe, steps=recipe.steps, warmup=recipe.warmup_steps, journal=journal,
                 seed=recipe.seed, world=world, checkpoints=place.checkpoints if place else None,
             )  # fmt: skip
-            if place and run.resume():
+            if run.resume(found):
                 say(f"Going on after step {run.progress.step:,}, {run.progress.tokens:,} pieces")
-            elif tell is not None:
+            elif _heard(tell, world):  # its two steps are every process's, since each waits for the others in them
                 preview(run, recipe, spec, first, plans[0], tokenizer, say)
+            del found
             now = run.progress
             position = Position(**now.position) if now.position else START
             with contextlib.closing(reader.batches(now.step, position, world)) as batches:
@@ -191,8 +193,9 @@ def _begun(
     place: RunFolder | None,
     world: World,
     say: Callable[[str], None],
+    fresh: bool,
 ) -> LossOf:
-    """Give the model the start of its recipe, unless its run goes on, and return what is asked of it.
+    """Give the model the start of its recipe, unless its run goes on (``fresh``), and return what is asked of it.
 
     The table that knows translations is made once for a run, by the first process, and kept in the run's folder.
     """
@@ -204,7 +207,7 @@ def _begun(
         return piece_embeddings(corpus, width, recipe.seed, Corpus(parallel) if parallel else None)
 
     first: np.ndarray | None = None
-    if recipe.start == "pmi-svd" and not (place and place.checkpoints.steps()):
+    if recipe.start == "pmi-svd" and fresh:
         first = start(widths[0])
         with torch.no_grad():
             model.encoder.embeddings.piece.weight.copy_(torch.from_numpy(first))
@@ -247,6 +250,11 @@ def hardware(world: World) -> dict[str, Any]:
     gpu = world.device.type == "cuda"
     name = torch.cuda.get_device_name(world.device) if gpu else processor()
     return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "system": platform.system()}
+
+
+def _heard(tell: Callable[[str], None] | None, world: World) -> bool:
+    """Whether any process has somebody to tell."""
+    return bool(mean_over(torch.full((1,), float(tell is not None), device=world.device), world)[0] > 0)
 
 
 def _silent(_: str) -> None:

@@ -142,7 +142,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             if end > taken:
                 stages.append(Stage(taken, end, phase.length, phase.batch_tokens or self.batch_tokens))
             taken = end
-        if abs(done - self.steps) > 1e-6 * self.steps:
+        if taken != self.steps:
             raise SpecError(f"the phases take {done:g} steps and the recipe {self.steps}; expected the same")
         return tuple(stages)
 

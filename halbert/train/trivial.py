@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -20,13 +20,15 @@ def entropy(counts: Mapping[str, int] | np.ndarray) -> float:
 
 
 def trivial_loss(
-    form: str, head: HeadSpec | None, found: Survey, features: Features, balanced: bool, batch_size: int
-) -> float | None:
+    form: str, head: HeadSpec | None, found: Survey, features: Features, balanced: bool, batch_size: int,
+    special: Collection[int] = (),
+) -> float | None:  # fmt: skip
     """In the unit of the task's loss; None where it is not known.
 
     Classes: the entropy of their frequencies (with balanced weights, of equal ones). Numbers: their variance. Candidates:
     equal chances. Places of answers: the share of windows that have none, and equal chances among the others' pieces.
-    Pairs: equal chances among a batch. Masked pieces: the entropy of the text's pieces.
+    Pairs: equal chances among a batch's second and third texts. Masked pieces: the entropy of the text's pieces, without the
+    ``special`` ones, which are never hidden.
     """
     if form == "labelled" and head is not None and head.several:
         shares = np.asarray(features.target, float).mean(0)
@@ -42,5 +44,8 @@ def trivial_loss(
         pieces = np.maximum(1, (np.asarray(features.lengths) - np.asarray(features.second_R))[there])
         return entropy(np.bincount(there.astype(int))) + float(np.log(pieces).sum()) / len(there)
     if form == "pairs":
-        return None if not np.isnan(features.target).any() else math.log(min(batch_size, len(features)))
-    return entropy(np.bincount(features.arrays["pieces"][:1_000_000]))
+        size, texts = min(batch_size, len(features)), float(np.diff(features.examples_E).mean())
+        return None if not np.isnan(features.target).any() else math.log(size * (texts - 1))
+    counts = np.bincount(features.arrays["pieces"][:1_000_000])
+    counts[[number for number in special if number < len(counts)]] = 0
+    return entropy(counts)

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from halbert.errors import Diverged, HalbertError, InputError
-from halbert.files import check_target, read_json, write_json
+from halbert.errors import Diverged, InputError
+from halbert.files import check_target, hold, read_json, write_json
 from halbert.train.checkpoints import Checkpoints
 from halbert.train.journal import Journal, Report
 from halbert.train.recipe import FinetuneRecipe
@@ -43,13 +43,18 @@ class Workplace:
         if file.exists():
             before = read_json(file)
             keys = values.keys() | before.keys()
-            other = sorted(_TOLD.get(k, k) for k in keys if before.get(k) != values.get(k) and k not in FREE)
+            other = sorted(
+                _TOLD.get(k, k) for k in keys if before.get(k, values.get(k)) != values.get(k) and k not in FREE
+            )
             if other:
                 raise InputError(
                     f"{self.place}: its run was started with other values of {', '.join(other)}; resume it with the same"
                 )
         try:
             self.place.mkdir(parents=True, exist_ok=True)
+            self._lock = hold(
+                self.place / "lock", f"{self.place}: another process is at this run; wait for it, or stop it"
+            )
             write_json(file, values)
         except OSError as error:
             raise InputError(f"{self.place}: cannot be written: {error.strerror}") from None
@@ -85,9 +90,11 @@ class Workplace:
     def leave(self, error: BaseException) -> None:
         """After a failure: what could be gone on from stays, anything else goes."""
         kept = any(self.place.glob("seed-*/checkpoints/step-*")) or any(self.place.glob("seed-*/run.json"))
-        if not kept or isinstance(error, Diverged) or not isinstance(error, HalbertError | OSError | KeyboardInterrupt):
+        if not kept or isinstance(error, Diverged):
             self.remove()
+        self._lock.close()
 
     def remove(self) -> None:
         """The bundle is there, or nothing is: the folder goes."""
+        self._lock.close()
         shutil.rmtree(self.place, ignore_errors=True)

@@ -49,7 +49,7 @@ def pretrain(place: Path, out: str, processes: int, *more: str, **changes: objec
     sets = [f"--set={key}={json.dumps(value)}" for key, value in {**SETS, **taught, **changes}.items()]
     done = subprocess.run(
         [*before, "halbert", "pretrain", "albert-mini", "--tokenizer", str(place / "tokenizer"), "--out", str(place / out),
-         "--set", f"corpus={place / 'corpus'}", "--quiet", *sets, *more],
+         "--set", f"corpus={place / 'corpus'}", *["--quiet"][: processes == 1], *sets, *more],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import types
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from halbert.train import finetuning, watch
 from halbert.train.finetuning import finetune, finetune_once, second_try, spread
 from halbert.train.loop import Outcome, Progress
 from halbert.train.prepared import silent
-from halbert.train.trivial import trivial_loss
+from halbert.train.trivial import entropy, trivial_loss
 from halbert.train.watch import WINDOW, Best, Found, Watch
 from tests import small, tiny
 from tests.train import made
@@ -261,3 +262,44 @@ def test_no_examples(tmp_path):
         finetune(
             small.bundle(), train=small.write_csv(tmp_path / "a.csv", []), dev=tmp_path / "a.csv", out=tmp_path / "out"
         )
+
+
+def test_rare_classes_are_not_taken_for_a_divergence():
+    """Of 1 % positives the mean of fifty batches of 32 is a fifth away from what it is of all."""
+    drawn = np.random.default_rng(0)
+    share, steps = 0.01, 300
+    loss = -(share * math.log(share) + (1 - share) * math.log(1 - share))
+
+    def ended(factor):
+        watch = Watch(made.tuning(keep="last"), loss, None, 10, Best(None))
+        run = types.SimpleNamespace(progress=Progress(), steps=steps, warmup=10, norm=1.0, model=None)
+        for step in range(1, steps + 1):
+            run.progress.step = step
+            positives = drawn.binomial(32, share)
+            batch = (positives * -math.log(share) + (32 - positives) * -math.log(1 - share)) / 32
+            try:
+                watch(run, Outcome({"loss": factor * batch}, factor * batch, False, False, []))
+            except Diverged:
+                return True
+        return False
+
+    assert sum(ended(0.9) for _ in range(40)) <= 4  # learns, if little
+    assert all(ended(3.0) for _ in range(10))
+
+
+def test_special_pieces_are_not_hidden_and_so_not_in_the_loss_of_reading_nothing():
+    tokenizer = tiny.tokenizer()
+    features = encode("texts", [Example(text="the cat sat"), Example(text="the mat")], tokenizer, 16, None, 2)
+    special = [tokenizer.special_ids[name] for name in ("cls", "sep")]
+    bare = trivial_loss("texts", None, None, features, False, 8, special)
+    counts = np.bincount(np.concatenate(tokenizer.arrays(["the cat sat", "the mat"])))
+    assert bare == pytest.approx(entropy(counts)) and bare != pytest.approx(
+        trivial_loss("texts", None, None, features, False, 8)
+    )
+
+
+def test_third_texts_are_wrong_answers_too():
+    rows = [Example(text="a", pair="the", third="cat"), Example(text="the", pair="mat", third="sat")]
+    features = encode("pairs", rows, tiny.tokenizer(), 16, None, 2)
+    assert trivial_loss("pairs", None, None, features, False, 8) == pytest.approx(math.log(4))
+    assert trivial_loss("pairs", None, None, features, False, 1) == pytest.approx(math.log(2))

@@ -4,6 +4,7 @@ import itertools
 import json
 import types
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -160,7 +161,7 @@ def test_a_loss_that_is_no_number_names_its_step_and_spoils_nothing(bad, where):
         return Loss(right.total + torch.sqrt(root) * 0, right.parts)  # the slope of a root at 0
 
     with pytest.raises(
-        HalbertError, match=r"^step 4: the loss or its gradient is not finite.* Lower learning_rate \(0\.001"
+        HalbertError, match=r"^step 4: the loss or its gradient is not finite.* a lower learning_rate \(0\.001"
     ):
         take(net, 9, loss)
     assert all(torch.isfinite(p).all() for p in net.parameters())
@@ -191,3 +192,65 @@ def test_bf16_multiplies_in_bf16_and_keeps_weights_in_fp32(monkeypatch):
     assert take(net, 1, loss)["precision"] == "bf16"
     assert seen == [torch.bfloat16]
     assert {p.dtype for p in net.parameters()} == {torch.float32}
+
+
+def test_what_json_has_no_word_for_is_null_and_can_be_read_again(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.write({"step": 1, "gradient_norm": float("inf"), "masked_loss": 1.0})
+    size = journal.kept()
+    journal.write({"step": 2})
+    with (tmp_path / "journal.jsonl").open("a") as stream:
+        stream.write('{"step": 3, "brok')
+    again = Journal(tmp_path / "journal.jsonl")
+    again.rewind(size)
+    assert again.entries == [{"step": 1, "gradient_norm": None, "masked_loss": 1.0}]
+    again.rewind(10**6)  # a loss of power took what the checkpoint says was there: no NULs take its place
+    assert again.kept() == size and len(again.entries) == 1
+    again.rewind(0)
+    assert again.entries == [] and again.kept() == 0
+
+
+def test_a_small_loss_may_double():
+    losses = iter([0.02] * 30 + [0.06] + [0.02] * 9)
+
+    def scaled(net, batch):
+        wanted = next(losses)
+        loss = a_loss(net, batch).total
+        return Loss(loss * (wanted / loss.detach()), {"loss": torch.tensor(wanted)})
+
+    recipe = made.recipe(learning_rate=1e-5, spike_factor=2.0)
+    told = run_steps(model(), batches(), scaled, recipe, steps=40, warmup=2, journal=Journal(), seed=0)
+    assert told["steps"] == 40
+
+
+def test_the_last_entry_has_losses_also_when_the_last_step_was_left_out():
+    losses = iter([1.0] * 29 + [100.0])
+
+    def scaled(net, batch):
+        wanted = next(losses)
+        loss = a_loss(net, batch).total
+        return Loss(loss * (wanted / loss.detach()), {"loss": torch.tensor(wanted)})
+
+    journal = Journal()
+    recipe = made.recipe(learning_rate=1e-5, spike_factor=2.0, on_spike="skip", log_every=100)
+    run_steps(model(), batches(), scaled, recipe, steps=30, warmup=2, journal=journal, seed=0)
+    assert "skipped" in journal.entries[0] and journal.entries[-1]["loss"] == pytest.approx(1.0)
+
+
+def test_in_fp16_a_step_that_is_left_out_is_left_out_alone(monkeypatch):
+    """The scaler is asked to look at the gradients once a step; and it is restored as it was."""
+    monkeypatch.setattr(loop, "choose_precision", lambda wanted, device: "fp16")
+    losses = iter([1.0] * 25 + [50.0] + [1.0] * 14)
+
+    def scaled(net, batch):
+        wanted = next(losses)
+        loss = a_loss(net, batch).total
+        return Loss(loss * (wanted / loss.detach()), {"loss": torch.tensor(wanted)})
+
+    recipe = made.recipe(learning_rate=1e-5, spike_factor=2.0, on_spike="skip")
+    run = loop.Run(model(), scaled, recipe, steps=40, warmup=2, journal=Journal(), seed=0)
+    assert run.scaler.is_enabled()
+    assert run.take(batches())["steps"] == 40
+    kept = json.loads(json.dumps(run.scaler.state_dict()))
+    run.scaler.load_state_dict(msgspec.convert({"scale": kept}, loop.Progress).scale)
+    assert isinstance(run.scaler.state_dict()["growth_interval"], int)

@@ -159,7 +159,11 @@ def test_text_of_which_nothing_can_be_masked_is_refused(tmp_path):
 
 def test_a_run_goes_on_with_its_own_recipe_alone(corpus, tmp_path):
     recipe = made.recipe(corpus, start="pmi-svd", start_parallel=str(corpus.folder))
-    place = RunFolder(tmp_path / "out", recipe, corpus, False, ALONE).place
+    folder = RunFolder(tmp_path / "out", recipe, corpus, False, ALONE)
+    with pytest.raises(InputError, match="another process is at this run"):
+        RunFolder(tmp_path / "out", recipe, corpus, True, ALONE)
+    folder.close()
+    place = folder.place
     told = read_json(place / "recipe.json")
     assert told["corpus"] == told["start_parallel"] == corpus.folder.name
     with pytest.raises(InputError, match="holds a run already"):
@@ -170,7 +174,7 @@ def test_a_run_goes_on_with_its_own_recipe_alone(corpus, tmp_path):
     # A field that came later is, in a run that was begun before, at its default.
     plain = made.recipe(corpus, start="pmi-svd")
     write_json(place / "recipe.json", {k: v for k, v in told.items() if k != "start_parallel"})
-    RunFolder(tmp_path / "out", plain, corpus, True, ALONE)
+    RunFolder(tmp_path / "out", plain, corpus, True, ALONE).close()
     with pytest.raises(InputError, match="other values of start_parallel"):
         RunFolder(tmp_path / "out", recipe, corpus, True, ALONE)
 
@@ -219,7 +223,7 @@ def test_a_text_is_taught_what_it_means(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"translations\.npy: cannot be read"):
         pretrain(recipe, tokenizer, tmp_path / "again", resume=True)
     shutil.rmtree(tmp_path / "parallel")  # which another corpus may have taken the place of, also after a while without
-    RunFolder(tmp_path / "again", recipe, corpus, True, ALONE)
+    RunFolder(tmp_path / "again", recipe, corpus, True, ALONE).close()
     build_corpus([[text, text] for text in tiny.SPEECH[:5]], tokenizer, tmp_path / "parallel")
     with pytest.raises(InputError, match="other values of the parallel corpus"):
         pretrain(recipe, tokenizer, tmp_path / "again", resume=True)

@@ -358,3 +358,10 @@ def test_the_default_fine_tuning_lies_in_the_papers_grid():
     """BERT paper A.3."""
     recipe = FinetuneRecipe()
     assert recipe.batch_size in (16, 32) and recipe.learning_rate in (5e-5, 3e-5, 2e-5) and recipe.epochs in (2, 3, 4)
+
+
+def test_phases_that_are_a_step_short():
+    with pytest.raises(SpecError, match="the phases take 999999 steps and the recipe 1000000"):
+        read_recipe(
+            "bert", ["steps=1000000", "phases=[{length=128, steps=900000}, {length=512, steps=99999}]"]
+        ).stages()

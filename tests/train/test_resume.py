@@ -13,9 +13,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from halbert.train.pretraining import pretrain
 from halbert.train.recipe import read_recipe
 from tests import tiny
 from tests.train import made
@@ -180,6 +182,26 @@ def test_a_program_that_is_stopped_ends(place):
     finally:
         process.kill()
     assert process.returncode == 1 and b"Stopped: stopped after step" in said
+
+
+def test_of_checkpoints_that_are_all_damaged_a_run_begins_as_it_would_have(tmp_path):
+    """With the start that its recipe names, a journal of its own, and in the place of what was damaged."""
+    corpus = made.corpus(tmp_path / "corpus")
+    recipe = made.recipe(
+        corpus, start="pmi-svd", steps=6, warmup_steps=1, checkpoint_every=2, keep_checkpoints=1, log_every=1
+    )
+    whole = pretrain(recipe, tiny.tokenizer(), tmp_path / "whole")
+    pretrain(recipe, tiny.tokenizer(), tmp_path / "run")
+    (place,) = (tmp_path / "run/training/checkpoints").glob("step-*")
+    (place / "weights.safetensors").write_bytes(b"broken")
+    place.rename(place.with_name("step-00000099"))
+    with pytest.warns(UserWarning, match="is damaged"):
+        again = pretrain(recipe, tiny.tokenizer(), tmp_path / "run", resume=True)
+    for name, array in whole.arrays.items():
+        np.testing.assert_array_equal(array, again.arrays[name])
+    lines = (tmp_path / "run/training/journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [p.name for p in place.parent.iterdir()] == ["step-00000006"]  # not the damaged one in the place of it
 
 
 def test_a_damaged_checkpoint_is_passed_over(place):

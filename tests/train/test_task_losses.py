@@ -10,9 +10,12 @@ import torch
 from torch.nn import functional
 
 from halbert.data.forms import encode
+from halbert.data.instances import IGNORED
 from halbert.data.readers import Example
+from halbert.errors import InputError
 from halbert.heads import HeadSpec
 from halbert.spec import PretrainSpec
+from halbert.train import objectives
 from halbert.train.objectives import Wanted, task_loss
 from halbert.train.portions import Portions, outputs
 from halbert.train.prepared import start_model
@@ -148,3 +151,17 @@ def test_batches_begin_anywhere(form):
     seen = [row.tobytes() for batch in first[: portions.an_epoch] for row in batch.target]
     wanted = [row.tobytes() for row in np.asarray(features.target)]
     assert sorted(seen) == sorted(wanted)  # every example once an epoch
+
+
+def test_a_batch_without_anything_to_learn_from_changes_nothing():
+    """Such as a window that owns no first piece of a word: 0 divided by 0 would be taken for a divergence."""
+    model = torch.nn.Linear(3, 4)
+    logits = model(torch.ones(2, 5, 3)).transpose(1, 2)
+    loss = objectives._classes(Wanted(), logits, torch.full((2, 5), IGNORED))
+    loss.total.backward()
+    assert float(loss.total.detach()) == float(loss.parts["loss"]) == 0 and not model.weight.grad.any()
+
+
+def test_a_length_that_leaves_no_room_for_a_text():
+    with pytest.raises(InputError, match="length 4 leaves no room for a text beside its question"):
+        encode("questions", EXAMPLES["questions"], small.bundle().tokenizer, 4, HEADS["questions"], 2)

@@ -129,7 +129,7 @@ def toy(values):
 def test_a_loss_that_is_no_number_names_its_step(bad):
     model, loss_of = toy([1.0, 2.0, bad])
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    with pytest.raises(HalbertError, match=r"^step 3: .*not finite.* Lower learning_rate \(0.01\)"):
+    with pytest.raises(HalbertError, match=r"^step 3: .*not finite.* a lower learning_rate \(0.01\)"):
         run_steps(model, itertools.repeat(made.batch(torch.zeros(1))), loss_of, msgspec.structs.replace(RECIPE, weight_decay=0.0),
                   steps=5, warmup=0, journal=Journal(), seed=0)  # fmt: skip
     for name, p in model.named_parameters():
@@ -270,7 +270,7 @@ def test_fine_tuning_refuses_and_leaves_nothing(files, tmp_path, change, message
 
 
 @pytest.mark.parametrize("when", ["second seed", "saving"])
-def test_fine_tuning_that_fails_late_leaves_nothing(files, tmp_path, monkeypatch, when):
+def test_fine_tuning_that_fails_late_keeps_what_is_finished(files, tmp_path, monkeypatch, when):
     from halbert.train import finetuning
 
     if when == "saving":
@@ -285,13 +285,14 @@ def test_fine_tuning_that_fails_late_leaves_nothing(files, tmp_path, monkeypatch
 
         monkeypatch.setattr(finetuning, "finetune_once", fail)
     quick = msgspec.structs.replace(TUNING, epochs=1)
+    how = {"train": files / "train.csv", "dev": files / "dev.csv", "out": tmp_path / "out", "recipe": quick, "seeds": 2}
     with pytest.raises(ZeroDivisionError):
-        finetune(
-            small.bundle(),
-            train=files / "train.csv",
-            dev=files / "dev.csv",
-            out=tmp_path / "out",
-            recipe=quick,
-            seeds=2,
-        )
-    assert small.left_in(tmp_path) == []
+        finetune(small.bundle(), **how)
+    assert not (tmp_path / "out").exists()
+    if when == "saving":  # of the first seed, which has neither an end nor a checkpoint
+        assert small.left_in(tmp_path) == []
+        return
+    assert (tmp_path / "out.training/seed-0/run.json").exists()
+    monkeypatch.undo()
+    assert len(finetune(small.bundle(), **how, resume=True)) == 2
+    assert (tmp_path / "out").exists() and not (tmp_path / "out.training").exists()
