@@ -59,6 +59,7 @@ def draw_pairs(
     short_prob: float = 0.1,
     *,
     faithful: bool = False,
+    split_long: bool = False,
     copies: np.ndarray | None = None,
     groups: np.ndarray | None = None,
 ) -> Pairs:
@@ -74,6 +75,10 @@ def draw_pairs(
     where one begins, whatever the label: were swapped parts cut where they lie in the text instead, the piece before
     [SEP] alone would give most labels away.
 
+    ``split_long``: what a sentence has beyond ``length`` begins the next chunk, instead of never being read, and a chunk
+    without a label that cuts its last sentence leaves it to the next as a whole. What begins within a sentence has no pair
+    label, and labels are of whole sentences as before. (``faithful`` knows nothing of this.)
+
     ``copies`` (D,) says how many times each document is read, 1 by default; ``groups`` cuts the documents into groups,
     as offsets that begin with 0 and end with D. The draw depends on the arguments alone.
     """
@@ -81,7 +86,8 @@ def draw_pairs(
     sentences, documents = np.asarray(text.sentences), np.asarray(text.documents)
     count = len(documents) - 1
     copies = np.ones(count, np.int64) if copies is None else np.asarray(copies)
-    draw = _Draw(sentences, documents, np.array([0, count]) if groups is None else groups, objective, length, faithful)
+    groups = np.array([0, count]) if groups is None else groups
+    draw = _Draw(sentences, documents, groups, objective, length, faithful, split_long and not faithful)
     passes = [draw.chunks(np.flatnonzero(copies > i), short_prob, rng) for i in range(int(copies.max(initial=0)))]
     table = np.concatenate([np.empty((5, 0), np.int64), *passes], axis=1)
     return Pairs(*table[:, rng.permutation(table.shape[1])])
@@ -98,9 +104,18 @@ class _Draw:
         objective: Literal["nsp", "sop", "none"],
         length: int,
         faithful: bool,
+        split_long: bool,
     ) -> None:
-        self.sentences, self.documents, self.objective, self.faithful = sentences, documents, objective, faithful
+        self.objective, self.faithful, self.split_long = objective, faithful, split_long
         self.room = length - (2 if objective == "none" else 3)
+        self.sentences, self.documents, whole = sentences, documents, np.ones(len(sentences) - 1, bool)
+        if split_long:
+            self.sentences, self.documents, whole = _split(sentences, documents, self.room)
+        # Sentences as they are: which of those here begin one, their numbers (and the end's), how many are before each.
+        self.begins = whole
+        self.wholes = np.append(np.flatnonzero(whole), len(whole))
+        self.before = np.append(0, np.cumsum(whole))
+        documents = self.documents
         sizes = np.diff(documents)
         self.document_of = np.repeat(np.arange(len(sizes)), sizes)
         # The documents from which a negative of each document is drawn: a range [low, high).
@@ -118,8 +133,10 @@ class _Draw:
         at = np.arange(n)
         stop = np.searchsorted(self.sentences, starts + target)
         stop = np.clip(stop, at + 1, self.documents[1:][self.document_of])
-        inside = stop - at - 1  # places where a chunk can be cut in two
-        cut = at + 1 + (rng.random(n) * inside).astype(np.int64)
+        # Places where a chunk can be cut in two: before a sentence, of a chunk that begins with one.
+        inside = np.where(self.begins, self.before[stop] - self.before[at + 1], 0)
+        drawn = self.wholes[self.before[at + 1] + (rng.random(n) * inside).astype(np.int64)]
+        cut = np.where(inside > 0, drawn, at + 1)
         coin = (rng.random(n) < 0.5) & (inside > 0)
         if self.objective == "nsp":
             negative = coin | ((inside == 0) & self.faithful)
@@ -127,19 +144,28 @@ class _Draw:
                 negative[:] = False
         else:
             negative = (inside == 0) & (self.faithful and self.objective == "sop")
-        begins = _reached(np.where(negative, cut, stop), self.documents[:-1][read], self.documents)
-        at, cut, stop, target, coin, negative = (x[begins] for x in (at, cut, stop, target, coin, negative))
+        following = np.where(negative, cut, stop)
+        if self.split_long:  # what has no label and loses its end leaves the sentence that it cuts to the next
+            over = (self.sentences[stop] - starts > self.room) & (stop - at > 1)
+            following -= over & ((self.objective == "none") | ~self.begins)
+        begins = _reached(following, self.documents[:-1][read], self.documents)
+        at, cut, stop, target, coin, negative, inside = (
+            x[begins] for x in (at, cut, stop, target, coin, negative, inside)
+        )
         if self.objective == "none":
             return self._single(at, stop)
         swapped = coin & (self.objective == "sop")
-        a0, a1, b0, b1 = self.sentences[at], self.sentences[cut], self.sentences[cut], self.sentences[stop]
+        end_of = self.wholes[
+            self.before[stop]
+        ]  # where a sentence ends: that one of two does not must not show in a label
+        a0, a1, b0, b1 = self.sentences[at], self.sentences[cut], self.sentences[cut], self.sentences[end_of]
         other, end = self._random_parts(self.document_of[at[negative]], (target - (a1 - a0))[negative], rng)
         b0[negative], b1[negative] = other, end
         a0, b0 = np.where(swapped, b0, a0), np.where(swapped, a0, b0)
         a1, b1 = np.where(swapped, b1, a1), np.where(swapped, a1, b1)
         a0, a1, b0, b1 = self._shortened(a0, a1, b0, b1, rng)
         found = np.stack([a0, a1, b0, b1, np.where(negative | swapped, SECOND, FIRST)])
-        alone = (stop - at == 1) & ~negative
+        alone = (inside == 0) & ~negative
         found[:, alone] = self._single(at[alone], stop[alone])
         return found
 
@@ -162,8 +188,10 @@ class _Draw:
             other = np.where(rng.random(len(own)) < 1.0 / (high - low) ** float(RETRIES), own, other)
         size = self.documents[other + 1] - self.documents[other]
         first = self.documents[other] + (rng.random(len(own)) * size).astype(np.int64)
+        first = self.wholes[self.before[first + 1] - 1]
         last = np.searchsorted(self.sentences, self.sentences[first] + np.maximum(target, 1))
-        return self.sentences[first], self.sentences[np.minimum(last, self.documents[other + 1])]
+        last = self.wholes[self.before[np.minimum(last, self.documents[other + 1])]]
+        return self.sentences[first], self.sentences[last]
 
     def _shortened(
         self,
@@ -184,6 +212,17 @@ class _Draw:
         else:
             front_a, front_b = off_a, np.zeros_like(off_b)
         return a0 + front_a, a1 - (off_a - front_a), b0 + front_b, b1 - (off_b - front_b)
+
+
+def _split(sentences: np.ndarray, documents: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sentences of at most so many pieces, a chunk's fill where one has more; the documents of these; which begin a sentence."""
+    sizes = np.diff(sentences)
+    parts = -(-sizes // most)
+    begin = np.append(0, np.cumsum(parts))
+    owner = np.repeat(np.arange(len(sizes)), parts)
+    part = np.arange(begin[-1]) - begin[owner]
+    starts = sentences[owner] + part * most
+    return np.append(starts, sentences[-1]), begin[documents], part == 0
 
 
 def _reached(following: np.ndarray, roots: np.ndarray, documents: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ class Plan:
 
     ``length`` counts special tokens; a batch has about ``batch_tokens`` places. With ``static_shapes`` there are at most
     six shapes, each always exactly the same; without, a batch is as wide as its longest row, rounded up to 8. ``packed``
-    puts several instances into a row, which leaves one shape.
+    puts several instances into a row, which leaves one shape. ``split_long``: see :func:`halbert.data.pairs.draw_pairs`.
 
     ``language_exponent`` S draws shards so that a language with the share p of the tokens gets a share proportional to
     p^S, over epochs (BERT's multilingual README: S = 0.7): rare languages' shards come more than once an epoch, others
@@ -96,6 +96,7 @@ class Plan:
         language_exponent: float = 1.0,
         static_shapes: bool = True,
         packed: bool = False,
+        split_long: bool = False,
     ) -> None:
         numbers = {"length": (length, 5), "batch_tokens": (batch_tokens, 1), "seed": (seed, 0)}
         for name, (value, least) in {**numbers, "window_shards": (window_shards, 1)}.items():
@@ -106,7 +107,7 @@ class Plan:
         corpus.check_tokenizer(tokenizer)
         self.corpus, self.tokenizer, self.spec = corpus, tokenizer, spec
         self.length, self.batch_tokens, self.seed, self.window_shards = length, batch_tokens, seed, window_shards
-        self.fixed, self.packed = static_shapes, packed
+        self.fixed, self.packed, self.split_long = static_shapes, packed, split_long
         self.languages = [shard.language for shard in corpus.manifest.shards]
         self._rates = _rates([shard.tokens for shard in corpus.manifest.shards], self.languages, language_exponent)
         widths = (length,) if packed else bucket_lengths(length)
@@ -175,7 +176,7 @@ class Window:
         self.ids = text.ids
         self.pairs = draw_pairs(
             text, spec.sentence_objective, plan.length, (_PAIRS, plan.seed, epoch, number), spec.short_prob,
-            faithful=spec.faithful, copies=text.copies, groups=text.groups,
+            faithful=spec.faithful, split_long=plan.split_long, copies=text.copies, groups=text.groups,
         )  # fmt: skip
         rng = np.random.default_rng((_BATCHES, plan.seed, epoch, number))
         lengths = self.pairs.lengths

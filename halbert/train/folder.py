@@ -57,7 +57,8 @@ class RunFolder:
             raise InputError(f"{self.out}: holds a run already; go on with it by --resume, or choose another folder")
         if file.exists():
             # Fields that a recipe did not have when the run was begun are as if they were not there.
-            before = {**json.loads(msgspec.json.encode(PretrainRecipe())), **read_json(file)}
+            defaults = {**json.loads(msgspec.json.encode(PretrainRecipe())), "long_sentences": "cut"}  # as it was then
+            before = {**defaults, **read_json(file)}
             noted = before.get(_PARALLEL)  # not by older runs; one that has begun may not need its texts any more
             known = noted and told["start_parallel"] == before["start_parallel"]
             free = FREE if known and _PARALLEL in told else FREE | {_PARALLEL}

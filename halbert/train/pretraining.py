@@ -85,7 +85,7 @@ class Reader:
         return Plan(
             self.corpus, self.tokenizer, self.spec, length=stage.length, batch_tokens=stage.batch_tokens,
             seed=recipe.seed, window_shards=recipe.window_shards, language_exponent=recipe.language_exponent,
-            packed=recipe.packing == "pack",
+            packed=recipe.packing == "pack", split_long=recipe.long_sentences == "split",
         )  # fmt: skip
 
     def batches(self, step: int, position: Position, world: World = ALONE) -> Generator[Loaded]:

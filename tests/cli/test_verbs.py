@@ -258,8 +258,10 @@ def test_vocab_corpus_pretrain(halbert, world, tmp_path, kind):
                 "--set", "encoder.intermediate_size=9", "--out", model)
     )  # fmt: skip
     assert done.out == ""
-    again = halbert("pretrain", world / "recipe.toml", "--tokenizer", words, "--set", f"corpus={corpus}", "--out", model)
-    assert again.code == 1 and "holds a run already; go on with it by --resume" in again.err  # not: remove it
+    again = halbert(
+        "pretrain", world / "recipe.toml", "--tokenizer", words, "--set", f"corpus={corpus}", "--out", model
+    )
+    assert again.status == 1 and "holds a run already; go on with it by --resume" in again.err  # not: remove it
     bundle = load_bundle(model)
     assert set(bundle.heads) == {"mlm", "pair"}
     assert (bundle.spec.encoder.intermediate_size, bundle.spec.encoder.vocab_size) == (9, 120)

@@ -14,9 +14,9 @@ OBJECTIVES = ["nsp", "sop", "none"]
 seeds = st.tuples(st.integers(0, 2**32), st.integers(0, 50))
 
 
-@given(shards, st.sampled_from(OBJECTIVES), st.integers(8, 64), seeds)
-def test_instances(made, objective, length, seed):
-    pairs = draw_pairs(made, objective, length, seed)
+@given(shards, st.sampled_from(OBJECTIVES), st.integers(8, 64), seeds, st.booleans())
+def test_instances(made, objective, length, seed, split_long):
+    pairs = draw_pairs(made, objective, length, seed, split_long=split_long)
     assert len(pairs.label) >= 1
     assert (pairs.lengths <= length).all() and (pairs.lengths >= 3).all()
     for a0, a1, b0, b1, label in zip(*pairs):
@@ -267,3 +267,51 @@ def test_the_draws_are_those_of_the_plain_rules(objective, length):
 )  # fmt: skip
 def test_a_changed_rule_is_told_apart(objective, twin):
     assert deviation(objective, 48, twin) > 6
+
+
+def read(made, pairs):
+    """Which pieces are in an instance."""
+    found = np.zeros(len(made.ids), bool)
+    for a0, a1, b0, b1, _ in zip(*pairs, strict=True):
+        found[a0:a1] = found[b0:b1] = True
+    return found
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_all_of_a_long_sentence_is_read(objective):
+    made = shard([[500, 10], [500, 10], [3000], [7, 150, 9]])
+    cut = np.zeros(len(made.ids), bool)
+    for seed in range(100):
+        cut |= read(made, draw_pairs(made, objective, 64, (seed,)))
+    assert cut.mean() < 0.2  # whatever the draw
+    found = [read(made, draw_pairs(made, objective, 64, (seed,), split_long=True)) for seed in range(20)]
+    assert min(each.mean() for each in found) > (0.85 if objective != "none" else 0.999999)
+    assert np.any(found, axis=0).mean() > 0.99
+
+
+def test_sentences_that_are_not_long_are_drawn_as_ever():
+    made = shard([[5, 6, 61, 8] * 5] * 20)
+    for objective in ("nsp", "sop"):
+        for a, b in zip(
+            draw_pairs(made, objective, 64, (3,)), draw_pairs(made, objective, 64, (3,), split_long=True), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+    lost, kept = (read(made, draw_pairs(made, "none", 64, (3,), split_long=split)).mean() for split in (False, True))
+    assert lost < 0.9 and kept == 1
+
+
+@pytest.mark.parametrize("objective", ["nsp", "sop"])
+def test_a_long_sentence_shows_in_no_label(objective):
+    """Both labels are as long, begin and end alike, in whole sentences but for what a pair loses."""
+    made = shard([[9, 200, 30, 5, 90, 12]] * 60)
+    table = np.concatenate(
+        [np.stack(draw_pairs(made, objective, 64, (seed,), split_long=True)) for seed in range(60)], axis=1
+    )
+    pairs = Pairs(*table[:, table[4] != NO_LABEL])
+    for label in (FIRST, SECOND):
+        some = pairs.label == label
+        for edge in (pairs.a_end, pairs.b_start):
+            assert np.isin(edge[some], made.sentences).all()
+    first, second = (pairs.lengths[pairs.label == label] for label in (FIRST, SECOND))
+    error = np.sqrt(first.var() / len(first) + second.var() / len(second))
+    assert abs(first.mean() - second.mean()) < (4 * error + 0.5 if objective == "sop" else 8)
