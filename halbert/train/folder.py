@@ -13,7 +13,7 @@ import torch
 
 from halbert.bundle import Bundle
 from halbert.data.corpus import Corpus
-from halbert.errors import InputError
+from halbert.errors import HalbertError, InputError
 from halbert.files import check_target, hold, read_json, sha256, write_json
 from halbert.train.checkpoints import Checkpoints
 from halbert.train.distributed import World, mean_over
@@ -40,9 +40,15 @@ class RunFolder:
         self.place = self.out / "training"
         self.checkpoints = Checkpoints(self.place / "checkpoints", recipe.keep_checkpoints)
         self._lock: IO[bytes] | None = None
+        fault: HalbertError | None = None
         if world.first:
-            self._begin(recipe, corpus, resume)
-        mean_over(torch.zeros(1, device=world.device), world)  # the others wait
+            try:
+                self._begin(recipe, corpus, resume)
+            except HalbertError as error:
+                fault = error
+        refused = torch.full((1,), float(fault is not None), device=world.device)
+        if mean_over(refused, world)[0] > 0:  # the others wait for this
+            raise fault or HalbertError("the first process says why this run cannot begin")
 
     def _begin(self, recipe: PretrainRecipe, corpus: Corpus, resume: bool) -> None:
         told: dict[str, Any] = {

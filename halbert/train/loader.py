@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from halbert.data.instances import PretrainBatch
 from halbert.data.plan import Plan, Position
+from halbert.errors import HalbertError
 from halbert.processes import follow
 
 AHEAD = 4  # batches that each worker has ready
@@ -23,13 +24,20 @@ class Loaded(NamedTuple):
     after: Position
 
 
-class Share(IterableDataset[Loaded]):
+class Share(IterableDataset[Loaded | HalbertError]):
     """One process's batches: of every ``size`` micro-batches the one numbered ``rank``, from a position on."""
 
     def __init__(self, plan: Callable[[], Plan], position: Position, rank: int, size: int) -> None:
         self.plan, self.position, self.rank, self.size = plan, position, rank, size
 
-    def __iter__(self) -> Iterator[Loaded]:
+    def __iter__(self) -> Iterator[Loaded | HalbertError]:
+        """A fault of the corpus comes as what it is: as an exception torch would wrap it into a worker's traceback."""
+        try:
+            yield from self._batches()
+        except HalbertError as fault:
+            yield fault
+
+    def _batches(self) -> Iterator[Loaded]:
         told = get_worker_info()
         number, workers = (told.id, told.num_workers) if told else (0, 1)
         walk = self.plan().walk(self.position)
@@ -48,14 +56,16 @@ def loaded(
     With ``size`` processes each of them gets every ``size``-th batch; positions count the batches of all. The workers end
     when this is closed: at the end of the program it would be too late, since they do not heed SIGTERM.
     """
-    share = Share(plan, position, rank, size)
-    if not workers:
-        yield from share
-    else:
-        yield from DataLoader(
+    share: Iterable[Loaded | HalbertError] = Share(plan, position, rank, size)
+    if workers:
+        share = DataLoader(
             share, batch_size=None, num_workers=workers, prefetch_factor=AHEAD, collate_fn=_as_it_is,
             worker_init_fn=_begin,
         )  # fmt: skip
+    for found in share:
+        if isinstance(found, HalbertError):
+            raise found
+        yield found
 
 
 def _begin(_: int) -> None:

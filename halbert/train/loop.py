@@ -33,6 +33,7 @@ SAVE_SECONDS = 600.0  # between checkpoints, where the recipe names no number of
 SPIKE_AFTER = 20  # steps before there is a usual loss to compare with
 SPIKE_MEMORY = 0.98  # of the moving mean
 LEAP = 0.5  # nats that a loss has to rise by to have leapt, however small it was: one batch is not like the next
+GRAPHS = 64  # that may be compiled
 SKIPS = 10  # steps left out in a row, after which a run stops
 RECOVERY = 2.0 ** (1 / 100)  # a rate that was halved is whole again after 100 good steps
 
@@ -156,6 +157,8 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         objective = Objective(model, loss_of)
         if recipe.compile:
+            # A graph for every shape of every phase; beyond the limit shapes would run uncompiled, other ones after a resume.
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
             objective.compile(dynamic=False)
         self.module = together(objective, self.world, recipe.strategy)
         self.progress = Progress()

@@ -23,7 +23,15 @@ from halbert.spec import PretrainSpec
 from halbert.train import pretraining
 from halbert.train.distributed import ALONE
 from halbert.train.folder import RunFolder
-from halbert.train.pretraining import Reader, held_out_batches, masked_scores, pretrain, pretraining_heads, summary_of
+from halbert.train.pretraining import (
+    Reader,
+    held_out_batches,
+    masked_scores,
+    pretrain,
+    pretraining_heads,
+    spec_of_recipe,
+    summary_of,
+)
 from halbert.train.translations import bring_together
 from halbert.train.warmstart import piece_embeddings
 from tests import tiny
@@ -155,6 +163,21 @@ def test_text_of_which_nothing_can_be_masked_is_refused(tmp_path):
     write_manifest(lonely.folder, lonely.manifest)
     with pytest.raises(InputError, match="holds nothing that could be masked"):
         pretrain(made.recipe(lonely), tiny.tokenizer())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_shard_is_named_whoever_reads_it(tmp_path, workers):
+    corpus = made.corpus(tmp_path / "corpus", shard_tokens=60)
+    recipe = made.recipe(corpus, window_shards=1, workers=workers, steps=500)
+    last = (
+        Reader(recipe, corpus, tiny.tokenizer(), spec_of_recipe(recipe, tiny.tokenizer()).pretraining)
+        .plan(recipe.stages()[0])
+        .windows(0)[-1][0]
+    )
+    np.save(corpus.folder / f"ids-{last:05d}.npy", np.array([2, 3], np.uint16))
+    with pytest.raises(InputError, match=rf"ids-{last:05d}.npy: is damaged") as told:
+        pretrain(recipe, tiny.tokenizer(), tmp_path / "out")
+    assert "Traceback" not in str(told.value)
 
 
 def test_a_run_goes_on_with_its_own_recipe_alone(corpus, tmp_path):
