@@ -28,7 +28,7 @@ class Cut(NamedTuple):
 class Features:
     """Encoded rows, one after the other, and what is to be learnt of them.
 
-    ``pieces`` (T,) are the ids of all rows; row r has ``starts[r]`` to ``starts[r + 1]``, and its second text begins at
+    ``pieces`` (T,) are the ids of all rows; row r has ``starts_R[r]`` to ``starts_R[r + 1]``, and its second text begins at
     ``second[r]`` of the row. Example e has the rows ``examples[e]`` to ``examples[e + 1]``: one, or as many as it has
     candidates, texts or windows. ``target`` has a row for each example or, for ``answer``, each row; ``tags`` (T,) has a
     class for each piece that is to be learnt. ``places`` (T,) says which word a piece answers for, or -1; ``spans``
@@ -37,10 +37,9 @@ class Features:
 
     def __init__(self) -> None:
         self.columns: dict[str, Column] = {"pieces": Column(np.uint32)}
-        self.starts, self.second, self.examples = [0], Column(np.int32), Column(np.int64)
+        self.second, self.examples = Column(np.int32), Column(np.int64)
         self.rows = 0
         self._lengths = Column(np.int32)
-        self._targets: list[np.ndarray] = []
         self.target: np.ndarray = np.zeros(0)
         self.cut = Cut()
         self.longest = 0

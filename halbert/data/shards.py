@@ -44,7 +44,6 @@ class CorpusShard:
             raise InputError(
                 f"{folder}: shard {number} is damaged: its offsets do not lead through its ids, or its ids leave the vocabulary"
             )
-        self.vocab_size = vocab_size
 
 
 def _leads_through(offsets: np.ndarray, end: int) -> bool:

@@ -128,7 +128,7 @@ def needed(batch: PretrainBatch) -> Needed | None:
 class TaskBatch(NamedTuple):
     """Rows of some examples, what is to be learnt of them, and how many rows each example has (E,).
 
-    ``target`` (E, …), or (R, 2) places, or (R, S) tags. ``same`` (E,) numbers second texts, equal ones alike.
+    ``target`` (E, …), or (R, 2) places, or (R, S) tags. ``same`` (R,) numbers texts of pairs, equal ones alike.
     """
 
     rows: Rows
@@ -238,7 +238,8 @@ def _pairs(wanted: Wanted, model: Model, batch: TaskBatch) -> Loss:
     """Pairs near each other. With scores: CoSENT, every pair with a higher score should be nearer than one with a lower.
 
     Without: each first text should be nearer to its second than to the others' second and third texts (in-batch negatives;
-    Henderson et al. 2017), over cosines divided by the temperature. Second texts that are equal are no negatives.
+    Henderson et al. 2017), over cosines divided by the temperature. No negatives are texts that are equal to the second, and
+    other second texts of the same first.
     """
     output = _encoded(model, batch)
     mask = torch.as_tensor(batch.rows.mask, device=output.last_BSH.device)
@@ -254,8 +255,10 @@ def _pairs(wanted: Wanted, model: Model, batch: TaskBatch) -> Loss:
     third = vectors[begins[sizes == 3] + 2]
     with torch.autocast(vectors.device.type, enabled=False):  # cosines divided by the temperature need all their digits
         scores = first @ torch.cat([second, third]).T / wanted.temperature
-    equal = (same[:, None] == same[None, :]) & ~torch.eye(len(same), dtype=torch.bool, device=vectors.device)
-    hidden = functional.pad(equal, (0, len(third)))
+    mine, right = same[begins], same[begins + 1]
+    hidden = right[:, None] == torch.cat([right, same[begins[sizes == 3] + 2]])[None, :]
+    hidden[:, : len(right)] |= mine[:, None] == mine[None, :]
+    hidden.fill_diagonal_(False)
     scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
     return _classes(
         wanted._replace(smoothing=0.0, weights=None), scores, torch.arange(len(first), device=scores.device)

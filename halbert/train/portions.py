@@ -66,8 +66,7 @@ class Portions:
                 row[: len(tags)] = tags
         same = np.zeros(0, np.int64)
         if self.form == "pairs":
-            seconds = [features.row(r + 1)[0].tobytes() for r in begins]
-            same = np.unique(np.array(seconds, object), return_inverse=True)[1]
+            same = np.unique(np.array([features.row(r)[0].tobytes() for r in numbers], object), return_inverse=True)[1]
         return TaskBatch(rows, np.array(target), ends - begins, same)
 
 

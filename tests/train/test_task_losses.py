@@ -39,7 +39,10 @@ EXAMPLES = {
         Example(text="the", pair="a mat on the cat", answers=((2, "mat on"),), id="1"),
         Example(text="the dog", pair="a cat", answers=(), id="2"),
     ],
-    "pairs": [Example(text="the", pair="cat", third="dog"), Example(text="a mat", pair="on"), Example(text="1", pair="cat")],
+    "pairs": [
+        Example(text="the", pair="cat", third="dog"), Example(text="a mat", pair="on"), Example(text="1", pair="cat"),
+        Example(text="a mat", pair="2", third="cat"),
+    ],
     "near": [Example(text="the", pair="cat", score=1.0), Example(text="a", pair="mat", score=3.0), Example(text="1", pair="2", score=3.0)],
 }  # fmt: skip
 FORM = {"several": "labelled", "near": "pairs"}
@@ -82,13 +85,16 @@ def expected(kind, features, values, weights=None):
         ends = [-row.log_softmax(0)[target[r][side], side] for r, row in enumerate(values) for side in (0, 1)]
         return sum(ends) / len(ends)
     unit = [v / v.norm() for v in values]
-    if kind == "pairs":  # the, cat, dog | a mat, on | 1, cat: "cat" is the second of two, so no negative of either
-        first, second = (unit[0], unit[3], unit[5]), (unit[1], unit[4], unit[6], unit[2])
+    if (
+        kind == "pairs"
+    ):  # the, cat, dog | a mat, on | 1, cat | a mat, 2, cat: neither "cat" nor what else "a mat" has is wrong
+        first, second = [unit[i] for i in (0, 3, 5, 7)], [unit[i] for i in (1, 4, 6, 8, 2, 9)]
+        hidden = {(0, 2), (0, 5), (1, 3), (2, 0), (2, 5), (3, 1)}
         loss = 0.0
         for i, one in enumerate(first):
-            near = {j: float(one @ other) / 0.05 for j, other in enumerate(second) if (i, j) not in ((0, 2), (2, 0))}
+            near = {j: float(one @ other) / 0.05 for j, other in enumerate(second) if (i, j) not in hidden}
             loss += math.log(sum(math.exp(v) for v in near.values())) - near[i]
-        return loss / 3
+        return loss / 4
     near = [float(unit[2 * i] @ unit[2 * i + 1]) / 0.05 for i in range(3)]
     return math.log(1 + math.exp(near[0] - near[1]) + math.exp(near[0] - near[2]))
 
