@@ -18,6 +18,7 @@ from halbert.files import write_json
 from halbert.model.arrays import model_of
 from halbert.source import load_bundle
 from halbert.text import Tokenizer
+from halbert.train.journal import thinned
 from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
 from halbert.train.recipe import read_recipe
 
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
 RESULTS = ROOT / "benchmarks/results/models.json"
 LENGTH, BATCHES = 128, 200
+CURVE = 50  # entries of a model's journal that go into the box, whose files are to be 50 MB at most
 
 
 def asked(what: str, names: Sequence[str]) -> argparse.Namespace:
@@ -94,9 +96,15 @@ def unigram(train: Corpus, held_out: Corpus, tokenizer: Tokenizer) -> dict[str, 
 
 def export(name: str, bundle: Bundle, licence: str, about: str, told: dict[str, Any]) -> None:
     """Write a bundle to the package, in half precision, with its card; and its figures to the results."""
-    provenance = {**bundle.provenance, "licence": licence, "about": about}
-    bundle.replace(name=name, provenance=provenance).save(
-        ROOT / "halbert/models" / name, overwrite=True, dtype="float16"
+    training = {**bundle.provenance["training"], "journal": thinned(bundle.provenance["training"]["journal"], CURVE)}
+    provenance = {**bundle.provenance, "training": training, "licence": licence, "about": about}
+    place = ROOT / "halbert/models" / name
+    bundle.replace(name=name, provenance=provenance).save(place, overwrite=True, dtype="float16")
+    if (place / "spiece.model").exists():  # which says the same in half the bytes
+        (place / "tokenizer.json").unlink(missing_ok=True)
+    file = place / "provenance.json"
+    file.write_text(
+        json.dumps(json.loads(file.read_text("utf-8")), ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8"
     )
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     write_json(RESULTS, {**results, name: told})
