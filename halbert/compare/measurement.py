@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +19,8 @@ except ImportError:
     raise missing_extra("scipy", "evaluate", "intervals") from None
 
 RESAMPLES = 10_000
+FEW = 10  # runs, below which their spread is computed and not resampled: of three, resampled medians know no tail
+MEDIAN = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean, of normal samples
 Statistic = Literal["exact", "mean", "p50", "p95", "p99"]
 
 _STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -127,20 +130,20 @@ class Spread(NamedTuple):
     value: float
     runs: np.ndarray
     examples: np.ndarray | float
-    freedom: int  # degrees of freedom of the runs
+    freedom: float  # degrees of freedom of the runs
+    known: bool = (
+        True  # whether anything moved at all: what never differed in a few runs says nothing of how much it may
+    )
 
     def bounds(self, level: float) -> tuple[float, float] | tuple[None, None]:
         """The interval that leaves ``level`` outside; unknown when there was a single run.
 
-        Resampling a few runs understates how far they spread: their part is widened by sqrt(n / (n - 1)) and by what
-        Student's t has over the normal distribution.
+        The runs' part is widened by what Student's t has over the normal distribution.
         """
         if self.freedom < 1:
             return None, None
         tail = level / 2
-        widened = (
-            np.sqrt((self.freedom + 1) / self.freedom) * student.ppf(1 - tail, self.freedom) / normal.ppf(1 - tail)
-        )
+        widened = student.ppf(1 - tail, self.freedom) / normal.ppf(1 - tail)
         drawn = self.value + self.examples + widened * self.runs
         low, high = np.percentile(drawn, [100 * tail, 100 * (1 - tail)])
         return float(low), float(high)
@@ -151,10 +154,31 @@ def _draws(count: int, seed: int) -> np.ndarray:
 
 
 def _spread_of(statistic: Statistic, samples: np.ndarray, items: Any) -> Spread:
-    of = _STATISTICS[statistic]
-    value = float(of(samples))
-    runs = of(samples[_draws(len(samples), 0)]) - value
-    return Spread(value, runs, 0.0 if items is None else _example_moves(np.asarray(items).mean(0)), len(samples) - 1)
+    value = float(_STATISTICS[statistic](samples))
+    runs, freedom = _moves(statistic, [samples], [1.0])
+    return Spread(value, runs, 0.0 if items is None else _example_moves(np.asarray(items).mean(0)), freedom)
+
+
+def _moves(statistic: Statistic, groups: Sequence[np.ndarray], signs: Sequence[float]) -> tuple[np.ndarray, float]:
+    """How a sum of statistics of independent groups of runs moves when all are drawn again, and its degrees of freedom.
+
+    Of many runs by resampling, which understates the spread of n by sqrt((n - 1) / n); of a few by their standard error
+    (Welch 1947), since of three runs a resampled median moves no farther than to the next of them.
+    """
+    shares = [x.var(ddof=1) / len(x) if len(x) > 1 else 0.0 for x in groups]
+    least = min(map(len, groups))
+    if least < 2:
+        return np.zeros(RESAMPLES), least - 1
+    if least < FEW:
+        error = math.sqrt(sum(shares)) * (MEDIAN if statistic == "p50" and least > 2 else 1.0)
+        below = sum(share**2 / (len(x) - 1) for share, x in zip(shares, groups, strict=True))
+        drawn = np.random.default_rng(0).permutation(normal.ppf((np.arange(RESAMPLES) + 0.5) / RESAMPLES))
+        return error * drawn, sum(shares) ** 2 / below if below else least - 1
+    of, moves = _STATISTICS[statistic], np.zeros(RESAMPLES)
+    for seed, (x, sign) in enumerate(zip(groups, signs, strict=True)):
+        grown = math.sqrt(len(x) / (len(x) - 1))
+        moves += sign * grown * (of(x[_draws(len(x), seed + 2)]) - of(x))
+    return moves, sum(map(len, groups)) - len(groups)
 
 
 def _example_moves(means: np.ndarray) -> np.ndarray:
@@ -186,7 +210,7 @@ def compare_pair(
         strict_low, strict_high = spread.bounds(level)
         if low is None or high is None or strict_low is None or strict_high is None:
             return None
-        significant = strict_low > 0 or strict_high < 0
+        significant = spread.known and (strict_low > 0 or strict_high < 0)
     better = None
     if significant and a.better != "neither":
         better = b.subject if (difference < 0) == (a.better == "lower") else a.subject
@@ -203,12 +227,17 @@ def _spread_of_difference(a: Measurement, b: Measurement, paired: bool) -> Sprea
     if a.items is not None and b.items is not None and len(a.items[0]) == len(b.items[0]):
         # The same examples, other seeds.
         moves = _example_moves(np.asarray(b.items).mean(0) - np.asarray(a.items).mean(0))
-        runs = of(y[_draws(len(y), 2)]) - of(x[_draws(len(x), 3)]) - difference
-        return Spread(difference, runs, moves, len(x) + len(y) - 2)
-    rows = _draws(len(x), 0)
-    paired = paired and len(x) == len(y)
-    runs = of(y[rows if paired else _draws(len(y), 2)]) - of(x[rows]) - difference
-    return Spread(difference, runs, 0.0, (len(x) if paired else min(len(x), len(y))) - 1)
+        runs, freedom = _moves(a.statistic, [y, x], [1.0, -1.0])
+        return Spread(difference, runs, moves, freedom)
+    if not (paired and len(x) == len(y)):
+        runs, freedom = _moves(a.statistic, [y, x], [1.0, -1.0])
+    elif len(x) < FEW:
+        runs, freedom = _moves(a.statistic, [y - x], [1.0])
+    else:
+        rows = _draws(len(x), 0)
+        runs = math.sqrt(len(x) / (len(x) - 1)) * (of(y[rows]) - of(x[rows]) - difference)
+        freedom = len(x) - 1
+    return Spread(difference, runs, 0.0, freedom, bool(runs.any()))
 
 
 def compare_all(

@@ -119,7 +119,7 @@ def _examples(
 
 
 def _int8(bundle: Bundle, found: Int8, check: Sequence[Example], progress: Step) -> Answers:
-    small = bundle.replace(arrays=found.plain, int8=found)
+    small = bundle.replace(arrays=found.plain, int8=found, folder=None)  # no kept graph is that of this engine
     backend = open_backend(small, "openvino", "int8")
     return answers_of(small, backend, check, lambda n: progress("answers in int8", n))
 

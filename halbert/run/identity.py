@@ -19,7 +19,8 @@ def fingerprint(bundle: Bundle) -> str | None:
     if bundle.folder is None or not bundle.folder.is_dir():
         return None
     digest = hashlib.sha256()
-    for file in sorted(f for f in bundle.folder.rglob("*") if f.suffix in _ENDINGS and f.is_file()):
+    files = (f for f in bundle.folder.rglob("*") if f.suffix in _ENDINGS and f.is_file())
+    for file in sorted(f for f in files if not any(p.startswith(".") for p in f.relative_to(bundle.folder).parts)):
         status = file.stat()
         told = f"{file.relative_to(bundle.folder)} {status.st_size} {status.st_mtime_ns}"
         digest.update(told.encode("utf-8", "surrogateescape") + sampled(file))

@@ -136,3 +136,20 @@ def test_where(monkeypatch, settings, expected):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("sys.platform", "linux")
     assert str(cache.folder()) == expected
+
+
+def test_an_engine_that_is_tried_is_not_taken_from_what_was_kept(model, monkeypatch):
+    """Of one folder several engines are made and compared: each is the one that it is."""
+    from halbert.run import build
+    from halbert.source import load_bundle
+
+    source = model.parent / "source"
+    small.bundle(("label",), seed=5).save(source)
+    bundle = load_bundle(source)
+    check = build.read_examples(small.write_csv(model.parent / "texts.csv", [[t, "red"] for t in TEXTS]))
+    good = quantize_without_text(bundle)
+    found = [
+        build._int8(bundle, engine, check, lambda *_: None)
+        for engine in (good, quantize_without_text(small.bundle(("label",), seed=6)))
+    ]
+    assert not np.allclose(found[0].vectors, found[1].vectors)

@@ -34,7 +34,7 @@ LEARNABLE = [
     for i in range(60)
 ]
 RECIPE = PretrainRecipe(
-    steps=200, length=24, batch_tokens=256, learning_rate=1e-2, warmup_steps=10, precision="fp32",
+    steps=200, length=24, long_sentences="cut", batch_tokens=256, learning_rate=1e-2, warmup_steps=10, precision="fp32",
     encoder={"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
              "max_position_embeddings": 32, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     pretraining={"sentence_objective": "sop"},
