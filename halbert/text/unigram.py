@@ -265,6 +265,8 @@ class Unigram(Tokenizer):
                 "tokenizer_class": "AlbertTokenizer",
                 "do_lower_case": self.spec.lower_case,
                 "keep_accents": not self.spec.strip_accents,
+                # transformers' own ALBERT tokenizer leaves segments out unless they are asked for.
+                "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
                 **{f"{name}_token": token for name, token in self.special.items()},
             },
         )

@@ -121,6 +121,11 @@ def _unzip(path: Path, target: Path, budget: _Budget) -> None:
                 raise InputError(f"{path}: {member.filename!r} is a link or device; refused")
             if member.flag_bits & 1:
                 raise InputError(f"{path}: {member.filename!r} is encrypted; unpack it first")
+            if member.compress_type not in (
+                zipfile.ZIP_STORED,
+                zipfile.ZIP_DEFLATED,
+            ):  # others are unpacked without a limit
+                raise InputError(f"{path}: {member.filename!r} is packed by another way than deflate; unpack it first")
         for member in members:
             name = PurePosixPath(member.filename)
             if not member.is_dir() and _wanted(name):
@@ -168,6 +173,8 @@ def _untar(path: Path, target: Path, budget: _Budget) -> None:
     ):
         for member in archive:
             name = budget.admit(member.name)
+            if member.size < 0:
+                raise InputError(f"{path}: {member.name!r} has a size below 0; refused")
             if not (member.isreg() or member.isdir()) or member.issparse():
                 raise InputError(f"{path}: {member.name!r} is a link, device or sparse file; refused")
             if member.isreg() and _wanted(name):

@@ -72,7 +72,9 @@ def open_release(place: Path, archive: str | None = None) -> Release:
     where = str(checkpoint.index)
     column = _column(checkpoint)
     family = _ARCHITECTURE[column]
-    folders = [prefix.parent, prefix.parent / "assets", prefix.parent.parent / "assets"]
+    folders = [prefix.parent, prefix.parent / "assets"]
+    if prefix.parent.name == "variables":  # a TF-Hub module; above any other folder is what is not the model's
+        folders.append(prefix.parent.parent / "assets")
     config_file = _one_of(folders, CONFIGS, "*bert_config*.json")
     config = read_json(config_file) if config_file else None
     if config is not None and not isinstance(config, dict):

@@ -85,10 +85,12 @@ def translated(config: dict[str, Any]) -> dict[str, Any]:
             "hidden_dropout_prob": config.get("hidden_dropout_prob", 0.1),
             "attention_probs_dropout_prob": config.get("attention_probs_dropout_prob", 0.1),
         }
+        told.setdefault("hidden_act", "gelu")  # ELECTRA's default, also in ALBERT's layout, whose own is another
         if layout == "albert":
+            dropout = config.get("classifier_dropout")
             told |= {
                 "embedding_size": config["embedding_size"], "num_hidden_groups": config.get("num_hidden_layers"),
-                "inner_group_num": 1, "classifier_dropout_prob": config.get("classifier_dropout") or 0.1,
+                "inner_group_num": 1, "classifier_dropout_prob": told["hidden_dropout_prob"] if dropout is None else dropout,
             }  # fmt: skip
     for name in (
         "vocab_size", "max_position_embeddings", "initializer_range", "layer_norm_eps", "id2label", "label2id",

@@ -211,6 +211,24 @@ def test_hostile_and_damaged_archives(tmp_path, name):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, "scratch"])
 
 
+@pytest.mark.parametrize("way", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_whose_members_zipfile_unpacks_without_a_limit(tmp_path, way):
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w", way) as archive:
+        archive.writestr("config.json", b"{}")
+    with pytest.raises(InputError, match="packed by another way than deflate"):
+        resolve_bundle(tmp_path / "bad.zip")
+
+
+def test_what_lies_above_a_checkpoint_is_not_its_own(tmp_path):
+    """An archive unpacks beside other users' folders; only a TF-Hub module has its assets above its variables."""
+    shutil.copytree(GOLDEN / "bert", tmp_path / "model")
+    (tmp_path / "assets").mkdir()
+    for file in (tmp_path / "model").glob("vocab*"):
+        shutil.move(file, tmp_path / "assets" / file.name)
+    with pytest.raises(InputError, match="vocab"):
+        resolve_bundle(tmp_path / "model")
+
+
 def test_a_wrong_checksum_inside_a_zip(tmp_path):
     path = zipped(tmp_path / "bad.zip", GOLDEN / "bert")
     data = bytearray(path.read_bytes())
