@@ -39,6 +39,8 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+# What asks a program to end, beside Ctrl-C: schedulers say the first, terminals that are closed the second.
+ASKED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # Items that are worked on or wait for it, so that memory does not follow the length of the work.
 _AHEAD = 2 * cores() + 2
 

@@ -14,6 +14,7 @@ from types import ModuleType
 import typer
 
 from halbert.errors import HalbertError, Interrupted
+from halbert.processes import ASKED
 from halbert.version import __version__
 
 VERBS = (
@@ -74,9 +75,9 @@ def run() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:  # how long a thread waits awake for others, of torch's OpenMP (decision 9)
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # As an exception, so that half-written output is removed on the way out.
-    for name in ("SIGTERM", "SIGHUP"):  # the second where there are terminals that can be closed
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:  # nohup
-            signal.signal(getattr(signal, name), _terminate)
+    for number in ASKED:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
+            signal.signal(number, _terminate)
     try:
         application(sys.argv[1:])()
     except HalbertError as error:

@@ -20,9 +20,12 @@ except ImportError:
 
 RESAMPLES = 10_000
 FEW = 10  # runs, below which their spread is computed and not resampled: of three, resampled medians know no tail
-MEDIAN = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean, of normal samples
 Statistic = Literal["exact", "mean", "p50", "p95", "p99"]
 
+# Standard errors over that of a mean, of normal samples: sqrt(p (1 - p)) over the density at the quantile.
+_ERRORS = {
+    name: math.sqrt(p * (1 - p)) / normal.pdf(normal.ppf(p)) for name, p in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+} | {"mean": 1.0}
 _STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "exact": lambda x: x[..., 0],
     "mean": lambda x: x.mean(-1),
@@ -131,9 +134,11 @@ class Spread(NamedTuple):
     runs: np.ndarray
     examples: np.ndarray | float
     freedom: float  # degrees of freedom of the runs
-    known: bool = (
-        True  # whether anything moved at all: what never differed in a few runs says nothing of how much it may
-    )
+
+    @property
+    def known(self) -> bool:
+        """Whether anything moved: what never differed in a few runs says nothing of how much it may."""
+        return isinstance(self.examples, np.ndarray) or bool(self.runs.any())
 
     def bounds(self, level: float) -> tuple[float, float] | tuple[None, None]:
         """The interval that leaves ``level`` outside; unknown when there was a single run.
@@ -160,25 +165,27 @@ def _spread_of(statistic: Statistic, samples: np.ndarray, items: Any) -> Spread:
 
 
 def _moves(statistic: Statistic, groups: Sequence[np.ndarray], signs: Sequence[float]) -> tuple[np.ndarray, float]:
-    """How a sum of statistics of independent groups of runs moves when all are drawn again, and its degrees of freedom.
+    """How a sum of statistics of independent groups of runs moves when all are drawn again, and its degrees of freedom
+    (Welch 1947).
 
-    Of many runs by resampling, which understates the spread of n by sqrt((n - 1) / n); of a few by their standard error
-    (Welch 1947), since of three runs a resampled median moves no farther than to the next of them.
+    Of many runs by resampling, which understates the spread of n by sqrt((n - 1) / n); of a few by their standard error,
+    since of three runs a resampled median moves no farther than to the next of them.
     """
     shares = [x.var(ddof=1) / len(x) if len(x) > 1 else 0.0 for x in groups]
     least = min(map(len, groups))
     if least < 2:
         return np.zeros(RESAMPLES), least - 1
+    below = sum(share**2 / (len(x) - 1) for share, x in zip(shares, groups, strict=True))
+    freedom = sum(shares) ** 2 / below if below else least - 1
     if least < FEW:
-        error = math.sqrt(sum(shares)) * (MEDIAN if statistic == "p50" and least > 2 else 1.0)
-        below = sum(share**2 / (len(x) - 1) for share, x in zip(shares, groups, strict=True))
+        error = math.sqrt(sum(shares)) * (1.0 if statistic == "p50" and least == 2 else _ERRORS[statistic])
         drawn = np.random.default_rng(0).permutation(normal.ppf((np.arange(RESAMPLES) + 0.5) / RESAMPLES))
-        return error * drawn, sum(shares) ** 2 / below if below else least - 1
+        return error * drawn, freedom
     of, moves = _STATISTICS[statistic], np.zeros(RESAMPLES)
     for seed, (x, sign) in enumerate(zip(groups, signs, strict=True)):
         grown = math.sqrt(len(x) / (len(x) - 1))
         moves += sign * grown * (of(x[_draws(len(x), seed + 2)]) - of(x))
-    return moves, sum(map(len, groups)) - len(groups)
+    return moves, freedom
 
 
 def _example_moves(means: np.ndarray) -> np.ndarray:
@@ -237,7 +244,7 @@ def _spread_of_difference(a: Measurement, b: Measurement, paired: bool) -> Sprea
         rows = _draws(len(x), 0)
         runs = math.sqrt(len(x) / (len(x) - 1)) * (of(y[rows]) - of(x[rows]) - difference)
         freedom = len(x) - 1
-    return Spread(difference, runs, 0.0, freedom, bool(runs.any()))
+    return Spread(difference, runs, 0.0, freedom)
 
 
 def compare_all(

@@ -235,9 +235,8 @@ class Dispatcher:
     async def _say(self, message: Gulp | Load) -> None:
         """Write to the worker. That it is dead is noticed where it is listened to."""
         assert self._process is not None and self._process.stdin is not None
-        with contextlib.suppress(
-            OSError, RuntimeError
-        ):  # of a pipe whose other end is gone, as asyncio and as uvloop say it
+        # Of a pipe whose other end is gone asyncio raises the first, uvloop the second.
+        with contextlib.suppress(OSError, RuntimeError):
             self._process.stdin.write(frame(message))
             await self._process.stdin.drain()
 

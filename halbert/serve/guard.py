@@ -125,17 +125,16 @@ class Guard:
             kind, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
             name = self.keys.known(key.strip(), admin) if kind.lower() == "bearer" else None
             if name is None:
-                if self.rate is not None and (
-                    wait := self.rate.wait(address)
-                ):  # who tries keys does so at the same pace
-                    raise Refused(429, f"more than {self.rate.each:g} requests a second", wait)
+                self._paced(address)  # who tries keys does so at the same pace
                 raise Refused(401, "this route needs an API key: Authorization: Bearer KEY")
             client = name
-        if self.rate is not None and scope["method"] == "POST":
-            wait = self.rate.wait(client)
-            if wait:
-                raise Refused(429, f"more than {self.rate.each:g} requests a second", wait)
+        if scope["method"] == "POST":
+            self._paced(client)
         return client
+
+    def _paced(self, client: str) -> None:
+        if self.rate is not None and (wait := self.rate.wait(client)):
+            raise Refused(429, f"more than {self.rate.each:g} requests a second", wait)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """The whole body, within its limits of size and time."""

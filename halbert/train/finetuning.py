@@ -169,7 +169,7 @@ class _Attempt:
 
     def take(self) -> None:
         """All steps; then the best weights, where the recipe wants them."""
-        self.run.resume()
+        self.run.resume(self.run.checkpoints.latest() if self.run.checkpoints else None)
         self.run.take(self.portions.batches(self.run.progress.step))
         self.best_step = self.watch.finish(self.run)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from halbert.data.instances import PretrainBatch
 from halbert.data.plan import Plan, Position
 from halbert.errors import HalbertError
-from halbert.processes import follow
+from halbert.processes import ASKED, follow
 
 AHEAD = 4  # batches that each worker has ready
 
@@ -69,7 +68,7 @@ def loaded(
 
 
 def _begin(_: int) -> None:
-    follow(signal.SIGTERM)  # the run saves when it is asked to stop, and the step that it finishes needs its batch
+    follow(*ASKED)  # the run saves when it is asked to stop, and the step that it finishes needs its batch
 
 
 def _as_it_is(found: Any) -> Any:

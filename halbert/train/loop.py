@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from halbert.errors import Diverged, HalbertError, InputError, Interrupted, Stopped
 from halbert.memory import giving_back, kept_memory
 from halbert.model import Model
+from halbert.processes import ASKED
 from halbert.train.checkpoints import Checkpoint, Checkpoints, restore, taken
 from halbert.train.distributed import World, alone, mean_over, together
 from halbert.train.journal import Journal
@@ -100,8 +101,8 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if self.wanted:
-            for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-                if number not in self.before and signal.getsignal(number) is not signal.SIG_IGN:
+            for number in ASKED:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
                     self.before[number] = signal.signal(number, self._note)
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 self.before[signal.SIGINT] = signal.signal(signal.SIGINT, self._note)
@@ -171,10 +172,8 @@ class Run:
                 "since a step's batches are shared out among the processes"
             )
 
-    def resume(self, found: Checkpoint | None = None) -> bool:
-        """Go on from a checkpoint, or from the last whole one; whether there is one. What came after it is forgotten."""
-        if found is None and self.checkpoints is not None:
-            found = self.checkpoints.latest()
+    def resume(self, found: Checkpoint | None) -> bool:
+        """Go on from a checkpoint, if there is one, and say so; what came after it is forgotten."""
         if found is None:
             self.journal.rewind(0)
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -172,15 +173,14 @@ def _classes(wanted: Wanted, logits: Tensor, target: Tensor) -> Loss:
     """Cross entropy over the last axis; targets below 0 count nowhere."""
     logits, weights = logits.float(), None if wanted.weights is None else wanted.weights.to(logits.device)
     known = target != IGNORED
-    if not bool(known.any()):  # such as a window that owns none of its words' first pieces: it says nothing
-        nothing = logits.sum() * 0.0
-        return Loss(nothing, {"loss": nothing.detach(), "accuracy": nothing.detach()})
-    plain = functional.cross_entropy(logits, target, weights, ignore_index=IGNORED)
-    total = plain
-    if wanted.smoothing:
-        total = functional.cross_entropy(
-            logits, target, weights, ignore_index=IGNORED, label_smoothing=wanted.smoothing
-        )
+    counted = known if weights is None else known * weights[target.clamp(min=0)]
+    # By hand, since torch's mean over none is not a number: a window may own none of its words' first pieces.
+    entropy = functools.partial(
+        functional.cross_entropy, logits, target, weights, ignore_index=IGNORED, reduction="sum"
+    )
+    divisor = counted.sum().clamp(min=torch.finfo(logits.dtype).tiny)
+    plain = entropy() / divisor
+    total = entropy(label_smoothing=wanted.smoothing) / divisor if wanted.smoothing else plain
     right = hits(logits.detach(), target) / known.sum().clamp(min=1)
     return Loss(total, {"loss": plain.detach(), "accuracy": right})
 

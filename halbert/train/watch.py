@@ -28,10 +28,8 @@ EXPLODED = 1000.0  # times the usual norm of the gradient, in half of the window
 FLOOR = 0.1  # a norm below which nothing is usual yet
 CLEARLY = 1.1  # times the trivial loss: no later step is waited for
 BARELY = 0.99  # times the trivial loss: at the end a run has to be below
-SURE, VERY_SURE = (
-    2.0,
-    3.0,
-)  # standard errors by which it has to be above: at the end, and before, where it is asked at each step
+# Standard errors by which it has to be above: at the end, and before, where it is asked at each step.
+SURE, VERY_SURE = 2.0, 3.0
 
 
 class Found(NamedTuple):
@@ -89,9 +87,7 @@ class Watch:
         state: dict[str, Any] = run.progress.watched
         norms, losses = state.setdefault("norms", []), state.setdefault("losses", [])
         losses.append(found.parts.get("loss", found.loss))
-        norms.append(
-            min(run.norm, sys.float_info.max) if run.norm == run.norm else sys.float_info.max
-        )  # in fp16 it overflows
+        norms.append(run.norm if math.isfinite(run.norm) else sys.float_info.max)  # in fp16 a step may overflow
         if "usual_norm" not in state and len(norms) == WINDOW:
             state["usual_norm"] = max(FLOOR, statistics.median(norms))
         del losses[:-WINDOW], norms[:-WINDOW]
@@ -125,9 +121,7 @@ class Watch:
         if usual and sum(norm > EXPLODED * usual for norm in norms) > WINDOW / 2:
             return f"the gradient's norm has risen to {statistics.median(norms):.3g}, from {usual:.3g}"
         mean = sum(losses) / len(losses)
-        doubt = (
-            statistics.stdev(losses) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0
-        )  # standard error of the mean
+        doubt = statistics.stdev(losses) / math.sqrt(len(losses))  # standard error of the mean
         least = mean - (SURE if last else VERY_SURE) * doubt  # of rare classes batches differ a lot
         if self.trivial is not None and least > (BARELY if last else CLEARLY) * self.trivial:
             return (

@@ -143,9 +143,9 @@ def test_the_twin_that_must_differ(place):
     assert result(place, "one")[0] != result(place, "other")[0]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_ends(place, number, status):
-    name = f"stopped-{status}"
+    name = f"stopped-{number}"
     process = start(place, name, checkpoint_every=1000)
     journal = place / f"{name}/training/journal.jsonl"
     while not (journal.exists() and journal.stat().st_size) and process.poll() is None:

@@ -162,10 +162,20 @@ def test_batches_begin_anywhere(form):
 def test_a_batch_without_anything_to_learn_from_changes_nothing():
     """Such as a window that owns no first piece of a word: 0 divided by 0 would be taken for a divergence."""
     model = torch.nn.Linear(3, 4)
-    logits = model(torch.ones(2, 5, 3)).transpose(1, 2)
-    loss = objectives._classes(Wanted(), logits, torch.full((2, 5), IGNORED))
-    loss.total.backward()
-    assert float(loss.total.detach()) == float(loss.parts["loss"]) == 0 and not model.weight.grad.any()
+    for weights, smoothing in ((None, 0.0), (torch.arange(1.0, 5.0), 0.1)):
+        loss = objectives._classes(Wanted(weights, smoothing), model(torch.ones(5, 3)), torch.full((5,), IGNORED))
+        loss.total.backward()
+        assert float(loss.total.detach()) == float(loss.parts["loss"]) == 0 and not model.weight.grad.any()
+
+
+def test_what_counts_nowhere_changes_no_loss():
+    """With weights and smoothing as torch's own mean has it."""
+    drawn = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(9, 4, generator=drawn), torch.tensor([0, 1, IGNORED, 3, 2, IGNORED, 1, 0, 3])
+    for weights, smoothing in ((None, 0.0), (None, 0.1), (torch.arange(1.0, 5.0), 0.0), (torch.arange(1.0, 5.0), 0.1)):
+        loss = objectives._classes(Wanted(weights, smoothing), logits, target)
+        theirs = functional.cross_entropy(logits, target, weights, ignore_index=IGNORED, label_smoothing=smoothing)
+        torch.testing.assert_close(loss.total, theirs)
 
 
 def test_a_length_that_leaves_no_room_for_a_text():
