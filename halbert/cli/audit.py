@@ -166,10 +166,16 @@ def run(
             or minutes
             or resume
             or random_weights is not None
-        ):
+            or quick or full
+            or seeds is not None or seconds is not None or threads is not None
+            or precision is not PrecisionChoice.auto
+            or engine is not EngineChoice.here or address
+        ):  # fmt: skip
             raise InputError("--report-only measures nothing: give it --out, --claims, --weight and --baseline alone")
         results = report_again(report_only, out=out, claims=claims, weights=weights, overwrite=overwrite)
     elif models and not languages:
+        if seconds is not None:
+            raise InputError("--seconds trains models for an audit of its own; name none, or leave it out")
         recipe = from_dict(FinetuneRecipe, apply_changes({}, set or []), "--set")
         results = compare(
             models, out=out, tasks=task or [], data=data or [], test=test or [], transfer=transfer or [], parallel=parallel, probes=probes,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from halbert.cluster import Cluster
 from halbert.compare.baseline import SCHEMA, measurements_of, read_results, regressions
@@ -41,7 +42,7 @@ from halbert.compare.spread import Spread
 from halbert.compare.subject import Subject, equal_in, random_subject
 from halbert.compare.verdict import Verdict, judge
 from halbert.errors import InputError
-from halbert.files import check_target, sha256, whole_folder, write_json
+from halbert.files import check_target, whole_folder, write_json
 from halbert.run.backend import Precision
 from halbert.run.identity import fingerprint
 from halbert.source import resolve_bundle
@@ -125,21 +126,20 @@ def compare(
         transfer=transfer, parallel=parallel, random_weights=random_weights, claims=claims, weights=weights,
     )  # fmt: skip
 
-    def plan_in(folder: Path) -> tuple[Plan, list[Path]]:
-        plan = Plan(
+    def plan_in(folder: Path) -> Plan:
+        return Plan(
             subjects=open_subjects(models, folder / "models", random_weights), tasks=loaded_tasks, texts=texts[:TEXTS],
             texts_from=", ".join(t.where for t in loaded_tasks) or "installed packages' documentation",
             notes=[] if random_weights is None else [RANDOM_NOTE], precision=precision, depth=looks, threads=threads,
             command=command, probes=wanted, recipe=recipe, claims=asked, weights=dict(weights or {}), minutes=minutes,
             parallel=pairs, parallel_from="" if parallel is None else Path(parallel).name,
         )  # fmt: skip
-        return plan, [Path(file) for file in (*data, *test, *transfer, *([parallel] if parallel else []))]
 
     return run_kept(plan_in, out, overwrite, resume, progress, random_weights, cluster)
 
 
 def run_kept(
-    plan_in: Callable[[Path], tuple[Plan, list[Path]]],
+    plan_in: Callable[[Path], Plan],
     out: str | os.PathLike[str],
     overwrite: bool,
     resume: bool,
@@ -147,30 +147,30 @@ def run_kept(
     random_weights: int | None = None,
     cluster: Callable[[], Cluster] | None = None,
 ) -> dict[str, Any]:
-    """Run the plan made for a folder, of which also the files it reads are told, so that it can be stopped and gone on with
-    (:mod:`halbert.compare.kept`). Returns what ``results.json`` holds."""
+    """Run the plan made for a folder, so that it can be stopped and gone on with (:mod:`halbert.compare.kept`). Returns
+    what ``results.json`` holds."""
     with whole_folder(out, overwrite or resume) as folder:
-        plan, files = plan_in(folder)
-        kept = Kept(out, _identity(plan, list(map(sha256, files)), random_weights, cluster is not None), resume)
+        plan = plan_in(folder)
+        kept = Kept(out, _identity(plan, random_weights, cluster is not None), resume)
         try:
             with contextlib.nullcontext() if cluster is None else cluster() as connected:
                 away = Spread(connected, plan) if connected else None
                 results = run_plan(plan, folder, progress or Silent(), kept, away)
-        except BaseException as error:
-            kept.leave(error)
+        except BaseException:
+            kept.leave()
             raise
     kept.remove()
     return results
 
 
-def _identity(plan: Plan, files: list[str], random_weights: int | None, spread: bool) -> dict[str, Any]:
+def _identity(plan: Plan, random_weights: int | None, spread: bool) -> dict[str, Any]:
     """What the samples of two runs must have in common to be put together."""
     machine = describe_machine()
     return {
         "models": {
             s.name: f"{random_weights} {s.description}" if s.random else fingerprint(s.bundle) for s in plan.subjects
         },
-        "data": files,
+        "data": plan.fingerprints(),
         "rows": plan.depth.rows,
         "precision": plan.precision,
         "threads": plan.threads,
@@ -209,6 +209,8 @@ def run_plan(
 ) -> dict[str, Any]:
     """Run all probes, compare, judge, and write the folder. Returns what ``results.json`` holds."""
     began = time.time()
+    if plan.threads:
+        torch.set_num_threads(plan.threads)  # for training, which has no engine of its own
     machine, bystander = describe_machine(), Bystander()
     measurements: list[Measurement] = []
     probes = build_probes(plan, folder)
@@ -242,6 +244,7 @@ def run_plan(
             *([FOREIGN_NOTE] if any(s.foreign for s in plan.subjects) else []), *warnings_of(machine),
         ],
         "machine": machine,
+        "data": plan.fingerprints(),
         "subjects": [describe_subject(s) for s in plan.subjects],
         "differences": [
             {
@@ -314,6 +317,7 @@ def describe_subject(subject: Subject) -> dict[str, Any]:
         "name": subject.name,
         "description": subject.description,
         "spec": spec.flat(),
+        "tokenizer": subject.bundle.tokenizer.fingerprint,
         "parameters": {"encoder": encoder_total(parts), "by_part": parts},
         "learnt_from": learnt_from(subject.bundle, subject.name),
         "heads": {name: head.kind for name, head in subject.bundle.heads.items()},

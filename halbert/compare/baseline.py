@@ -15,6 +15,7 @@ from halbert.errors import InputError
 from halbert.files import read_json
 
 SCHEMA = "halbert-results-1"
+LARGEST = 1 << 30  # bytes: whether each of a million test rows was right, with every seed
 _NEEDED = (
     "created",
     "machine",
@@ -37,7 +38,7 @@ def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = Path(path) / "results.json" if Path(path).is_dir() else Path(path)
     if not file.exists():
         raise InputError(f"{path}: no such results; expected the results.json of an audit, or its folder")
-    found = read_json(file)
+    found = read_json(file, LARGEST)
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         told = found.get("schema") if isinstance(found, dict) else None
         raise InputError(f"{file}: has the schema {told!r}; expected {SCHEMA!r}, as halbert audit writes it")
@@ -58,6 +59,20 @@ def measurements_of(results: Mapping[str, Any], where: str = "results") -> list[
         return msgspec.convert(results["measurements"], list[Measurement])
     except msgspec.ValidationError as error:
         raise InputError(f"{where}: measurements: {error}") from None
+
+
+def other_grounds(a: Measurement, b: Measurement, of_a: Mapping[str, Any], of_b: Mapping[str, Any]) -> str | None:
+    """Why figures of two results cannot be compared, or ``None`` where they were made alike, of the same data."""
+    if (a.how, a.unit, a.statistic) != (b.how, b.unit, b.statistic):
+        return f"made otherwise now ({b.how}; then: {a.how})"
+    one, two = of_a.get("data", {}), of_b.get("data", {})
+    for where in sorted(one.keys() & two.keys()):
+        if where in a.how and one[where] != two[where]:
+            return f"{where} has another content now"
+    cut = [{s["name"]: s.get("tokenizer") for s in r["subjects"]}.get(m.subject) for r, m in ((of_a, a), (of_b, b))]
+    if a.name.startswith("masked_") and cut[0] != cut[1]:
+        return "of another tokenizer now, whose pieces are other questions"
+    return None
 
 
 MARGIN = 0.05  # of a time, a rate or a number of bytes: two runs differ by as much on one machine
@@ -86,8 +101,8 @@ def regressions(old: Mapping[str, Any], new: Mapping[str, Any]) -> Judged:
         what = f"{a.subject}, {a.title}"
         if b is None or b.value is None:
             left_out.append(f"{what}: {'not measured now' if b is None or not b.why else b.why}")
-        elif (a.how, a.unit, a.statistic) != (b.how, b.unit, b.statistic):
-            left_out.append(f"{what}: made otherwise now ({b.how}; then: {a.how})")
+        elif other := other_grounds(a, b, old, new):
+            left_out.append(f"{what}: {other}")
         elif a.statistic != "exact" and (a.low is None or b.low is None):
             left_out.append(f"{what}: one run, no interval")
         else:

@@ -47,7 +47,7 @@ def build_probes(plan: Plan, folder: Path) -> list[Probe]:
     if "size" in asked:
         probes.append(SizeProbe())
     if "memory" in asked:
-        probes.append(MemoryProbe(_precisions(predictors, engine), depth.memory, engine))
+        probes.append(MemoryProbe(_precisions(predictors, engine), depth.memory, engine, plan.threads))
     if "latency" in asked:
         probes.append(LatencyProbe(predictors, depth.latency, longest=_positions(plan)))
     if "engines" in asked:
@@ -61,7 +61,7 @@ def build_probes(plan: Plan, folder: Path) -> list[Probe]:
     if "unknown" in asked:
         probes.append(UnknownProbe(plan.texts, plan.texts_from))
     if "agreement" in asked:
-        probes.append(AgreementProbe(predictors, plan.texts, plan.texts_from))
+        probes.append(AgreementProbe(predictors, plan.texts, plan.texts_from, plan.threads))
     if "inside" in asked:
         probes.append(InsideProbe(predictors, plan.texts, plan.texts_from))
     if "masked" in asked:
@@ -77,18 +77,22 @@ def build_probes(plan: Plan, folder: Path) -> list[Probe]:
             probes.append(
                 FinetuningProbe(
                     task.name, task.train, task.test, task.where, plan.recipe,
-                    seeds=depth.seeds, precision=plan.precision, noises=True, abroad=task.abroad, backend=engine,
+                    seeds=depth.seeds, precision=plan.precision, noises=True, abroad=task.abroad, backend=engine, threads=plan.threads,
                 )
             )  # fmt: skip
         if "learning" in asked and depth.curves:
             probes.append(
                 LearningProbe(
                     task.name, task.train, task.test, task.where, plan.recipe,
-                    seeds=depth.curves, precision=plan.precision, backend=engine,
+                    seeds=depth.curves, precision=plan.precision, backend=engine, threads=plan.threads,
                 )
             )  # fmt: skip
         if "pace" in asked and depth.curves:
-            probes.append(PaceProbe(task.name, task.train, task.test, task.where, plan.recipe, seeds=depth.curves))
+            probes.append(
+                PaceProbe(
+                    task.name, task.train, task.test, task.where, plan.recipe, seeds=depth.curves, threads=plan.threads
+                )
+            )
     return probes
 
 

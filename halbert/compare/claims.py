@@ -242,14 +242,22 @@ def cases_of(check: Check, results: Mapping[str, Any]) -> Iterator[Case]:
 
 
 def _measured(check: Check, name: str, results: Mapping[str, Any]) -> Iterator[Case]:
-    """What this audit measured of two models of equal shape of which one shares its layers.
+    """What this audit measured, on one machine, of two models of equal shape of which one shares its layers, divided in
+    the order of the claim's own pairs.
 
     It speaks for a claim, or against it, where the whole interval does.
     """
-    shares = {s["name"]: s["spec"]["num_hidden_groups"] < s["spec"]["num_hidden_layers"] for s in results["subjects"]}
+    orders = {tuple(_shares(presets.get(model).spec.flat()) for model in pair) for pair in check.pairs}
+    first = next(iter(orders))
+    if len(orders) > 1 or first[0] == first[1]:
+        return  # the claim is not about sharing
+    shares = {s["name"]: _shares(s["spec"]) == first[0] for s in results["subjects"]}
+    home = {name: i for i, audit in enumerate(results.get("merged", ())) for name in audit["subjects"]}
     found = {m["subject"]: m for m in results["measurements"] if m["name"] == name and m["value"]}
     for c in results["comparisons"]:
         if c["name"] != name or "shape" not in c["equal_in"] or shares[c["a"]] == shares[c["b"]]:
+            continue
+        if home.get(c["a"]) != home.get(c["b"]):
             continue
         a, b = (c["a"], c["b"]) if shares[c["a"]] else (c["b"], c["a"])
         if a not in found or b not in found:
@@ -263,6 +271,10 @@ def _measured(check: Check, name: str, results: Mapping[str, Any]) -> Iterator[C
             source=f"measured in this audit: {one['how']}", agrees=_wholly(check, *ends),
             extra=bool(check.properties),
         )  # fmt: skip
+
+
+def _shares(spec: Mapping[str, Any]) -> bool:
+    return bool(spec["num_hidden_groups"] < spec["num_hidden_layers"])
 
 
 def _wholly(check: Check, low: float, high: float) -> bool | None:

@@ -83,7 +83,7 @@ def default_audit(
         texts = [e.text for e in task.test][:TEXTS]
     home = f"{Path(out).name}/data"
 
-    def plan_in(folder: Path) -> tuple[Plan, list[Path]]:
+    def plan_in(folder: Path) -> Plan:
         written = task.write(folder / "data")
         data, test, *abroad = ([f"{home}/{file.name}"] for file in written)
         if names:
@@ -93,12 +93,11 @@ def default_audit(
             parallel=f"{home}/names.csv" if names else None, seeds=seeds, depth=depth,
             precision=precision, threads=threads, recipe=recipe, claims=claims, weights=weights,
         )  # fmt: skip
-        plan = Plan(
+        return Plan(
             subjects=open_subjects(models, folder / "models"), tasks=[task], texts=texts, texts_from=task.where,
             parallel=names, parallel_from=task.where, probes=wanted, command=command, depth=looks, minutes=minutes,
             notes=[LANGUAGES_NOTE if languages else NOTE], precision=precision, threads=threads, recipe=recipe,
             claims=asked, weights=dict(weights or {}),
         )  # fmt: skip
-        return plan, written
 
     return run_kept(plan_in, out, overwrite, resume, progress, cluster=cluster)

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from halbert.errors import HalbertError, InputError
+from halbert.errors import InputError
 from halbert.files import check_target, read_json, write_bytes, write_json
 
 RESULTS = "results.json"
@@ -95,10 +95,9 @@ class Kept:
         """Make the samples part of the finished audit."""
         shutil.copytree(self.place, folder / "samples", dirs_exist_ok=True)
 
-    def leave(self, error: BaseException) -> None:
-        """After a failure: what was measured stays, unless nothing was, or the fault is ours."""
-        kept = any(self.place.glob("*.jsonl"))
-        if not kept or not isinstance(error, HalbertError | OSError | KeyboardInterrupt):
+    def leave(self) -> None:
+        """After a failure, whatever it was: what was measured stays, if anything was."""
+        if not any(self.place.glob("*.jsonl")):
             self.remove()
 
     def remove(self) -> None:

@@ -38,7 +38,8 @@ _STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     """What is measured: its unit, how samples become a value, which direction is better, and in words how it is made.
 
-    ``labels`` name a round's samples, where each is of something else (a language).
+    ``labels`` name a round's samples, where each is of something else (a language); ``calls`` is how many samples of one
+    round belong together, since what disturbs a call disturbs those beside it.
     """
 
     name: str
@@ -48,13 +49,14 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     better: Literal["lower", "higher", "neither"]
     how: str
     labels: list[str] | None = None
+    calls: int = 1
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """A quantity of one subject. ``value`` is ``statistic`` of ``samples``; ``low`` and ``high`` bound it at 95 %.
 
     ``items`` holds, where a run judges many examples, the per-example results of each run: comparisons pair them.
-    ``labels`` name the samples, where each is of something else.
+    ``labels`` name the samples, where each is of something else; ``calls`` in turn are of one round and drawn together.
     An undefined value is ``None``, with the reason in ``why``.
     """
 
@@ -74,6 +76,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     why: str | None = None
     items: list[list[float]] | None = None
     labels: list[str] | None = None
+    calls: int = 1
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +109,7 @@ def measured(
             raise HalbertError(f"probe {probe} of {subject}: {quantity.name} is exact, but its samples differ")
         low = high = value
     else:
-        low, high = _spread_of(quantity.statistic, array, items).bounds(0.05)
+        low, high = _spread_of(quantity, array, items).bounds(0.05)
         if low is not None and high is not None and array.min() >= 0:  # no sizes, times or shares below 0
             low, high = max(0.0, low), min(1.0, high) if quantity.unit == "share" else high
     return Measurement(
@@ -115,6 +118,7 @@ def measured(
         low=low, high=high, how=quantity.how, command=command,
         items=None if items is None else [[float(x) for x in row] for row in items],
         labels=None if quantity.labels is None else [quantity.labels[i % len(quantity.labels)] for i in range(len(array))],
+        calls=quantity.calls,
     )  # fmt: skip
 
 
@@ -154,17 +158,22 @@ class Spread(NamedTuple):
         return float(low), float(high)
 
 
-def _draws(count: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+def _draws(count: int, calls: int, seed: int) -> np.ndarray:
+    """Sample numbers (R, N) of rounds drawn again, each with all its ``calls``."""
+    rounds = count // calls
+    drawn = np.random.default_rng(seed).integers(0, rounds, (RESAMPLES, rounds, 1))
+    return (drawn * calls + np.arange(calls)).reshape(RESAMPLES, rounds * calls)
 
 
-def _spread_of(statistic: Statistic, samples: np.ndarray, items: Any) -> Spread:
-    value = float(_STATISTICS[statistic](samples))
-    runs, freedom = _moves(statistic, [samples], [1.0])
+def _spread_of(quantity: Quantity, samples: np.ndarray, items: Any) -> Spread:
+    value = float(_STATISTICS[quantity.statistic](samples))
+    runs, freedom = _moves(quantity.statistic, [samples], [1.0], quantity.calls)
     return Spread(value, runs, 0.0 if items is None else _example_moves(np.asarray(items).mean(0)), freedom)
 
 
-def _moves(statistic: Statistic, groups: Sequence[np.ndarray], signs: Sequence[float]) -> tuple[np.ndarray, float]:
+def _moves(
+    statistic: Statistic, groups: Sequence[np.ndarray], signs: Sequence[float], calls: int = 1
+) -> tuple[np.ndarray, float]:
     """How a sum of statistics of independent groups of runs moves when all are drawn again, and its degrees of freedom
     (Welch 1947).
 
@@ -172,19 +181,19 @@ def _moves(statistic: Statistic, groups: Sequence[np.ndarray], signs: Sequence[f
     since of three runs a resampled median moves no farther than to the next of them.
     """
     shares = [x.var(ddof=1) / len(x) if len(x) > 1 else 0.0 for x in groups]
-    least = min(map(len, groups))
+    rounds = [len(x) // calls for x in groups]
+    least = min(rounds)
     if least < 2:
         return np.zeros(RESAMPLES), least - 1
-    below = sum(share**2 / (len(x) - 1) for share, x in zip(shares, groups, strict=True))
+    below = sum(share**2 / (n - 1) for share, n in zip(shares, rounds, strict=True))
     freedom = sum(shares) ** 2 / below if below else least - 1
     if least < FEW:
         error = math.sqrt(sum(shares)) * (1.0 if statistic == "p50" and least == 2 else _ERRORS[statistic])
         drawn = np.random.default_rng(0).permutation(normal.ppf((np.arange(RESAMPLES) + 0.5) / RESAMPLES))
         return error * drawn, freedom
     of, moves = _STATISTICS[statistic], np.zeros(RESAMPLES)
-    for seed, (x, sign) in enumerate(zip(groups, signs, strict=True)):
-        grown = math.sqrt(len(x) / (len(x) - 1))
-        moves += sign * grown * (of(x[_draws(len(x), seed + 2)]) - of(x))
+    for seed, (x, n, sign) in enumerate(zip(groups, rounds, signs, strict=True)):
+        moves += sign * math.sqrt(n / (n - 1)) * (of(x[_draws(len(x), calls, seed + 2)]) - of(x))
     return moves, freedom
 
 
@@ -236,14 +245,15 @@ def _spread_of_difference(a: Measurement, b: Measurement, paired: bool) -> Sprea
         moves = _example_moves(np.asarray(b.items).mean(0) - np.asarray(a.items).mean(0))
         runs, freedom = _moves(a.statistic, [y, x], [1.0, -1.0])
         return Spread(difference, runs, moves, freedom)
-    if not (paired and len(x) == len(y)):
-        runs, freedom = _moves(a.statistic, [y, x], [1.0, -1.0])
-    elif len(x) < FEW:
-        runs, freedom = _moves(a.statistic, [y - x], [1.0])
+    rounds = len(x) // a.calls
+    if not (paired and len(x) == len(y) and a.calls == b.calls):
+        runs, freedom = _moves(a.statistic, [y, x], [1.0, -1.0], a.calls)
+    elif rounds < FEW:
+        runs, freedom = _moves(a.statistic, [y - x], [1.0], a.calls)
     else:
-        rows = _draws(len(x), 0)
-        runs = math.sqrt(len(x) / (len(x) - 1)) * (of(y[rows]) - of(x[rows]) - difference)
-        freedom = len(x) - 1
+        rows = _draws(len(x), a.calls, 0)
+        runs = math.sqrt(rounds / (rounds - 1)) * (of(y[rows]) - of(x[rows]) - difference)
+        freedom = rounds - 1
     return Spread(difference, runs, 0.0, freedom)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from halbert.compare.baseline import measurements_of
-from halbert.compare.measurement import compare_all
+from halbert.compare.baseline import measurements_of, other_grounds
+from halbert.compare.measurement import Measurement, compare_all
 from halbert.compare.verdict import judge
 from halbert.errors import InputError
 
@@ -39,7 +39,16 @@ def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for subject in r["subjects"]
     ]
     described = {s["name"]: s for s in subjects}
-    made = {(m.name, m.subject): m.how for m in measurements}
+    made = {(m.name, m.subject): m for m in measurements}
+    for name in dict.fromkeys(m.name for m in measurements):  # every figure has its row whole
+        some = next(m for m in measurements if m.name == name)
+        measurements += [
+            msgspec.structs.replace(
+                some, subject=s["name"], samples=[], value=None, low=None, high=None, items=None, labels=None,
+                why="its audit did not measure this",
+            )
+            for s in subjects if (name, s["name"]) not in made
+        ]  # fmt: skip
     inside = {
         (number, frozenset((c["a"], c["b"]))): c["equal_in"] for number, r in enumerate(found) for c in r["comparisons"]
     }
@@ -51,13 +60,17 @@ def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         machines = [(found[origin[s]]["machine"]["processor"], found[origin[s]]["machine"]["cores"]) for s in (a, b)]
         return _equal(described[a], described[b]) + (["machine"] if machines[0] == machines[1] else [])
 
+    def comparable(one: Measurement, two: Measurement) -> bool:
+        of, other = (found[origin[m.subject]] for m in (one, two))
+        a, b = (msgspec.structs.replace(m, subject=back[m.subject]) for m in (one, two))
+        if of is other:
+            return _were_compared(of, a.name, a.subject, b.subject)
+        return other_grounds(a, b, of, other) is None
+
     comparisons = compare_all(
         measurements,
         equal_in,
-        lambda name, a, b: (
-            made[name, a] == made[name, b]
-            and (origin[a] != origin[b] or _were_compared(found[origin[a]], name, back[a], back[b]))
-        ),
+        lambda name, a, b: (name, a) in made and (name, b) in made and comparable(made[name, a], made[name, b]),
         lambda a, b: origin[a] == origin[b],
     )
     order = [s["name"] for s in subjects]
@@ -65,6 +78,7 @@ def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     told = dict(found[0])
     return {
         **told,
+        "data": _agreed([r.get("data", {}) for r in found]),
         "seconds": round(sum(r.get("seconds", 0.0) for r in found), 1),
         "notes": [
             f"Put together from {len(found)} audits. Figures of different audits are compared where they were made alike; times "
@@ -73,7 +87,7 @@ def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ],
         "merged": [
             {
-                "created": r["created"], "command": r["command"], "machine": r["machine"],
+                "created": r["created"], "command": r["command"], "machine": r["machine"], "data": r.get("data", {}),
                 "subjects": list(names[number].values()),
             }
             for number, r in enumerate(found)
@@ -87,6 +101,12 @@ def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "weights": weights,
         "verdict": msgspec.to_builtins(judge(measurements, comparisons, order, weights)),
     }  # fmt: skip
+
+
+def _agreed(several: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Fingerprints of data that no result contradicts; the others are each audit's own."""
+    every = {where: {data[where] for data in several if where in data} for data in several for where in data}
+    return {where: next(iter(kinds)) for where, kinds in every.items() if len(kinds) == 1}
 
 
 def _were_compared(results: Mapping[str, Any], name: str, a: str, b: str) -> bool:

@@ -117,8 +117,8 @@ class Noise(NamedTuple):
 
 
 NOISES = (
-    Noise("typos_10", "a typing error in 10 % of the words", typos, 0.1),
-    Noise("typos_30", "a typing error in 30 % of the words", typos, 0.3),
+    Noise("typos_10", "a typing error in 10 % of the longer words", typos, 0.1),
+    Noise("typos_30", "a typing error in 30 % of the longer words", typos, 0.3),
     Noise("strangers", "invented names and emoji before 30 % of the words", strangers, 0.3),
     Noise("capitals", "all in capitals", capitals),
     Noise("disorder", "every three words in another order", disorder, respells=False),

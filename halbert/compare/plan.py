@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 import random
@@ -125,6 +126,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     weights: dict[str, float] = {}
     parallel: dict[str, list[Example]] = {}  # pairs by language
     parallel_from: str = ""
+
+    def fingerprints(self) -> dict[str, str]:
+        """By the name that figures tell of their data, its sha256: two files of one name and length are not one."""
+        found: dict[str, Any] = {}
+        read = [(t.where, [t.train, t.test, t.abroad]) for t in self.tasks]
+        for where, content in (*read, (self.texts_from, self.texts), (self.parallel_from, self.parallel)):
+            if content:
+                found.setdefault(where, hashlib.sha256()).update(msgspec.json.encode(content))
+        return {where: digest.hexdigest() for where, digest in found.items()}
 
 
 def check_probes(probes: Sequence[str]) -> tuple[str, ...]:

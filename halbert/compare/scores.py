@@ -4,7 +4,9 @@ A criterion's score is ``100 * best / own`` where less is better and ``100 * own
 of the audit; shares (accuracies) are scored by what they lack of 1, of which less is better. A profile's score is the
 weighted mean over the criteria that every subject has; where half of its weight or its heaviest criterion was not
 measured it is not judged. The probability of winning is the share of draws in which a subject is first when every figure
-is drawn from a normal distribution of its interval's width; no winner is called on figures that have no interval.
+is drawn from a normal distribution of its interval's width; no winner is called on figures that have no interval, nor
+where it is not better than each other subject in at least one figure beyond chance (of two equal models one is first in
+95 % of draws in every tenth audit).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import NamedTuple
@@ -19,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from halbert.compare.measurement import Measurement
+from halbert.compare.measurement import Comparison, Measurement
 from halbert.compare.noise import NOISES
 from halbert.errors import InputError, nearest
 from halbert.spec import from_dict
@@ -94,8 +97,8 @@ class Flip(msgspec.Struct, frozen=True, kw_only=True):
 class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     """A profile's outcome. ``winner`` is None where no subject is first with a probability of 95 %.
 
-    ``missing`` are criteria with weight that were not measured, ``single`` those with figures of one run. Without scores
-    it was not judged.
+    ``missing`` are criteria with weight that were not measured, ``single`` those with figures of one run, ``alike`` the
+    subjects that who leads is not better than in any figure beyond chance. Without scores it was not judged.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     flips: list[Flip]
     missing: list[str]
     single: list[str]
+    alike: list[str]
 
 
 def profiles(own: Mapping[str, float] | None = None) -> list[Profile]:
@@ -178,30 +182,35 @@ def _scored(found: Sequence[Measurement], rng: np.random.Generator) -> np.ndarra
     return 100 * drawn.min(0) / drawn if less else 100 * drawn / drawn.max(0)
 
 
-def rank(table: Table, profile: Profile) -> Ranking:
-    """A profile's outcome."""
+def rank(table: Table, profile: Profile, comparisons: Sequence[Comparison]) -> Ranking:
+    """A profile's outcome; ``comparisons`` say which figures differ beyond chance."""
     weights = np.array([profile.weights.get(row.name, 0.0) for row in table.rows])
     there = {row.name for row in table.rows}
     missing = [c.title for c in CRITERIA if profile.weights.get(c.name, 0) and c.name not in there]
-    heaviest = max(profile.weights.values())
     lacking = [weight for name, weight in profile.weights.items() if name not in there]
+    heaviest = max(profile.weights.values())
+    without_heaviest = lacking.count(heaviest) == list(profile.weights.values()).count(heaviest)
     empty = Ranking(
         name=profile.name, title=profile.title, weights=dict(profile.weights), scores={}, probabilities={}, winner=None,
-        flips=[], missing=missing, single=[],
+        flips=[], missing=missing, single=[], alike=[],
     )  # fmt: skip
-    if sum(lacking) > sum(profile.weights.values()) / 2 or heaviest in lacking:
+    if sum(lacking) >= sum(profile.weights.values()) / 2 or without_heaviest:
         return empty
     overall = np.einsum("c,csn->sn", weights, table.drawn) / weights.sum()
     level = np.isclose(overall, overall.max(0), rtol=1e-9, atol=0)
     chances = (level / level.sum(0))[:, 1:].mean(1)  # equal ones share a draw
     exact = overall[:, 0]
     lead = int(exact.argmax())
-    single = [row.title for row, weight in zip(table.rows, weights, strict=True) if weight and not row.sure]
+    counted = [row for row, weight in zip(table.rows, weights, strict=True) if weight]
+    single = [row.title for row in counted if not row.sure]
+    names = {name for row in counted for name in row.quantities}
+    beaten = {c.a if c.better == c.b else c.b for c in comparisons if c.name in names and c.better == table.order[lead]}
+    alike = [name for name in table.order if name not in beaten and name != table.order[lead]]
     return msgspec.structs.replace(
         empty,
         scores=dict(zip(table.order, (round(float(x), 1) for x in exact), strict=True)),
         probabilities=dict(zip(table.order, (round(float(p), 4) for p in chances), strict=True)),
-        winner=table.order[lead] if chances[lead] >= SURE and not single else None,
+        winner=table.order[lead] if chances[lead] >= SURE and not single and not alike else None, alike=alike,
         flips=_flips(table, weights, lead) if level[:, 0].sum() == 1 else [], single=single,
     )  # fmt: skip
 
@@ -240,8 +249,15 @@ def _flips(table: Table, weights: np.ndarray, lead: int) -> list[Flip]:
 
 
 def rank_all(
-    measurements: Sequence[Measurement], order: Sequence[str], own: Mapping[str, float] | None = None
+    measurements: Sequence[Measurement],
+    comparisons: Sequence[Comparison],
+    order: Sequence[str],
+    own: Mapping[str, float] | None = None,
 ) -> tuple[list[Row], list[Ranking]]:
-    """Scores by criterion, and every profile's outcome."""
-    table = table_of(measurements, order)
-    return table.rows, [rank(table, profile) for profile in profiles(own)]
+    """Scores by criterion, and every profile's outcome. What was not compared (masked pieces of other tokenizers, figures
+    that were made otherwise) is not scored."""
+    pairs = Counter(c.name for c in comparisons)
+    whole = {name for name, count in pairs.items() if count == math.comb(len(order), 2)}
+    scored = [m for m in measurements if m.name in whole or m.low is None]
+    table = table_of(scored, order)
+    return table.rows, [rank(table, profile, comparisons) for profile in profiles(own)]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from halbert.compare.measurement import Comparison, Measurement
-from halbert.compare.scores import Ranking, Row, rank_all
+from halbert.compare.scores import SURE, Ranking, Row, rank_all
 
 
 class Sentence(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ def judge(
     speed = [s for s in first if s.quantity in ("throughput", "latency_32_p50")]
     size = [s for s in first if s.quantity == "parameters"]
     headline = [group[0].text for group in (size, speed[-1:], quality or masked) if group]
-    rows, rankings = rank_all(measurements, order, weights)
+    rows, rankings = rank_all(measurements, comparisons, order, weights)
     return Verdict(headline=headline, sentences=sentences, scores=rows, rankings=rankings)
 
 
@@ -67,7 +67,9 @@ def outcome(ranking: Mapping[str, Any]) -> str:
     elif ranking["single"]:
         text = f"{ranking['title']}: no winner is called on figures of one run ({told}; {', '.join(ranking['single']).lower()})."
     else:
-        text = f"{ranking['title']}: no clear winner ({told}; {likely} is {sure})."
+        alike = ", ".join(ranking["alike"]) if chances[likely] >= SURE else ""
+        but = f", but no figure sets it apart from {alike} beyond chance" if alike else ""
+        text = f"{ranking['title']}: no clear winner ({told}; {likely} is {sure}{but})."
     if missing:
         text += f" Not measured: {missing}."
     for flip in ranking["flips"][:1]:

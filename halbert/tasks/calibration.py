@@ -11,12 +11,17 @@ from halbert.tasks.metrics import Score
 BINS = 10
 
 
+def bin_numbers(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """The bin of each confidence (N,), of ``bins`` of equal width: a bin holds its upper edge."""
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+
+
 def bins_of(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
     """Answers by confidence in ``bins`` of equal width (a bin holds its upper edge): how many, how sure, how often right.
 
     Empty bins are left out.
     """
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    number = bin_numbers(confidence, bins)
     return [
         {
             "from": b / bins, "to": (b + 1) / bins, "n": int((number == b).sum()),
@@ -39,7 +44,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, *, resamples: i
     if not n:
         return Score(value=None, low=None, high=None, reason="no examples")
     rng = np.random.default_rng(seed)
-    number = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    number = bin_numbers(confidence)
     gap, drawn = confidence - right, np.empty(resamples)
     for i in range(resamples):
         chosen = rng.integers(0, n, n)

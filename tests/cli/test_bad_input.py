@@ -309,6 +309,9 @@ def test_the_output_folder_is_a_file(halbert, world, tmp_path, command):
         (["embed", "model", "a", "--output", "OUT.npy", "--address", "here:1"], ["--engine ray"]),
         (["embed", "model", "--input", "-", "--output", "OUT.npy", "--engine", "ray"], ["cannot be read twice"]),
         (["predict", "tuned", "a", "--engine", "ray"], ["name one with --output"]),
+        (["audit", "model", "albert", "--seconds", "9", "--out", "OUT"], ["--seconds trains models"]),
+        (["audit", "--report-only", "OUT", "--seeds", "9", "--out", "OUT"], ["--report-only measures nothing"]),
+        (["audit", "--report-only", "OUT", "--threads", "1", "--out", "OUT"], ["--report-only measures nothing"]),
         (["audit", "model", "albert", "--set", "epoch=1", "--out", "OUT"], ["did you mean 'epochs'?"]),
     ],
 )

@@ -88,3 +88,20 @@ def test_results_that_are_none(found, tmp_path, change, says):
         read_results(tmp_path)
     with pytest.raises(InputError, match="no such results"):
         read_results(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("changed", ["content", "tokenizer"])
+def test_other_data_under_the_same_name_is_no_regression(found, changed):
+    old, new = (copy.deepcopy(each) for each in (found, changed_masked(found)))
+    old["data"], new["data"] = {"each in turn": "0" * 64}, {"each in turn": ("1" if changed == "content" else "0") * 64}
+    if changed == "tokenizer":
+        for subject in new["subjects"]:
+            subject["tokenizer"] = "another"
+    worse, _, left_out = regressions(old, new)
+    told = "another content" if changed == "content" else "another tokenizer"
+    assert left_out and all(told in line for line in left_out)
+    assert bool(worse) == (changed == "content")  # masked pieces are found as seldom as then, with the same tokenizer
+
+
+def changed_masked(found):
+    return changed(found, "masked_loss", 2.0, "bert")

@@ -199,3 +199,24 @@ def test_files_that_hold_no_claims(tmp_path, text, says):
 def test_a_name_that_is_none():
     with pytest.raises(InputError, match="did you mean 'papers'"):
         read_claims("paper")
+
+
+def test_figures_are_divided_in_the_order_of_the_claim():
+    """BERT to ALBERT is another question than ALBERT to BERT: the measured ratio follows the claim's pairs."""
+    found = results((3, 1), values=(2.0, 3.0))  # a is BERT's kind: 2 s, b shares: 3 s
+    for pair, ratio in (
+        (("albert-base-v2", "bert-base-uncased"), [1.5]), (("bert-base-uncased", "albert-base-v2"), [2 / 3]),
+        (("bert-base-uncased", "bert-large-uncased"), []),
+    ):  # fmt: skip
+        (check_of,) = [
+            check(subjects=(), pairs=(pair,), properties=(), measured=("latency_128_p50",), relation="<", value=1)
+        ]
+        told = [float(case.figure.split(" ")[0]) for case in cases_of(check_of, found)]
+        assert told == [pytest.approx(r, abs=1e-3) for r in ratio]
+
+
+def test_figures_of_two_machines_speak_for_nothing():
+    found = results((3, 1)) | {"merged": [{"subjects": ["a"]}, {"subjects": ["b"]}]}
+    assert list(cases_of(measured(), found)) == []
+    found["merged"] = [{"subjects": ["a", "b"]}, {"subjects": ["c"]}]
+    assert len(list(cases_of(measured(), found))) == 1

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from halbert.compare.jackknife import macro_f1_by_example
 from halbert.compare.measurement import compare_all, compare_pair, undefined
 from halbert.errors import HalbertError
 from tests.compare.made import quantity, taken
@@ -196,3 +197,52 @@ def test_every_pair_of_every_quantity_once():
         (c.name, c.a, c.b) for c in compare_all(measurements, NEVER_EQUAL, lambda name, a, b: (name, b) != ("y", "c"))
     ]
     assert made == [("x", "a", "b"), ("x", "a", "c"), ("x", "b", "c"), ("y", "a", "b")]
+
+
+def test_calls_of_one_round_are_drawn_together():
+    """A disturbance meets all calls of a round; drawn one by one they would seem three times as many as they are."""
+    rng = np.random.default_rng(0)
+    covered = {}
+    for calls in (1, 3):
+        runs = [
+            taken(
+                "a",
+                list(np.repeat(rng.standard_normal(40), 3) + 0.01 * rng.standard_normal(120)),
+                statistic="mean",
+                calls=calls,
+            )
+            for _ in range(200)
+        ]
+        covered[calls] = np.mean([m.low <= 0 <= m.high for m in runs])
+    assert covered[3] > 0.88 and covered[1] < 0.8
+    few = taken("a", [1.0, 1.1, 1.2, 2.0, 2.1, 2.2], statistic="p95", calls=3)
+    assert few.low < few.value < few.high and few.high - few.low > taken("a", few.samples, statistic="p95").high - 0
+
+
+def test_scores_that_are_no_means_are_compared_example_by_example(monkeypatch):
+    """Macro F1 and calibration of two equal models on the same few rows: with seeds alone equals came out different."""
+    monkeypatch.setattr("halbert.compare.measurement.RESAMPLES", 1000)
+    rng = np.random.default_rng(0)
+    told = {kept: 0 for kept in (True, False)}
+    for _ in range(60):
+        truth = rng.integers(0, 3, 80)
+        sides = []
+        for _ in "ab":
+            guess = np.where(rng.random(80) < 0.7, truth, rng.integers(0, 3, 80))
+            seeds = [np.where(rng.random(80) < 0.02, rng.integers(0, 3, 80), guess) for _ in range(3)]
+            sides.append([macro_f1_by_example(truth, g) for g in seeds])
+        for kept in told:
+            a, b = (
+                taken(
+                    name,
+                    [v for v, _ in side],
+                    [list(i) for _, i in side] if kept else None,
+                    name="f",
+                    unit="share",
+                    statistic="mean",
+                )
+                for name, side in zip("ab", sides, strict=True)
+            )
+            c = compare_pair(a, b, 0.05, [])
+            told[kept] += c.low > 0 or c.high < 0
+    assert told[True] <= 7 and told[False] >= 15

@@ -73,3 +73,39 @@ def test_a_page_of_two_audits(tmp_path):
         report_again([tmp_path / "a.json", tmp_path / "a.json"], out=tmp_path / "no")
     with pytest.raises(InputError, match="at least two"):
         merge([first])
+
+
+def test_what_only_one_audit_measured(tmp_path):
+    """Quantities that are not in every audit: merged they made the page fail."""
+    first, other = results(("bert", "albert")), another(results(("small", "tiny")))
+    for made, name in ((first, "throughput"), (other, "rows_accuracy")):
+        made["measurements"] = [m for m in made["measurements"] if m["name"] != name]
+        made["comparisons"] = [c for c in made["comparisons"] if c["name"] != name]
+        (tmp_path / f"without-{name}.json").write_text(json.dumps(made))
+    files = sorted(tmp_path.glob("*.json"))
+    merged = report_again(files, out=tmp_path / "out")
+    check_folder(tmp_path / "out")
+    why = {(m["name"], m["subject"]): m["why"] for m in merged["measurements"] if m["value"] is None}
+    assert why["throughput", "bert"] == why["rows_accuracy", "tiny"] == "its audit did not measure this"
+
+
+@pytest.mark.parametrize("changed", ["content", "tokenizer", "nothing"])
+def test_figures_of_other_data_are_not_compared(changed):
+    """A file of the same name and length, and masked pieces of another tokenizer, are other questions."""
+    first = results(("bert", "albert"), how="500 texts of rows.csv")
+    first["data"] = {"rows.csv": "0" * 64}
+    other = another(first)
+    for subject in other["subjects"]:
+        subject["name"] += "-new"
+        subject["tokenizer"] = "another" if changed == "tokenizer" else subject["tokenizer"]
+    for row in other["measurements"]:
+        row["subject"] += "-new"
+    for row in (*other["comparisons"], *other["differences"]):
+        row["a"], row["b"] = row["a"] + "-new", row["b"] + "-new"
+    other["data"] = {"rows.csv": ("1" if changed == "content" else "0") * 64}
+    merged = merge([first, other])
+    across = {c["name"] for c in merged["comparisons"] if (c["a"], c["b"]) == ("bert", "bert-new")}
+    assert ("parameters" in across) == (changed != "content")
+    assert ("masked_loss" in across) == (changed != "tokenizer") and "throughput" in across
+    assert merged["data"] == ({} if changed == "content" else first["data"])
+    check_results(merged)

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from halbert.compare.measurement import compare_all
 from halbert.compare.scores import CRITERIA, Profile, profiles, rank, rank_all, read_weights, table_of
 from halbert.compare.verdict import outcome
 from halbert.errors import InputError
@@ -23,10 +24,23 @@ def rows(**figures):
         for subject, value in zip(ORDER, values, strict=True):
             samples = value if isinstance(value, list) else [value] * 3
             unit = units.get(name, "share")
+            how = "exact" if name == "bytes_on_disk" else "mean"
             found.append(
-                taken(subject, samples, name=name, unit=unit, statistic="mean", better="higher" if more else "lower")
+                taken(subject, samples, name=name, unit=unit, statistic=how, better="higher" if more else "lower")
             )
     return found
+
+
+def compared(found):
+    return compare_all(found, lambda a, b: [], lambda name, a, b: True)
+
+
+def ranked(found, profile):
+    return rank(table_of(found, ORDER), profile, compared(found))
+
+
+def ranked_all(found, own=None):
+    return rank_all(found, compared(found), ORDER, own)
 
 
 def test_scores_by_hand():
@@ -44,7 +58,7 @@ def test_masked_accuracy_is_no_task_and_missing_figures_are_left_out():
     found = rows(masked_accuracy=(0.3, 0.2), bytes_on_disk=(1.0, 2.0))
     assert [row.name for row in table_of(found, ORDER).rows] == ["size", "masked"]
     assert [row.name for row in table_of(found[:-1], ORDER).rows] == ["masked"]
-    scores, rankings = rank_all([], ORDER)
+    scores, rankings = ranked_all([])
     assert scores == [] and all(not r.scores and r.winner is None for r in rankings)
 
 
@@ -52,55 +66,73 @@ def test_a_winner_is_called_where_it_is_sure():
     rng = np.random.default_rng(0)
     noise = [float(x) for x in rng.normal(0, 20, 9)]
     near = rows(throughput=([100 + x for x in noise], [103 + x for x in noise]))
-    clear = rows(throughput=([100 + x / 50 for x in noise], [110 + x / 50 for x in noise]))
+    clear = rows(throughput=([100 + x / 50 for x in noise], [110 - x / 50 for x in noise]))
     server = Profile(name="s", title="Server", weights={"throughput": 1})
-    unsure, sure = (rank(table_of(found, ORDER), server) for found in (near, clear))
+    unsure, sure = (ranked(found, server) for found in (near, clear))
     assert unsure.winner is None and 0.5 < unsure.probabilities["b"] < 0.95
     assert sure.winner == "b" and sure.probabilities == {"a": 0.0, "b": 1.0}
-    level = rank(table_of(rows(throughput=(5.0, 5.0)), ORDER), server)
+    level = ranked(rows(throughput=(5.0, 5.0)), server)
     assert level.winner is None and level.probabilities == {"a": 0.5, "b": 0.5}  # of equal figures none wins
 
 
 def test_what_was_not_measured_decides_nothing():
     """The heaviest criterion, or half of the weight: then a profile is not judged, and says why."""
-    table = table_of(rows(bytes_on_disk=(40.0, 100.0), throughput=(1.0, 2.0)), ORDER)
+    made = rows(bytes_on_disk=(40.0, 100.0), throughput=(1.0, 2.0))
     for weights, judged in (
         ({"quality": 8, "size": 1, "throughput": 1}, False), ({"quality": 2, "size": 2}, False), ({"quality": 1}, False),
-        ({"quality": 1, "size": 3}, True), ({"size": 1}, True),
+        ({"quality": 1, "size": 3}, True), ({"size": 1}, True), ({"quality": 1, "size": 1, "throughput": 1}, True),
     ):  # fmt: skip
-        found = rank(table, Profile(name="p", title="P", weights=weights))
+        found = ranked(made, Profile(name="p", title="P", weights=weights))
         assert bool(found.scores) == judged
         text = outcome(msgspec.to_builtins(found))
         assert ("accuracy on tasks" in text) == ("quality" in weights) and (judged or "not judged" in text)
 
 
 def test_no_winner_is_called_on_one_run():
-    found = rank(
-        table_of(rows(throughput=([1.0], [2.0])), ORDER), Profile(name="p", title="P", weights={"throughput": 1})
-    )
+    found = ranked(rows(throughput=([1.0], [2.0])), Profile(name="p", title="P", weights={"throughput": 1}))
     assert found.winner is None and found.single == ["Speed, many texts"]
     assert "figures of one run" in outcome(msgspec.to_builtins(found))
 
 
+def test_equals_of_which_one_is_first_by_chance():
+    """Of two equal models one is first in 95 % of draws in every tenth audit; no winner then, since no figure says so."""
+    server = Profile(name="s", title="Server", weights={"throughput": 1})
+    rng, first, winners = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        a, b = (list(100 + rng.standard_normal(20)) for _ in ORDER)
+        found = ranked(rows(throughput=(a, b), x_seconds=([1.0, 1.1, 0.9], [1.0, 1.1, 0.9])), server)
+        sure = max(found.probabilities.values()) >= 0.95
+        first, winners = first + sure, winners + (found.winner is not None)
+        if sure and not found.winner:
+            assert found.alike and "beyond chance" in outcome(msgspec.to_builtins(found))
+    assert first >= 12 and winners <= 10 and winners < first
+
+
+def test_what_was_not_compared_is_not_scored():
+    found = rows(masked_accuracy=(0.3, 0.2), bytes_on_disk=(1.0, 2.0))
+    some = [c for c in compared(found) if c.name != "masked_accuracy"]  # other tokenizers
+    scores, _ = rank_all(found, some, ORDER)
+    assert [row.name for row in scores] == ["size"]
+
+
 def test_the_weight_at_which_the_lead_turns():
     """a: size 100, quality 50; b: size 40, quality 100. With weights 1 and w the lead turns where 60 = 50 w."""
-    found = rows(bytes_on_disk=(40.0, 100.0), x_accuracy=(0.8, 0.9))
-    table = table_of(found, ORDER)
-    ranking = rank(table, Profile(name="p", title="P", weights={"size": 1, "quality": 1}))
+    found = rows(bytes_on_disk=(40.0, 100.0), x_accuracy=([0.7999, 0.8, 0.8001], [0.9001, 0.9, 0.8999]))
+    ranking = ranked(found, Profile(name="p", title="P", weights={"size": 1, "quality": 1}))
     assert ranking.winner == "a" and ranking.scores == {"a": 75.0, "b": 70.0}
     turns = {flip.criterion: flip for flip in ranking.flips}
     assert turns["quality"].weight == pytest.approx(1.2) and turns["size"].weight == pytest.approx(0.833)
     for name, flip in turns.items():
         for nudge, leader in ((1.01, "b"), (0.99, "a")):
             way = nudge if name == "quality" else 2 - nudge
-            other = rank(
-                table, Profile(name="p", title="P", weights={"size": 1, "quality": 1, name: flip.weight * way})
+            other = ranked(
+                found, Profile(name="p", title="P", weights={"size": 1, "quality": 1, name: flip.weight * way})
             )
             assert other.winner == leader
 
 
 def test_a_sentence_for_each_outcome():
-    _, rankings = rank_all(rows(bytes_on_disk=(40.0, 100.0), x_accuracy=(0.8, 0.9)), ORDER, {"size": 3.0})
+    _, rankings = ranked_all(rows(bytes_on_disk=(40.0, 100.0), x_accuracy=(0.8, 0.9)), {"size": 3.0})
     told = [outcome(msgspec.to_builtins(r)) for r in rankings]
     said = "Your own weights: a (a 100.0, b 40.0; first in 100 % of draws). With a weight of 3.6 for quality, instead of 0, b leads."
     assert told[0] == said

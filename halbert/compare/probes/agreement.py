@@ -21,7 +21,10 @@ class AgreementProbe:
     title = "Reproducibility"
     rounds = 1
 
-    def __init__(self, predictors: dict[str, Predictor], texts: Sequence[str], where: str) -> None:
+    def __init__(
+        self, predictors: dict[str, Predictor], texts: Sequence[str], where: str, threads: int | None = None
+    ) -> None:
+        self.threads = threads
         self.predictors = predictors
         self.texts = list(texts)[:TEXTS]
         precision = next(iter(predictors.values())).backend.describe()["precision"]
@@ -44,7 +47,7 @@ class AgreementProbe:
 
     def prepare(self, subject: Subject) -> Predictor:
         """The reference."""
-        return load(subject.bundle, precision="fp32", backend="torch")
+        return load(subject.bundle, precision="fp32", backend="torch", threads=self.threads)
 
     def sample(self, subject: Subject, prepared: Predictor, round_number: int) -> Sample:
         """Three ways of making the same vectors."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from halbert.compare.jackknife import expected_error_by_example, macro_f1_by_example
 from halbert.compare.measurement import Quantity
 from halbert.compare.noise import NOISES, negated
 from halbert.compare.probes.learnt import Learnt
@@ -16,8 +17,6 @@ from halbert.compare.subject import Subject
 from halbert.data.readers import Example
 from halbert.run.evaluation import class_chances
 from halbert.run.predictor import BackendName, Predictor, load
-from halbert.tasks.calibration import expected_error
-from halbert.tasks.metrics import macro_f1
 from halbert.tasks.table import TASKS
 from halbert.train.finetuning import finetune_once
 from halbert.train.recipe import FinetuneRecipe
@@ -46,8 +45,9 @@ class FinetuningProbe(Tuned):
         self, task: str, train: Sequence[Example], test: Sequence[Example], where: str, recipe: FinetuneRecipe,
         *, seeds: int = 3, precision: str = "auto", noises: bool = False, abroad: Sequence[Example] = (),
         report: Callable[[dict[str, Any]], None] | None = None, backend: BackendName = "auto",
+        threads: int | None = None,
     ) -> None:  # fmt: skip
-        self.backend = backend
+        self.engine: Any = {"precision": precision, "backend": backend, "threads": threads}
         self.name = f"finetuning:{task}"
         self.title = f"Fine-tuning: {task}"
         self.rounds = seeds
@@ -58,7 +58,6 @@ class FinetuningProbe(Tuned):
         self.abroad = sorted(abroad, key=lambda e: e.language or "")
         self.tongues = sorted({e.language or "" for e in self.abroad})
         self.recipe = recipe
-        self.precision: Any = precision
         self.report = report
         self.task = task
         classes = len({e.label for e in self.train})
@@ -70,13 +69,13 @@ class FinetuningProbe(Tuned):
             Quantity(name=f"{task}_accuracy", title=f"{task}: accuracy", unit="share", statistic="mean", better="higher",
                      how=f"{made}; mean over seeds, interval over seeds and texts"),
             Quantity(name=f"{task}_macro_f1", title=f"{task}: macro F1", unit="share", statistic="mean", better="higher",
-                     how=f"{made}; F1 of each class averaged, mean over seeds, interval over seeds"),
+                     how=f"{made}; F1 of each class averaged, mean over seeds, interval over seeds and texts"),
             Quantity(name=f"{task}_seconds", title=f"{task}: time to fine-tune", unit="s", statistic="p50", better="lower",
                      how=f"{made}; wall time of one seed's training, median"),
             Quantity(name=f"{task}_calibration", title=f"{task}: calibration error", unit="share", statistic="mean",
                      better="lower",
                      how=f"{made}; gap between how sure and how often right, over ten bins weighted by their answers "
-                         "(expected calibration error, Guo et al. 2017); mean over seeds, interval over seeds"),
+                         "(expected calibration error, Guo et al. 2017); mean over seeds, interval over seeds and texts"),
             *(
                 Quantity(name=f"{task}_under_{noise.name}", title=f"{task}: accuracy, {noise.title}", unit="share",
                          statistic="mean", better="higher",
@@ -109,15 +108,17 @@ class FinetuningProbe(Tuned):
         """One seed."""
         recipe = msgspec.structs.replace(self.recipe, seed=self.recipe.seed + round_number)
         run = finetune_once(subject.bundle, TASKS["classify"], self.train, [], recipe, report=self.report)
-        predictor = load(run.bundle, precision=self.precision, backend=self.backend)
+        predictor = load(run.bundle, **self.engine)
         truth, chances = judged_classes(predictor, self.test, recipe.length)
         guesses = chances.argmax(1)
         right = (truth == guesses).astype(float)
+        f1, f1_parts = macro_f1_by_example(truth, guesses)
+        error, error_parts = expected_error_by_example(chances.max(1), right)
         taken: Sample = {
             f"{self.task}_accuracy": (float(right.mean()), right.tolist()),
-            f"{self.task}_macro_f1": macro_f1(truth, guesses),
+            f"{self.task}_macro_f1": (f1, f1_parts.tolist()),
             f"{self.task}_seconds": run.summary["seconds"],
-            f"{self.task}_calibration": expected_error(chances.max(1), right),
+            f"{self.task}_calibration": (error, error_parts.tolist()),
         }
         for noise in self.noises:
             truth, chances = judged_classes(predictor, noise.disturbed(self.test), recipe.length)

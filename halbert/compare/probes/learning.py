@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from halbert.compare.measurement import Quantity
 from halbert.compare.probes.finetuning import Tuned, judged_classes
@@ -38,15 +39,14 @@ class LearningProbe(Tuned):
 
     def __init__(
         self, task: str, train: Sequence[Example], test: Sequence[Example], where: str, recipe: FinetuneRecipe,
-        *, seeds: int = 3, precision: str = "auto", backend: BackendName = "auto",
+        *, seeds: int = 3, precision: str = "auto", backend: BackendName = "auto", threads: int | None = None,
     ) -> None:  # fmt: skip
-        self.backend = backend
+        self.engine: Any = {"precision": precision, "backend": backend, "threads": threads}
         self.name = f"learning:{task}"
         self.title = f"Learning: {task}"
         self.rounds = seeds
         self.task, self.recipe = task, recipe
         self.train, self.test = list(train), list(test)
-        self.precision: Any = precision
         self.counts = label_counts(len(self.train))
         self.rates = [min(recipe.learning_rate * times, HIGHEST) for times in RATES]
         self.some = self.counts[-1] if self.counts else 0
@@ -62,7 +62,7 @@ class LearningProbe(Tuned):
             Quantity(name=f"{task}_any_rate", title=f"{task}: accuracy over learning rates", unit="share",
                      statistic="mean", better="higher",
                      how=f"{self.some} {drawn}; learning rates {self._rates()}; {told}; mean over rates and seeds (the "
-                         "area under accuracy over the logarithm of the rate)"),
+                         "area under accuracy over the logarithm of the rate), interval over seeds and texts"),
             Quantity(name=f"{task}_failed", title=f"{task}: trainings that failed", unit="share", statistic="mean",
                      better="lower",
                      how=f"share of the {len(RATES)} rates' trainings whose loss did not come below that of a predictor "
@@ -86,7 +86,8 @@ class LearningProbe(Tuned):
             accuracy, right, _ = self._learn(subject, order[:n], self.recipe.learning_rate, seed)
             taken[f"{self.task}_from_{n}_labels"] = (accuracy, right)
         tried = [self._learn(subject, order[: self.some], rate, seed) for rate in self.rates]
-        taken[f"{self.task}_any_rate"] = sum(accuracy for accuracy, _, _ in tried) / len(tried)
+        over = np.mean([right for _, right, _ in tried], 0)
+        taken[f"{self.task}_any_rate"] = (float(over.mean()), over.tolist())
         taken[f"{self.task}_failed"] = sum(failed for _, _, failed in tried) / len(tried)
         return taken
 
@@ -100,8 +101,6 @@ class LearningProbe(Tuned):
             self.recipe, learning_rate=rate, seed=seed, epochs=epochs, on_divergence="stop"
         )
         run = finetune_once(subject.bundle, TASKS["classify"], rows, [], recipe)
-        truth, chances = judged_classes(
-            load(run.bundle, precision=self.precision, backend=self.backend), self.test, recipe.length
-        )
+        truth, chances = judged_classes(load(run.bundle, **self.engine), self.test, recipe.length)
         right = (truth == chances.argmax(1)).astype(float)
         return float(right.mean()), right.tolist(), bool(run.failure)

@@ -13,6 +13,7 @@ from halbert.compare.subject import Subject
 from halbert.errors import HalbertError
 
 LENGTH = 128
+LONGEST = 600  # seconds
 _PROGRAM = """
 import json, sys, time
 began = time.perf_counter()
@@ -29,7 +30,7 @@ from halbert.data.batches import Rows
 process = psutil.Process()
 before = process.memory_info().rss
 bundle = load_bundle(sys.argv[1])
-backend = open_backend(bundle, engine, sys.argv[2])
+backend = open_backend(bundle, engine, sys.argv[2], threads=int(sys.argv[5]) or None)
 ids = np.full((1, int(sys.argv[4])), bundle.tokenizer.special_ids["unk"], np.int64)
 backend.forward(Rows(ids, np.ones_like(ids), np.zeros_like(ids)), ["last"])
 after = process.memory_info().rss
@@ -43,7 +44,10 @@ class MemoryProbe:
     name = "memory"
     title = "Memory"
 
-    def __init__(self, precisions: Sequence[str], rounds: int = 3, engine: str = "auto") -> None:
+    def __init__(
+        self, precisions: Sequence[str], rounds: int = 3, engine: str = "auto", threads: int | None = None
+    ) -> None:
+        self.threads = threads
         self.engine = "torch" if engine == "torch" else "openvino"
         self.own, *self.others = precisions
         self.rounds = rounds
@@ -83,10 +87,16 @@ class MemoryProbe:
         return taken
 
     def _run(self, subject: Subject, precision: str) -> dict[str, float]:
-        done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, str(subject.folder.resolve()), precision, self.engine, str(LENGTH)],
-            capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", _PROGRAM, str(subject.folder.resolve()), precision, self.engine, str(LENGTH),
+                 str(self.threads or 0)],
+                capture_output=True, text=True, timeout=LONGEST, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise HalbertError(
+                f"the memory probe's process for {subject.name} did not end in {LONGEST} s; leave the probe out by --only"
+            ) from None
         if done.returncode:
             raise HalbertError(f"the memory probe's process failed for {subject.name}: {done.stderr.strip()[-500:]}")
         told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

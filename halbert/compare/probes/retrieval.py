@@ -50,33 +50,41 @@ class RetrievalProbe(Learnt):
         self.predictors = predictors
         self.pairs = pairs
         sizes = [len(some) for some in pairs.values()]
+        over = "languages" if len(pairs) > 1 else "pairs"  # a single language is no sample of languages
         self.quantities = [
             Quantity(name="translations_found", title="Translations found, over languages", unit="share", statistic="mean",
-                     better="higher", labels=sorted(pairs),
+                     better="higher", labels=sorted(pairs) if len(pairs) > 1 else None,
                      how=f"{where}: {len(pairs)} languages, {min(sizes)} to {max(sizes)} pairs of each; mean vectors, the "
                          "mean of a side taken away, nearest by cosine, share found, both ways; chance finds one of a "
-                         "language's pairs; mean over languages, interval over languages"),
+                         f"language's pairs; mean over {over}, interval over {over}"),
         ]  # fmt: skip
 
     def sample(self, subject: Subject, prepared: None, round_number: int) -> Sample:
-        """One share a language."""
+        """One share a language; of a single language one a pair."""
         predictor = self.predictors[subject.name]
-        shares = []
+        found = []
         for language in sorted(self.pairs):
             sides = [
                 predictor.embed(texts, pooling="mean")
                 for texts in ([e.text for e in self.pairs[language]], [e.pair or "" for e in self.pairs[language]])
             ]
-            shares.append(found_share(*sides))
-        return {"translations_found": shares}
+            found.append(found_pairs(*sides))
+        return {
+            "translations_found": found[0].tolist() if len(found) == 1 else [float(pairs.mean()) for pairs in found]
+        }
 
 
 def found_share(a: np.ndarray, b: np.ndarray) -> float:
     """The share of rows (N, H) whose partner in the other array is the nearest by cosine, both ways, after centring."""
+    return float(found_pairs(a, b).mean())
+
+
+def found_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N,): 0, 1/2 or 1 for each pair of rows (N, H): found neither way, one way, both ways."""
     sides = []
     for side in (a, b):
         centred = side - side.mean(0)
         sides.append(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12))
     likeness = sides[0] @ sides[1].T
     own = np.arange(len(likeness))
-    return float(np.mean([likeness.argmax(1) == own, likeness.argmax(0) == own]))
+    return np.mean([likeness.argmax(1) == own, likeness.argmax(0) == own], 0)
