@@ -16,6 +16,7 @@ from halbert.cli.output import Bars, check_source, count_texts, note, texts_from
 from halbert.data.addresses import as_path, brought, is_address, put, work_name
 from halbert.errors import HalbertError
 from halbert.files import check_file, require_file
+from halbert.version import __version__
 
 if TYPE_CHECKING:
     from halbert.cluster import Cluster
@@ -34,7 +35,7 @@ class Bulk:
         check_source(texts, file)
         self.output: Path | None = None
         if output is not None and is_address(output):
-            self.output = work_name(output)
+            self.output = work_name(output, overwrite)
         elif output is not None:
             source = None if file is None or is_address(file) else as_path(file)
             self.output = check_file(as_path(output), overwrite, source)
@@ -64,8 +65,8 @@ class Bulk:
         assert self.output is not None
         asked, predictor = answering.asked, answering.predictor
         told = {
-            "verb": asked.verb, "head": asked.head, **asked.how, "model": fingerprint(predictor.bundle), "input": self._input(),
-            "engine": predictor.backend.describe(),
+            "halbert": __version__, "verb": asked.verb, "head": asked.head, **asked.how, "model": fingerprint(predictor.bundle),
+            "input": self._input(), "engine": predictor.backend.describe(),
         }  # fmt: skip
         if told["model"] is None or told["input"] is None:
             told["unique"] = time.time_ns()  # nothing to know it again by

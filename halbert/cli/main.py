@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import os
@@ -65,6 +66,10 @@ def options(version: bool = typer.Option(False, "--version", help="Show the vers
         raise typer.Exit
 
 
+# A disk that is full, a quota that is used up, a disk that may only be read: none is a fault of ours.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
 def _terminate(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
@@ -90,6 +95,9 @@ def run() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            print(f"halbert: {error.filename or 'a file'}: cannot be written: {error.strerror}", file=sys.stderr)
+            sys.exit(1)
         traceback.print_exc()
         print(
             f"halbert: a fault of ours: {type(error).__name__}: {error}\n"

@@ -49,12 +49,13 @@ def brought(name: str | None) -> Iterator[Path | None]:
         yield fetch(name, Path(folder))
 
 
-def work_name(address: str) -> Path:
+def work_name(address: str, overwrite: bool = True) -> Path:
     """Where a file is made here that is going to an address: hidden, in the folder one is in, one for each address.
 
-    Raises :class:`InputError` for an address of no known kind.
+    Raises :class:`InputError` for an address of no known kind, or where something is that is not to be replaced.
     """
-    _asked(address, "written", lambda fs, path: None)
+    if _asked(address, "written", lambda fs, path: not overwrite and fs.exists(path)):
+        raise InputError(f"{address}: exists already; choose another address, or give --overwrite")
     return Path(f".halbert-{hashlib.sha256(address.encode()).hexdigest()[:8]}-{PurePosixPath(address).name}")
 
 

@@ -152,12 +152,17 @@ def add_texts(
             found.end()
 
 
+def classes_of(example: Example) -> tuple[str, ...]:
+    """All classes of an example, whether its file has one or several."""
+    return example.labels or (() if example.label is None else (example.label,))
+
+
 def check_labels(examples: Iterable[Example], labels: Sequence[str], where: str) -> None:
     """Raise :class:`InputError` when an example's label is not among ``labels``."""
     known = set(labels)
     for example in examples:
-        for label in example.labels or (example.label,):
-            if label is not None and label not in known:
+        for label in classes_of(example):
+            if label not in known:
                 shown = ", ".join(labels[:6]) + (", …" if len(labels) > 6 else "")
                 raise InputError(
                     f"{where}: the label {label!r} is not among the {len(labels)} labels of the training data ({shown})"

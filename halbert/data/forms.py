@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from halbert.data.column import Column
-from halbert.data.features import NONE, Features, add_texts, check_labels, check_tags, encode_examples, seconds_of
+from halbert.data.features import (
+    NONE,
+    Features,
+    add_texts,
+    check_labels,
+    check_tags,
+    classes_of,
+    encode_examples,
+    seconds_of,
+)
 from halbert.data.labelled import batches_of
 from halbert.data.readers import Example
 from halbert.data.windows import owners, windows
@@ -27,7 +36,7 @@ def _labelled(examples: Iterable[Example], tokenizer: Tokenizer, length: int, he
         add_texts(found, [e.text for e in part], seconds_of(part), tokenizer, length)
         rows = np.zeros((len(part), len(numbers)), np.int8)
         for row, example in zip(rows, part, strict=True):
-            row[[numbers[label] for label in example.labels or ()]] = 1
+            row[[numbers[label] for label in classes_of(example)]] = 1
         table.extend(rows)
     return found.done(table.array().reshape(-1, len(numbers)))
 
@@ -68,16 +77,22 @@ def _pairs(
 
 
 def _texts(examples: Iterable[Example], tokenizer: Tokenizer, length: int, head: HeadSpec, stride: int) -> Features:
-    """Long texts as several rows, of which each is an example."""
-    found, frame = Features(), tokenizer.frame
+    """Long texts as several rows, of which each is an example; the target is the number of the one it is of."""
+    found, frame, owner, seen = Features(), tokenizer.frame, Column(np.int64), 0
     for part in batches_of(examples):
-        texts = [text for e in part for text in (e.text, e.pair) if text]
-        for ids in tokenizer.arrays(texts):
+        numbers, texts = [], []
+        for number, e in enumerate(part, seen):
+            some = [text for text in (e.text, e.pair) if text]
+            texts += some
+            numbers += [number] * len(some)
+        seen += len(part)
+        for number, ids in zip(numbers, tokenizer.arrays(texts), strict=True):
             for begin, end in windows(len(ids), frame.room(length, False), 0) if len(ids) else ():
                 row, _ = frame.row(ids[begin:end].tolist(), None)
                 found.add(row, len(row))
                 found.end()
-    return found.done()
+                owner.extend([number])
+    return found.done(owner.array())
 
 
 def _tagged(examples: Iterable[Example], tokenizer: Tokenizer, length: int, head: HeadSpec, stride: int) -> Features:

@@ -51,7 +51,12 @@ class Answering:
         """Vectors (N, H), or a row of JSON for each text."""
         given = {name: value for name, value in self.asked.how.items() if value is not None}
         first = [e.text for e in examples]
+        self.predictor.first = start
         if self.asked.verb == "embed":
+            if any(e.pair is not None for e in examples):
+                raise InputError(
+                    "the input has pairs (text_a and text_b), and a vector is of one text; give it a column text alone"
+                )
             vectors = self.predictor.embed(first, progress=self.progress, **given)
             if not self.asked.rows:
                 return vectors

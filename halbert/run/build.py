@@ -109,6 +109,8 @@ def _examples(
     head = next((h for h in bundle.heads.values() if h.kind not in ("mlm", "pair")), None)
     if head is not None and head.kind not in ("label", "score"):
         raise InputError(f"{data}: models with a {head.kind} head are checked on the calibration texts alone")
+    if head is not None and head.several:
+        raise InputError(f"{data}: models that give several classes are checked on the calibration texts alone")
     check = read_examples(data, column="label" if head is not None and head.kind == "label" else "score")
     if head is None and check[0].pair is None:
         raise InputError(f"{data}: vectors are scored by pairs; expected the columns text_a, text_b and score")

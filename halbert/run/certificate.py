@@ -20,6 +20,7 @@ from halbert.tasks.metrics import accuracy, spearman
 
 # What int8 must keep (one of the two): answers that are the same, or points (of 100) of the task's score.
 SAME_LABELS, POINTS = 0.99, 0.5
+FOLLOWS = 0.9  # and with each of them: correlation with the reference's answers; an engine that says one thing has none
 SAME_ORDER = 0.99  # for vectors without a task: Spearman between the similarities of neighbouring texts
 
 
@@ -27,8 +28,9 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     """One engine against the reference.
 
     ``max_error`` is the largest difference in any number of any answer (a vector's where the model has no head that
-    answers), the cosines are those of the texts' vectors, ``labels`` the share of equal labels, ``score`` the engine's
-    own on the labelled data, of 1.
+    answers), the cosines are those of the texts' vectors, ``labels`` the share of equal labels, ``follows`` the correlation
+    of the answers' numbers with the reference's (each output about its mean), ``score`` the engine's own on the labelled
+    data, of 1.
     """
 
     engine: str
@@ -39,6 +41,7 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     cosine_mean: float
     cosine_min: float
     labels: float | None = None
+    follows: float | None = None
     order: float | None = None
     score: float | None = None
 
@@ -109,13 +112,19 @@ def answers_of(bundle: Bundle, backend: Backend, examples: Sequence[Example], pr
     name, head = answering[0]
     if head.kind in ("label", "score"):
         table = Predictor(bundle, backend, name).logits(texts, pairs, progress=progress)
-        labels, score = (None if head.kind == "score" else table.argmax(1)), None
+        labels, score = (None if head.kind == "score" else table > 0 if head.several else table.argmax(1)), None
         if labels is None:
             score = spearman(np.array(scores, float), table[:, 0]) if None not in scores else None
-        elif None not in told:
+        elif None not in told and not head.several:
             score = accuracy(np.array([head.labels.index(t or "") for t in told]), np.asarray(labels))
         return Answers(backend, vectors, table, labels, score)
     work = predictor.prepare(texts, pairs)
+    if head.kind == "choice":  # a number for each candidate, here for each text
+        weight, bias = (bundle.arrays[f"heads.{name}.dense.{part}"] for part in ("weight", "bias"))
+        table = np.zeros((len(work.rows), 1), np.float32)
+        for rows, _, pooled in predictor.run(work, "pooled", progress=progress):
+            table[rows] = pooled @ weight.T + bias
+        return Answers(backend, vectors, table, None, None)
     found = [np.empty(0)] * len(work.rows)  # engines batch and pad in their own ways: row by row, real pieces alone
     for rows, batch, values in predictor.run(work, name, progress=progress):
         for row, mask, value in zip(rows, batch.mask, values, strict=True):
@@ -127,6 +136,14 @@ def answers_of(bundle: Bundle, backend: Backend, examples: Sequence[Example], pr
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Of corresponding rows."""
     return (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two tables (N, …) of numbers, each column about its own mean; 0 where one of them does not change."""
+    a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
+    a, b = a - a.mean(0), b - b.mean(0)
+    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / size if size > 1e-12 else 0.0
 
 
 def compare(reference: Answers, found: Answers) -> Agreement:
@@ -141,6 +158,7 @@ def compare(reference: Answers, found: Answers) -> Agreement:
         max_error=float(np.abs(reference.values - found.values).max()), cosine_mean=float(turned.mean()),
         cosine_min=float(turned.min()), score=found.score,
         labels=None if reference.labels is None else float((reference.labels == found.labels).mean()),
+        follows=None if reference.labels is None else correlation(reference.values, found.values),
         order=None if reference.labels is not None else spearman(*similar),
     )  # fmt: skip
 
@@ -159,6 +177,10 @@ def judge(reference: Answers, int8: Agreement) -> Gate:
         gates.append(
             Gate(rule="order of similarities (Spearman)", found=order, least=SAME_ORDER, passed=order >= SAME_ORDER)
         )
+    if (
+        int8.follows is not None and int8.follows < FOLLOWS
+    ):  # where most texts are of one class, any constant has its labels
+        return Gate(rule="correlation with the answers", found=int8.follows, least=FOLLOWS, passed=False)
     return next((gate for gate in gates if gate.passed), gates[0])
 
 

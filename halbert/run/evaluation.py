@@ -98,7 +98,9 @@ def evaluate(
         raise InputError("masked pieces are scored on one machine; leave --engine ray out")
     file = DataFile(data, row.form, columns={**row.columns, **(columns or {})}, header=row.header)
     examples = list(file)
-    survey(examples, str(data))
+    told = survey(examples, str(data))
+    if told.several and head is not None and not head.several:
+        raise InputError(f"{data}: a row has several classes; this model gives each text one")
     if head is not None and head.labels:
         (check_tags if head.kind == "tag" else check_labels)(examples, head.labels, str(data))
     length, stride = _lengths(predictor, row, max_length)
@@ -112,13 +114,15 @@ def evaluate(
         "metrics": {key: msgspec.to_builtins(score(key, result.truth, result.guess)) for key in metrics},
         "seconds": round(seconds, 4), "examples_per_second": round(len(examples) / max(seconds, 1e-9), 2),
         "engine": predictor.backend.describe(),
-        "cut": {**features.cut._asdict(), "windows": int(features.rows - len(features)) if row.form in _WINDOWED else 0},
+        "cut": {**features.cut._asdict(), "windows": int(features.rows - len(examples)) if row.form in _WINDOWED else 0},
         **findings.tell(row.form, head, result, examples),
     }  # fmt: skip
+    # Of long texts each window is judged; where it is of is what its example says.
+    judged_of = [examples[i] for i in features.target] if row.form == "texts" else examples
     languages = sorted({e.language for e in examples if e.language is not None})
     if languages:
         found["by_language"] = {
-            language: _of_language(metrics, result, [i for i, e in enumerate(examples) if e.language == language])
+            language: _of_language(metrics, result, [i for i, e in enumerate(judged_of) if e.language == language])
             for language in languages
         }
     output = (
@@ -129,7 +133,7 @@ def evaluate(
         else "last"
     )
     found["slowest"] = [
-        {"index": e, "text": findings.shortened(examples[e].text), "pieces": pieces, "seconds": taken}
+        {"index": e, "text": findings.shortened(judged_of[e].text), "pieces": pieces, "seconds": taken}
         for e, pieces, taken in scoring.slowest(predictor, output, features)
     ]
     if out is not None:

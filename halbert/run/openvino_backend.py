@@ -52,6 +52,10 @@ class OpenVINOBackend:
             raise InputError("precision fp16 is for GPUs; on a CPU use bf16, where it has it, or fp32")
         if precision == "int8" and bundle.int8 is None:
             raise InputError(f"{bundle.name}: precision int8 was asked for, but no int8 engine was loaded with it")
+        if precision in ("bf16", "fp32") and bundle.int8 is not None:
+            raise InputError(
+                f"{bundle.name}: was read as an int8 engine, without full weights; precision {precision} needs the model itself"
+            )
         if precision == "auto":
             precision = "int8" if bundle.int8 else "bf16" if capable else "fp32"
         self.precision = precision

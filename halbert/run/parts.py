@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from halbert.errors import missing_extra
-from halbert.files import begin, write_bytes
+from halbert.files import begin
 
 PART = 8192  # texts; within one, equal texts are computed once
 
@@ -85,11 +85,12 @@ class Parts:
         self._write(self._part(number), answers)
 
     def _write(self, part: Path, answers: Any) -> None:
+        unfinished = part.with_name(f"unfinished{part.suffix}")
         if part.suffix == ".npy":
-            write_bytes(part, np.ascontiguousarray(answers, "<f4").tobytes())
+            unfinished.write_bytes(np.ascontiguousarray(answers, "<f4").tobytes())
         elif part.suffix == ".jsonl":
             lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in answers)
-            write_bytes(part, "".join(lines).encode())
+            unfinished.write_bytes("".join(lines).encode())
         else:
             pyarrow, parquet = _arrow()
             if isinstance(answers, np.ndarray):
@@ -97,19 +98,20 @@ class Parts:
                 table = pyarrow.table({"vector": pyarrow.FixedSizeListArray.from_arrays(flat, answers.shape[1])})
             else:
                 table = pyarrow.Table.from_pylist(answers)
-            unfinished = part.with_name(f"unfinished{part.suffix}")
             parquet.write_table(table, unfinished)
-            os.replace(unfinished, part)
+        _settle(unfinished, part)
 
     def join(self, total: int, width: int = 0) -> None:
         """Make the output out of the parts, one of them in memory at a time. ``width`` is a vector's."""
         parts = [self._part(i) for i in range(self.done())]
         unfinished = self.folder / f"whole{self.kind}"
         if self.kind == ".parquet":
-            _, parquet = _arrow()
-            with parquet.ParquetWriter(unfinished, parquet.read_schema(parts[0])) as writer:
+            pyarrow, parquet = _arrow()
+            # A part without any entity does not know what one looks like; another does.
+            schema = pyarrow.unify_schemas([parquet.read_schema(part) for part in parts], promote_options="permissive")
+            with parquet.ParquetWriter(unfinished, schema) as writer:
                 for part in parts:
-                    writer.write_table(parquet.read_table(part, schema=parquet.read_schema(parts[0])))
+                    writer.write_table(parquet.read_table(part).cast(schema))
         else:
             with unfinished.open("wb") as stream:
                 if self.kind == ".npy":
@@ -118,7 +120,7 @@ class Parts:
                 for part in parts:
                     with part.open("rb") as source:
                         shutil.copyfileobj(source, stream, 1 << 20)
-        os.replace(unfinished, self.output)
+        _settle(unfinished, self.output)
 
     def remove(self) -> None:
         """Let go of the parts."""
@@ -127,6 +129,13 @@ class Parts:
     def close(self) -> None:
         """Let others have the output."""
         self._lock.close()
+
+
+def _settle(unfinished: Path, file: Path) -> None:
+    """Give a file its name once it is on the disk: after a crash of the machine it is whole, or not there."""
+    with unfinished.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    os.replace(unfinished, file)
 
 
 def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -95,6 +95,7 @@ class Predictor:
         self.backend = backend
         self.head = head
         self.cut = 0  # texts of the last call that were cut to ``length`` pieces
+        self.first = 0  # the number of the first text, where an error names one
         self.windowed = 0  # those that were read in windows of ``length``
         self.batches: list[Computed] = []  # of the last call
         self.together: int | None = None  # batches that few texts are shared out among, if not as the engine likes best
@@ -160,7 +161,7 @@ class Predictor:
             found = self.backend.stream(fed(), [output])
         for result in found:
             group, batch = ahead.popleft()
-            check_finite(result[output], work.first[work.owner[group]], output)
+            check_finite(result[output], self.first + work.first[work.owner[group]], output)
             yield group, batch, result[output]
             progress(int(seen[work.owner[group[last[group]]]].sum()))
 
@@ -336,8 +337,15 @@ class Predictor:
         if not names:
             raise InputError(f"{self.bundle.name}: has no masked-piece head, so it cannot fill in pieces")
         tokenizer = self.bundle.tokenizer
+        whole = tokenizer.encode(text, masks=True)
         encoding = tokenizer.encode(text, max_length=self.longest, masks=True)
         places = [i for i, piece in enumerate(encoding.ids) if piece == tokenizer.special_ids["mask"]]
+        lost = whole.ids.count(tokenizer.special_ids["mask"]) - len(places)
+        if lost:
+            raise InputError(
+                f"the text has {len(whole.ids):,} pieces, {lost} of its {tokenizer.special['mask']} beyond the {self.longest} "
+                "that this model reads; give it less text"
+            )
         if not places:
             raise InputError(
                 f"the text holds no {tokenizer.special['mask']}; write it where a piece is to be filled in"

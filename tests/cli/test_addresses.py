@@ -179,3 +179,12 @@ def test_where_nothing_can_be_written_is_known_before_the_work(place, there, hal
     told = corpus(halbert, place / "m", "memory://there/c")
     assert told.status == 1 and "memory://there/c: cannot be written: read-only" in told.err
     assert not list((place / "here").iterdir())
+
+
+def test_what_is_there_is_replaced_only_when_asked(place, there, halbert):
+    vectors(place / "m", halbert, "the cat", "--output", "memory://there/v.npy")
+    told = halbert("embed", place / "m", "a dog", "--output", "memory://there/v.npy")
+    assert told.status == 1 and "memory://there/v.npy: exists already" in told.err and "--overwrite" in told.err
+    before = there.cat("/there/v.npy")
+    vectors(place / "m", halbert, "a dog", "--output", "memory://there/v.npy", "--overwrite")
+    assert there.cat("/there/v.npy") != before

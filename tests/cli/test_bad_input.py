@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -297,6 +298,8 @@ def test_the_output_folder_is_a_file(halbert, world, tmp_path, command):
         (["predict", "tuned", "a", "--device", "cuda", "--backend", "openvino"], ["runs on CPUs", "--backend torch"]),
         (["evaluate", "scored", "--data", "rows.csv"], ["no column 'score'"]),
         (["embed", "model", "a", "--output", "OUT.txt"], [".npy"]),
+        (["embed", "model", "--input", "pairs.csv", "--output", "OUT.npy"], ["pairs", "a column text alone"]),
+        (["fill", "albert", "[MASK]" + "!" * 140 + "[MASK]"], ["of its [MASK] beyond the 130"]),
         (["tokenize", "model", "a", "b", "c", "--pair"], ["even number", "3"]),
         (["vocab", "docs.txt", "--size", "9", "--out", "OUT"], ["9", "at least 32"]),
         (["audit", "model", "--out", "OUT"], ["at least two"]),
@@ -353,6 +356,7 @@ def test_usage_errors_end_with_2(halbert, world, out, command):
         (KeyboardInterrupt(), 130),
         (Stopped("stopped; go on with --resume"), 75),
         (Regression("slower than before"), 3),
+        (OSError(errno.ENOSPC, "No space left on device", "/full/file"), 1),
         (ZeroDivisionError("oh"), 70),
         (AssertionError("no"), 70),
     ],
@@ -366,7 +370,9 @@ def test_other_ends(halbert, monkeypatch, error, status):
     assert done.status == status
     assert ("Traceback" in done.err) == (status == 70)
     assert ("Please report" in done.err) == (status == 70)
-    if str(error):
+    if isinstance(error, OSError):
+        assert done.err == "halbert: /full/file: cannot be written: No space left on device\n"
+    elif str(error):
         assert str(error) in done.err
     if isinstance(error, KeyboardInterrupt):
         assert done.err == "halbert: stopped; nothing half-written was left behind\n"

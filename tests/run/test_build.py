@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
 import halbert
 from halbert.errors import HalbertError, InputError, WeightsError
 from halbert.run import build
-from halbert.run.certificate import Agreement, Answers, judge
+from halbert.run.certificate import Agreement, Answers, compare, judge
 from halbert.source import load_bundle, verify_files
 from tests import small, tiny
 
@@ -145,3 +147,51 @@ def test_no_engine(place):
         halbert.load(str(place / "bert"), precision="int8")
     with pytest.raises(InputError, match="torch backend does not run int8"):
         halbert.load(tiny.bundle(), precision="int8", backend="torch")
+
+
+def constant(reference: Answers) -> Answers:
+    """An engine that says one thing to every text: what most texts have."""
+    said = np.bincount(np.asarray(reference.labels, int)).argmax()
+    values = np.zeros_like(reference.values)
+    values[:, said] = 1
+    return reference._replace(values=values, labels=values.argmax(1), score=reference.score)
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_an_engine_that_says_one_thing_is_refused_however_rare_the_others_are(scored):
+    """Of 200 texts one is of another class: a constant has 99.5 % of the labels, and nearly all of the score."""
+    rng, backend = (
+        np.random.default_rng(0),
+        SimpleNamespace(describe=lambda: dict.fromkeys(("engine", "version", "device", "precision"), "x")),
+    )
+    values = rng.standard_normal((200, 3)) + np.array([9.0, 0, 0])
+    values[7] = [0, 9, 0]
+    vectors = rng.standard_normal((200, 8))
+    reference = Answers(backend, vectors, values, values.argmax(1), 0.99 if scored else None)  # type: ignore[arg-type]
+    near = reference._replace(values=values + 0.01 * rng.standard_normal(values.shape))
+    assert judge(reference, compare(reference, near)).passed
+    found = judge(reference, compare(reference, constant(reference)))
+    assert not found.passed and found.rule == "correlation with the answers" and found.found < 0.5
+    alone = Answers(backend, vectors[:1], values[:1], values[:1].argmax(1), None)  # type: ignore[arg-type]
+    assert not judge(alone, compare(alone, alone)).passed  # one text says nothing
+
+
+def test_heads_that_choose_and_that_give_several(place, tmp_path):
+    several = msgspec.structs.replace(tiny.HEADS["label"], several=True)
+    for name, head in (("choice", tiny.HEADS["choice"]), ("several", several)):
+        tiny.bundle(small.encoder(), {"it": head}, seed=3).save(tmp_path / name)
+        found = halbert.quantize(str(tmp_path / name), tmp_path / f"{name}-8", place / "texts.txt", force=True)
+        assert found.gate.rule == (
+            "order of similarities (Spearman)" if name == "choice" else "labels that are the same"
+        )
+        assert halbert.load(str(tmp_path / f"{name}-8"), precision="int8").backend.describe()["precision"] == "int8"
+    with pytest.raises(InputError, match="several classes are checked on the calibration texts"):
+        halbert.quantize(str(tmp_path / "several"), tmp_path / "no", place / "texts.txt", place / "labelled.csv")
+
+
+def test_an_int8_engine_is_not_run_under_another_name(place, tmp_path):
+    halbert.quantize(str(place / "plain"), tmp_path / "out", place / "texts.txt", force=True)
+    bundle = halbert.load(str(tmp_path / "out"), precision="int8").bundle
+    for precision in ("fp32", "bf16"):
+        with pytest.raises(InputError, match=r"int8 engine, without full weights|cannot multiply bfloat16"):
+            halbert.load(bundle, precision=precision)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -153,3 +154,29 @@ def test_the_task_is_the_one_the_model_was_tuned_for(predictor):
     assert task_of(bundle, head, None).name == "cola" and task_of(bundle, head, "sst2").name == "sst2"
     assert task_of(bundle, tiny.HEADS["tag"], None).kind == "tag"
     assert task_of(predictor.bundle, head, None).kind == "classify"
+
+
+def test_one_class_and_several(predictor, tmp_path):
+    """A head that gives several classes is scored by rows that have one each, and not by none; the other way is refused."""
+    head = msgspec.structs.replace(tiny.HEADS["label"], several=True)
+    many = load(tiny.bundle(small.encoder(), {"label": head}, seed=4), precision="fp32")
+    rows = small.rows(20)
+    one = evaluate(many, small.write_csv(tmp_path / "one.csv", rows), out=tmp_path / "one")
+    (tmp_path / "several.jsonl").write_text("".join(json.dumps({"text": t, "labels": [c]}) + "\n" for t, c in rows))
+    several = evaluate(many, tmp_path / "several.jsonl", out=tmp_path / "several")
+    assert rows_of(tmp_path / "one") == rows_of(tmp_path / "several") and rows_of(tmp_path / "one")[0]["truth"]
+    assert one["metrics"] == several["metrics"]
+    with pytest.raises(InputError, match="several classes; this model gives each text one"):
+        evaluate(predictor, tmp_path / "several.jsonl")
+
+
+def test_masked_pieces_of_texts_longer_than_the_model(tmp_path):
+    """Every window is judged: more of them than texts made the slowest's text be looked for behind the last."""
+    filler = load(tiny.bundle(small.encoder(), {"mlm": tiny.HEADS["mlm"]}, seed=4), precision="fp32")
+    rows = [{"text": "the cat sat " * 200, "language": "en"}, {"text": "a dog " * 150, "language": "de"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = evaluate(filler, tmp_path / "a.jsonl", task="fill")
+    assert told["cut"]["windows"] > 2 and len(told["slowest"]) == 5
+    assert {row["text"][:3] for row in told["slowest"]} <= {"the", "a d"}
+    counts = {language: row["n"] for language, row in told["by_language"].items()}
+    assert counts["en"] > counts["de"] > 1 and sum(counts.values()) == told["cut"]["windows"] + 2

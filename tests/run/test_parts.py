@@ -107,3 +107,15 @@ def test_a_model_is_known_by_its_files(tmp_path):
     data[-1] ^= 1
     weights.write_bytes(data)
     assert fingerprint(bundle) != before
+
+
+NOTHING, ONE = {"entities": [], "answer": None}, {"entities": [{"start": 1, "label": "X"}], "answer": {"text": "a"}}
+
+
+@pytest.mark.parametrize("order", [(NOTHING, ONE), (ONE, NOTHING), (NOTHING, NOTHING)])
+def test_a_part_without_any_entity_does_not_know_what_one_is(tmp_path, order):
+    """Parquet needs one form for all parts: of a first part without entities it was "a list of nothing"."""
+    output = tmp_path / "r.parquet"
+    with contextlib.closing(Parts(output, ".parquet", {}, size=1)) as parts:
+        parts.join(parts.fill(iter("ab"), lambda some, start: [{"index": start, **order[start]}], lambda n: None))
+    assert read(output) == [{"index": i, **row} for i, row in enumerate(order)]
