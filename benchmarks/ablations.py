@@ -5,7 +5,12 @@
 Every run is the shipped recipe ``ablation`` with one knob changed, on the same English text, and is measured on texts it
 has not seen: the masked pieces found (one draw for all), and whether its pair head tells pairs of either objective,
 NSP's (continues, or of another document) and SOP's (in order, or swapped), whichever it was trained on. Runs that are in
-the results file already are not repeated, so that it can be stopped and go on.
+the results file already are not repeated, so that it can be stopped and go on. The page is drawn from the usual results.
+
+    python -m benchmarks.ablations --set steps=20000 --seeds 1 --only 'not shared, SOP' 'all shared, SOP' \
+        --models bert-mini-en albert-mini-en --out benchmarks/results/ablations-long.json
+
+eight times as long, and the pair objectives of finished models on the same texts, cut by their own tokenizers.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import shlex
 import statistics
 import sys
 import tempfile
@@ -29,7 +35,7 @@ from halbert.data.pairs import NO_LABEL
 from halbert.data.plan import Plan
 from halbert.files import write_json
 from halbert.model.arrays import model_of
-from halbert.source import resolve_tokenizer
+from halbert.source import resolve_bundle, resolve_tokenizer
 from halbert.spec import PretrainSpec, TextSpec
 from halbert.text import Tokenizer
 from halbert.text.learn import count_words, learn_from_counts
@@ -39,7 +45,9 @@ from models.texts import english
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
+OUT = ROOT / "benchmarks/results/ablations.json"
 VOCABULARY, BATCHES = 8000, 100
+LENGTHS = (64, 128)  # of pairs that finished models are asked for
 NSP, SHARED = "pretraining.sentence_objective=nsp", "encoder.num_hidden_groups=1"
 KNOBS = {
     "not shared, SOP": [],
@@ -107,6 +115,19 @@ def run(
     }  # fmt: skip
 
 
+def finished(name: str, data: Path, place: Path) -> dict[str, Any]:
+    """The pairs of both objectives that a finished model tells apart, of the same texts."""
+    bundle = resolve_bundle(name)
+    held_out = place / f"held-out-{bundle.tokenizer.fingerprint[:8]}"
+    if not (held_out / "manifest.json").exists():
+        build_corpus(english(data, True), bundle.tokenizer, held_out)
+    corpus, told = Corpus(held_out), bundle.provenance["training"]
+    return {
+        "model": name, "tokens": told["tokens"],
+        **{f"{o}_accuracy": {str(n): pair_accuracy(bundle, corpus, n, o) for n in LENGTHS} for o in ("nsp", "sop")},
+    }  # fmt: skip
+
+
 def share(values: list[float]) -> str:
     """The mean of some runs and their extremes, in percent."""
     low, high = min(values), max(values)
@@ -156,19 +177,22 @@ def main() -> None:
     """Run what is missing, write the results after every run, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with the texts")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/ablations.json")
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--work", type=Path, help="keep corpora and models in this folder")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=KNOBS, default=list(KNOBS))
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe for all runs"
     )
+    parser.add_argument("--models", nargs="*", default=[], help="finished models to ask, too")
     options = parser.parse_args()
     result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
     if result["runs"] and result["changes"] != options.set:
         raise SystemExit(f"{options.out}: was made with --set {result['changes']}; use the same, or another file")
+    told = [word for word in sys.argv[1:] if word not in ("--work", str(options.work))]
     result |= {
-        "created": time.strftime("%Y-%m-%d", time.gmtime()), "command": "make bench-ablations", "changes": options.set,
+        "created": time.strftime("%Y-%m-%d", time.gmtime()), "changes": options.set,
+        "command": shlex.join(["python", "-m", "benchmarks.ablations", *told]),
         "machine": describe_machine(), "recipe": "halbert/recipes/ablation.toml", "vocabulary": VOCABULARY,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -183,7 +207,10 @@ def main() -> None:
             print(json.dumps(found), file=sys.stderr, flush=True)
             result["runs"].append(found)
             write_json(options.out, result)
-    draw(result)
+        result["models"] = [finished(name, options.data, place) for name in options.models] or result.get("models", [])
+        write_json(options.out, result)
+    if options.out == OUT:
+        draw(result)
     for name in KNOBS:
         rows = [row for row in result["runs"] if row["knobs"] == name]
         if rows:

@@ -129,7 +129,7 @@ class Bundle:
         tokens = self.tokenizer.special_ids
         with whole_folder(folder, overwrite) as target:
             huggingface.write(target, self.spec.encoder, main, self.arrays, tokens, dtype)
-            self.tokenizer.save(target)
+            self.tokenizer.save(target, self.spec.encoder.max_position_embeddings)
             for name, head in further.items():
                 place = target / "heads" / name
                 place.mkdir(parents=True)

@@ -149,6 +149,8 @@ def check_target(path: str | os.PathLike[str], overwrite: bool | None = None) ->
         target = Path(os.path.realpath(path))  # a link to a folder stays, what it leads to is written
         if target.exists() and not target.is_dir():
             raise InputError(f"{path}: is a file; expected the name of a folder to write")
+        if os.path.ismount(target):
+            raise InputError(f"{path}: is a disk's own folder, which cannot be replaced; name a folder in it")
         if target.is_dir() and any(target.iterdir()) and not overwrite:
             way = "remove it first" if overwrite is None else "replace it by --overwrite"
             raise InputError(f"{path}: exists and is not empty; choose another folder, or {way}")
@@ -253,6 +255,10 @@ def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
             raise InputError(f"{path}: cannot be written: {error.strerror}") from None
         yield temporary
         temporary.chmod(0o755)
+        if not overwrite and target.is_dir() and any(target.iterdir()):  # hours may have passed
+            kept = target.with_name(f"{target.name}-{temporary.name.removeprefix('.halbert-')}")
+            os.rename(temporary, kept)
+            raise InputError(f"{path}: something has come to be there meanwhile; what was made is in {kept}")
         _replace(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import re
 from typing import Any
 
 import torch
@@ -18,6 +19,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from halbert.errors import InputError, missing_extra
 from halbert.model.outputs import EncoderOutput
 from halbert.spec import ATTENTION_DROPOUTS, COUNTED, DROPOUTS, ForeignSpec
+
+# Keys of a config.json by which transformers would bring code or other files: kernels of the hub (attn_implementation
+# "org/name"), quantisers, backbones, classes of the folder's own; and the kind, which is given by itself.
+_FETCHES = re.compile(r"^_|^model_type$|implementation|quantization|auto_map|backbone|kernel|custom")
 
 
 def transformers_of() -> Any:
@@ -42,7 +47,7 @@ def configuration(config: dict[str, Any], where: str) -> Any:
             f"{where}: model_type is {kind!r}, which transformers {transformers.__version__} does not know"
         )
     try:
-        found = transformers.AutoConfig.for_model(kind, **{k: v for k, v in config.items() if k != "model_type"})
+        found = transformers.AutoConfig.for_model(kind, **{k: v for k, v in config.items() if not _FETCHES.search(k)})
     except Exception as fault:  # each configuration checks itself in its own way
         raise InputError(f"{where}: transformers cannot use it: {str(fault)[:300]}") from None
     # What learns to fill in masked pieces reads in both directions.

@@ -355,7 +355,9 @@ class Predictor:
         check_finite(values[None], np.zeros(1, np.int64), names[0])
         answers = []
         for probabilities in softmax(values[:, : tokenizer.vocab_size]):
-            best = np.argsort(-probabilities, kind="stable")[:top]
+            least = np.partition(probabilities, -top)[-top] if top < len(probabilities) else 0.0
+            some = np.flatnonzero(probabilities >= least)  # of a large vocabulary only these are sorted
+            best = some[np.argsort(-probabilities[some], kind="stable")][:top]
             answers.append(
                 [{"piece": tokenizer.vocab[i], "id": int(i), "probability": float(probabilities[i])} for i in best]
             )

@@ -37,7 +37,8 @@ class Metrics:
             "halbert_queue_seconds", "How long the last of them will wait, at the present pace", registry=own
         )
         self.pace = Gauge("halbert_pace_tokens", "Tokens a second that were last computed", registry=own)
-        self.restarts = Gauge("halbert_worker_restarts", "Workers that died and came back", registry=own)
+        self.restarts = Counter("halbert_worker_restarts", "Workers that died and came back", registry=own)
+        self._restarts = 0  # of them counted
 
     def observe(self, part: Part, answer: Answer) -> None:
         """Count a job."""
@@ -60,5 +61,6 @@ class Metrics:
         self.waiting.set(dispatcher.queue.tokens)
         self.wait.set(dispatcher.queue.seconds)
         self.pace.set(dispatcher.queue.pace)
-        self.restarts.set(dispatcher.restarts)
+        self.restarts.inc(dispatcher.restarts - self._restarts)
+        self._restarts = dispatcher.restarts
         return generate_latest(self.registry)

@@ -14,6 +14,7 @@ from halbert.spec import TextSpec
 from halbert.text.tokenizer import Frame, Piece, Tokenizer
 
 _SPACES = ("\u0120", "\u2581")  # how a byte-level BPE and a SentencePiece model write the space before a word
+MOST_PIECES = 1 << 24  # an id beyond is no vocabulary, but a file that asks for memory
 
 
 class ForeignTokenizer(Tokenizer):
@@ -29,7 +30,10 @@ class ForeignTokenizer(Tokenizer):
         self._fast.no_padding()
         self._fast.no_truncation()
         table = self._fast.get_vocab(with_added_tokens=True)
-        self.vocab = [""] * (max(table.values()) + 1)
+        largest = max(table.values(), default=0)
+        if largest >= MOST_PIECES:
+            raise InputError(f"the tokenizer has a piece with the id {largest:,}; expected fewer than {MOST_PIECES:,}")
+        self.vocab = [""] * (largest + 1)
         for token, number in table.items():
             self.vocab[number] = token
         self.spec = TextSpec(kind="other", lower_case=self._split("A") == self._split("a"), strip_accents=False)
@@ -99,5 +103,5 @@ class ForeignTokenizer(Tokenizer):
         told: str = self._fast.decode(list(ids), skip_special_tokens=True)
         return told
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, longest: int | None = None) -> None:
         raise InputError("a tokenizer of another architecture is not written by Halbert; copy its own files")

@@ -138,8 +138,9 @@ class Tokenizer(abc.ABC):
         """Readable text for ids; special tokens are left out."""
 
     @abc.abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write the vocabulary and ``tokenizer_config.json`` as transformers reads them."""
+    def save(self, folder: Path, longest: int | None = None) -> None:
+        """Write the vocabulary and ``tokenizer_config.json`` as transformers reads them; ``longest`` is how many pieces the
+        model beside it reads (transformers cuts at nothing where that is not said)."""
 
     def _visible(self, ids: Iterable[int]) -> Iterable[str]:
         """The tokens of ids but for padding, [CLS] and [SEP]. Raises :class:`InputError` for an id that is none."""

@@ -256,7 +256,7 @@ class Unigram(Tokenizer):
         words = [f" {token} " if token == mask else token for token in self._visible(ids)]
         return " ".join("".join(words).replace(SPACE, " ").split())
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, longest: int | None = None) -> None:
         write_bytes(folder / "spiece.model", self._model)
         write_bytes(folder / "tokenizer.json", self._fast().to_str(pretty=False).encode())
         write_json(
@@ -267,6 +267,7 @@ class Unigram(Tokenizer):
                 "keep_accents": not self.spec.strip_accents,
                 # transformers' own ALBERT tokenizer leaves segments out unless they are asked for.
                 "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+                **({"model_max_length": longest} if longest else {}),
                 **{f"{name}_token": token for name, token in self.special.items()},
             },
         )

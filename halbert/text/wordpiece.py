@@ -145,7 +145,7 @@ class WordPiece(Tokenizer):
                 words.append(token)
         return " ".join(words)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, longest: int | None = None) -> None:
         write_bytes(folder / "vocab.txt", ("\n".join(self.vocab) + "\n").encode())
         google = self.spec.compat == "google"
         if google:
@@ -159,6 +159,7 @@ class WordPiece(Tokenizer):
                 "strip_accents": self.spec.strip_accents,
                 "tokenize_chinese_chars": self.spec.chinese_chars,
                 **({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]} if google else {}),
+                **({"model_max_length": longest} if longest else {}),
                 **{f"{name}_token": token for name, token in self.special.items()},
             },
         )

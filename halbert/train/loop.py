@@ -345,21 +345,6 @@ def exact(device: torch.device) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
-def run_steps(
-    model: Model,
-    batches: Iterator[Any],
-    loss_of: LossOf,
-    recipe: PretrainRecipe | FinetuneRecipe,
-    *,
-    steps: int,
-    warmup: int,
-    journal: Journal,
-    seed: int,
-) -> dict[str, Any]:
-    """Take ``steps`` optimiser steps over ``batches``, in one process and without checkpoints; see :meth:`Run.take`."""
-    return Run(model, loss_of, recipe, steps=steps, warmup=warmup, journal=journal, seed=seed).take(batches)
-
-
 def tensors(batch: Any, device: torch.device) -> Any:
     """A batch with its arrays as tensors on the device."""
     if isinstance(batch, np.ndarray):

@@ -226,12 +226,6 @@ def _spread(tensor: Tensor) -> Any:
     return tensor.device_mesh, tuple(i for i, place in enumerate(tensor.placements) if isinstance(place, Shard))
 
 
-def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with b1 0.9, b2 0.999, eps 1e-6 and the papers' decay exclusions; with bias correction, as torch has it."""
-    groups = parameter_groups(model, weight_decay)
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-6, fused=True)
-
-
 def make_optimizer(model: nn.Module, recipe: PretrainRecipe | FinetuneRecipe) -> torch.optim.Optimizer:
     """The optimiser a recipe names, over all the model's parameters; its rate has to be set before each step.
 
@@ -250,19 +244,6 @@ def make_optimizer(model: nn.Module, recipe: PretrainRecipe | FinetuneRecipe) ->
             for group in groups:
                 group["adapt"] = decays(group["params"][0][0])
             return Lamb(groups, rate, betas, eps, bias_correction=recipe.optimizer == "lamb")
-
-
-def trust_ratios(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """By parameter name, the ratios of LAMB's last step; empty for the other optimisers and before the first step."""
-    if not isinstance(optimizer, Lamb) or not optimizer.ratios:
-        return {}
-    named = [
-        (name, optimizer.ratios[p])
-        for group in optimizer.param_groups
-        for name, p in zip(group.get("param_names", ()), group["params"], strict=True)
-        if p in optimizer.ratios
-    ]
-    return dict(zip([name for name, _ in named], torch.stack([r for _, r in named]).tolist(), strict=True))
 
 
 @torch.no_grad()

@@ -81,6 +81,10 @@ def _described(
     arrays = {f"encoder.model.{name}": p.detach().numpy() for name, p in model.named_parameters()}
     longest = min(foreign.positions_of(model, told), tokenizer.longest or 10**9)
     fields = _fields(told, config, longest)
+    if len(tokenizer.vocab) > fields["vocab_size"]:
+        raise ValueError(
+            f"its tokenizer has {len(tokenizer.vocab):,} pieces, its embeddings {fields['vocab_size']:,} rows"
+        )
     encoder = ForeignSpec(**fields, parts=foreign.parts_of(model), work=foreign.work_of(model))
     return ForeignFolder(encoder, arrays, tokenizer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import sys
@@ -94,17 +95,22 @@ def _verify(folder: Path, repository: str) -> None:
     What was found right is noted beside the snapshots, so that no file is read twice for this.
     """
     from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
+    try:
+        listed = get_cached_repo_tree(repository, revision=folder.name, cache_dir=folder.parents[2])
+    except CachedRepoTreeNotFoundError:  # brought by a library that kept no list: there is nothing to compare with
+        return
     note = folder.parent.parent / ".halbert-verified.json"
     known: dict[str, list[int]] = {}
     if note.exists():
         told = read_json(note)
         known = told if isinstance(told, dict) else {}
     right, wrong = {}, []
-    for entry in get_cached_repo_tree(repository, revision=folder.name, cache_dir=folder.parents[2]):
+    for entry in listed:
         file = folder / entry.path
-        if not file.exists():
-            continue
+        if ".." in Path(entry.path).parts or Path(entry.path).is_absolute() or not file.exists():
+            continue  # the list is the server's: no file elsewhere is read, or removed
         blob = file.resolve()
         stamp = [blob.stat().st_size, blob.stat().st_mtime_ns]
         if known.get(entry.blob_id) == stamp or (digest := _mismatch(blob, entry.blob_id)) is None:
@@ -114,7 +120,8 @@ def _verify(folder: Path, repository: str) -> None:
         file.unlink(missing_ok=True)
         blob.unlink(missing_ok=True)
     if not right.items() <= known.items():
-        write_json(note, {**known, **right})
+        with contextlib.suppress(OSError):  # a cache that may only be read: looked at again next time
+            write_json(note, {**known, **right})
     if wrong:
         raise WeightsError(
             f"{repository}: {'; '.join(wrong)}, which is not what the hub announced; removed from the cache, try again"

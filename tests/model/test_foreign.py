@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import halbert
 from halbert.data.readers import Example
 from halbert.errors import InputError, MissingExtra, SpecError, WeightsError
+from halbert.model.foreign import configuration
 from halbert.source import load_bundle
 from halbert.spec import EncoderSpec, difference
 from halbert.tasks.table import get_task
@@ -156,6 +157,15 @@ def test_bad_folders(tmp_path, monkeypatch):
     hostile = changed(good, tmp_path / "code", auto_map={"AutoModel": "evil.Model"})
     (hostile / "evil.py").write_text("raise SystemExit(99)")
     assert load_bundle(hostile).spec.encoder.model_type == "roberta"  # and evil.py was not run
+    many = changed(good, tmp_path / "many")
+    rules = json.loads((many / "tokenizer.json").read_text())
+    rules["added_tokens"].append({**rules["added_tokens"][-1], "id": 10**12, "content": "<far>"})
+    (many / "tokenizer.json").write_text(json.dumps(rules))
+    with pytest.raises(InputError):
+        load_bundle(many)
+    few = changed(good, tmp_path / "few", vocab_size=100)
+    with pytest.raises((InputError, WeightsError)):
+        load_bundle(few)
     bare = changed(good, tmp_path / "bare")
     (bare / "model.safetensors").rename(bare / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"has no model\.safetensors"):
@@ -171,3 +181,15 @@ def test_bad_folders(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtra, match=r"halbert\[others\]"):
         load_bundle(good)
+
+
+@pytest.mark.parametrize(
+    "key", ["_attn_implementation", "attn_implementation", "quantization_config", "_experts_implementation", "auto_map"]
+)
+def test_what_would_bring_code_or_kernels_is_not_heard(tmp_path, key):
+    """``attn_implementation: org/name`` lets transformers bring compiled kernels from the hub and run them."""
+    value = {"quant_method": "gptq", "bits": 4} if key == "quantization_config" else "evil/kernel"
+    place = changed(write("roberta", tmp_path / "good"), tmp_path / "hostile", **{key: value})
+    told = configuration(json.loads((place / "config.json").read_text()), "config.json")
+    assert "evil" not in str(told.__dict__) and not getattr(told, "quantization_config", None)
+    assert load_bundle(place).spec.encoder.model_type == "roberta"

@@ -26,7 +26,7 @@ def server(place):
     with running(str(place), "--precision", "fp32", "--max-bytes", "65536") as running_server:
         yield running_server
         assert running_server.post("/embed", {"inputs": "the cat"}).status == 200
-        assert running_server.get("/metrics").body.decode().count("halbert_worker_restarts 0.0") == 1
+        assert running_server.get("/metrics").body.decode().count("halbert_worker_restarts_total 0.0") == 1
         assert not any("Traceback" in line for line in running_server.lines)
 
 

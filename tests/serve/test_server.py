@@ -260,7 +260,7 @@ def test_a_killed_worker_comes_back_and_nothing_is_lost(place, offline):
                 reply = future.result()
                 assert reply.status == 200, reply.body
                 near(reply.json[39], offline["first"].embed([TEXTS[i % 12]])[0])
-        assert "halbert_worker_restarts 2.0" in server.get("/metrics").body.decode()
+        assert "halbert_worker_restarts_total 2.0" in server.get("/metrics").body.decode()
 
 
 def test_at_the_end_what_was_accepted_is_answered(place):

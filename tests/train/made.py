@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,9 @@ import torch
 
 from halbert.data.corpus import Corpus, build_corpus
 from halbert.model import Model
+from halbert.train.journal import Journal
+from halbert.train.loop import LossOf, Run
+from halbert.train.optimizers import Lamb
 from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
 from tests import tiny
 
@@ -56,3 +60,31 @@ class Batch(NamedTuple):
 def batch(ids: torch.Tensor, tokens: int | None = None) -> Batch:
     """What the loop needs of a batch; ``tokens`` real pieces."""
     return Batch(ids, np.ones(ids.numel() if tokens is None else tokens, np.int64))
+
+
+def trust_ratios(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """By parameter name, the ratios of LAMB's last step; empty for the other optimisers and before the first step."""
+    if not isinstance(optimizer, Lamb) or not optimizer.ratios:
+        return {}
+    named = [
+        (name, optimizer.ratios[p])
+        for group in optimizer.param_groups
+        for name, p in zip(group.get("param_names", ()), group["params"], strict=True)
+        if p in optimizer.ratios
+    ]
+    return dict(zip([name for name, _ in named], torch.stack([r for _, r in named]).tolist(), strict=True))
+
+
+def run_steps(
+    model: Model,
+    batches: Iterator[Any],
+    loss_of: LossOf,
+    recipe: Any,
+    *,
+    steps: int,
+    warmup: int,
+    journal: Journal,
+    seed: int,
+) -> dict[str, Any]:
+    """``steps`` optimiser steps over ``batches``, in one process and without checkpoints; see :meth:`Run.take`."""
+    return Run(model, loss_of, recipe, steps=steps, warmup=warmup, journal=journal, seed=seed).take(batches)

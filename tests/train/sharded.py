@@ -18,9 +18,10 @@ from torch.distributed.tensor import DTensor
 from halbert.model import Model
 from halbert.train import optimizers
 from halbert.train.distributed import leave
-from halbert.train.optimizers import clip_gradients, make_optimizer, trust_ratios
+from halbert.train.optimizers import clip_gradients, make_optimizer
 from halbert.train.recipe import PretrainRecipe
 from tests import small, tiny
+from tests.train.made import trust_ratios
 
 
 def descend(model: Model, kind: str, sharded: bool) -> tuple[dict[str, torch.Tensor], dict[str, float], float]:

@@ -13,12 +13,13 @@ from halbert.errors import HalbertError, InputError
 from halbert.model import Model
 from halbert.train import loop
 from halbert.train.journal import Journal
-from halbert.train.loop import choose_precision, run_steps
+from halbert.train.loop import choose_precision
 from halbert.train.objectives import Loss
-from halbert.train.optimizers import adamw
+from halbert.train.optimizers import make_optimizer
 from halbert.train.schedule import linear
 from tests import small, tiny
 from tests.train import made
+from tests.train.made import run_steps
 
 HEADS = {"mlm": tiny.HEADS["mlm"], "pair": tiny.HEADS["pair"]}
 
@@ -57,7 +58,7 @@ def take(model, steps=5, loss=a_loss, seed=0, journal=None, **options):
 def test_decay_leaves_out_biases_and_layer_norms(shape):
     net = model(**shape)
     names = {id(p): name for name, p in net.named_parameters()}
-    decayed, plain = adamw(net, 1e-3, 0.25).param_groups
+    decayed, plain = make_optimizer(net, made.recipe(weight_decay=0.25, epsilon=1e-6)).param_groups
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.25, 0.0)
     assert (decayed["betas"], decayed["eps"]) == ((0.9, 0.999), 1e-6)
     told = [[names[id(p)] for p in group["params"]] for group in (decayed, plain)]

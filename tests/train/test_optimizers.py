@@ -16,10 +16,11 @@ from torch import nn
 from halbert.heads import HeadSpec
 from halbert.model import Model
 from halbert.train import optimizers
-from halbert.train.optimizers import Lamb, clip_gradients, decays, make_optimizer, parameter_groups, trust_ratios
+from halbert.train.optimizers import Lamb, clip_gradients, decays, make_optimizer, parameter_groups
 from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
 from halbert.weights import names
 from tests import small, tiny
+from tests.train.made import trust_ratios
 from tests.train.updates import MISTAKES, updates
 
 KINDS = ("adamw", "adamw-google", "lamb", "lamb-google")

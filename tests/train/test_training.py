@@ -20,13 +20,14 @@ from halbert.run.predictor import load
 from halbert.source import load_bundle
 from halbert.train.finetuning import finetune
 from halbert.train.journal import Journal
-from halbert.train.loop import choose_precision, run_steps
+from halbert.train.loop import choose_precision
 from halbert.train.objectives import Loss
 from halbert.train.prepared import start_model
 from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
 from halbert.train.recipe import FinetuneRecipe, PretrainRecipe
 from tests import small, tiny
 from tests.train import made
+from tests.train.made import run_steps
 
 # Sentences in which every word tells the next: hidden pieces can be found from their neighbours.
 LEARNABLE = [

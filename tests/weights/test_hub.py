@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from halbert import presets
-from halbert.errors import InputError
+from halbert.errors import InputError, WeightsError
 from halbert.source import load_bundle, resolve_bundle
 from halbert.weights import hub as library
 from tests import tiny
@@ -392,3 +394,34 @@ def test_pickles_are_not_fetched(hub, halbert, tmp_path):
     hub.add("org/name", {name: data for name, data in saved.items() if name != WEIGHTS} | {"pytorch_model.bin": b"no"})
     refused(halbert("convert", "org/name", tmp_path / "out", "--allow-pickle"), WEIGHTS)
     assert "pytorch_model.bin" not in hub.asked("GET")
+
+
+def test_a_list_that_leads_elsewhere(tmp_path, monkeypatch):
+    """The list of files is the server's: a path out of the folder is not read, and what is there not removed."""
+    folder = tmp_path / "hub" / "models--org--name" / "snapshots" / ("a" * 40)
+    folder.mkdir(parents=True)
+    victim, own = tmp_path / "victim", folder / "config.json"
+    for file in (victim, own):
+        file.write_text("mine")
+    listed = [
+        SimpleNamespace(path=path, blob_id="0" * 40) for path in ("../../../../victim", str(victim), "config.json")
+    ]
+    monkeypatch.setattr("huggingface_hub.get_cached_repo_tree", lambda *a, **k: listed)
+    with pytest.raises(WeightsError, match=r"config\.json arrived"):
+        library._verify(folder, "org/name")
+    assert victim.exists() and not own.exists()
+
+
+def test_a_cache_without_a_list_or_that_may_only_be_read(tmp_path, monkeypatch):
+    folder = tmp_path / "hub" / "models--org--name" / "snapshots" / ("a" * 40)
+    folder.mkdir(parents=True)
+    library._verify(folder, "org/name")  # brought by an older library
+    content = b"mine"
+    (folder / "config.json").write_bytes(content)
+    name = hashlib.sha1(b"blob 4\0" + content).hexdigest()
+    listed = [SimpleNamespace(path="config.json", blob_id=name)]
+    monkeypatch.setattr("huggingface_hub.get_cached_repo_tree", lambda *a, **k: listed)
+    monkeypatch.setattr(
+        "halbert.weights.hub.write_json", lambda *a: (_ for _ in ()).throw(PermissionError("read-only"))
+    )
+    library._verify(folder, "org/name")

@@ -13,7 +13,7 @@ import pytest
 import halbert.bundle
 import halbert.files
 from halbert.errors import InputError
-from halbert.source import load_bundle
+from halbert.source import load_bundle, resolve_bundle
 from halbert.weights import tensors
 from tests import tiny
 from tests.weights.folders import files
@@ -196,3 +196,35 @@ def test_a_full_disk_leaves_the_old_folder(tmp_path):
     assert done.stdout.strip(), done.stderr
     assert files(tmp_path / "a") == before
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_transformers_cuts_where_the_model_ends(tmp_path, kind):
+    """Without ``model_max_length`` it cuts nowhere, and a long text is an index error."""
+    transformers = pytest.importorskip("transformers")
+    made = bundle() if kind == "wordpiece" else resolve_bundle("albert-mini-100")
+    longest = made.spec.encoder.max_position_embeddings
+    tokenizer = transformers.AutoTokenizer.from_pretrained(made.save(tmp_path / "a"))
+    assert tokenizer.model_max_length == longest
+    assert len(tokenizer("the cat " * longest, truncation=True)["input_ids"]) == longest
+
+
+def test_what_appeared_meanwhile_is_not_replaced(tmp_path):
+    with (
+        pytest.raises(InputError, match="has come to be there") as told,
+        halbert.files.whole_folder(tmp_path / "out") as folder,
+    ):
+        (folder / "made").write_text("hours of work")
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "theirs").write_text("theirs")
+    assert (tmp_path / "out" / "theirs").read_text() == "theirs"
+    (kept,) = [p for p in tmp_path.iterdir() if p.name != "out"]
+    assert str(kept) in str(told.value) and (kept / "made").read_text() == "hours of work"
+
+
+def test_a_mount_point_cannot_be_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("halbert.files.os.path.ismount", lambda path: str(path) == str(tmp_path / "disk"))
+    (tmp_path / "disk").mkdir()
+    with pytest.raises(InputError, match="is a disk's own folder"):
+        halbert.files.check_target(tmp_path / "disk")
+    assert halbert.files.check_target(tmp_path / "disk" / "in-it") == tmp_path / "disk" / "in-it"
