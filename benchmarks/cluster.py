@@ -32,6 +32,7 @@ from halbert.files import write_bytes, write_json
 
 OUT = ROOT / "benchmarks/results"
 NODES = (1, 2, 3)
+SIZES = (1_500_000_000, 4_000_000_000)  # bytes of corpora
 # As a machine of 7 GB would have by itself (30 %). Raylets of cluster_utils have 150 MiB, which is six blocks of text: Ray
 # Data then holds all workers but one back.
 STORE = 2 << 30
@@ -71,15 +72,17 @@ def overhead(data: Path, rounds: int) -> list[dict[str, Any]]:
     found = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        text = prose(data, place, 1_500_000_000)
+        text = prose(data, place, SIZES[0])
         lines = place / "texts.txt"
         paragraphs = [line for line in text.open("rb") if 40 < len(line) < 400]
         lines.write_bytes(b"".join(paragraphs[:60_000]))
         jobs = {
-            "corpus, 1.5 GB": (["corpus", text, "--tokenizer", "bert-mini-en"], "corpus"),
+            **{f"corpus, {n / 1e9:g} GB": (["corpus", n, "--tokenizer", "bert-mini-en"], "corpus") for n in SIZES},
             f"embed, {min(60_000, len(paragraphs)):,} texts": (["embed", checkpoint(), "--input", lines], "v.npy"),
         }
         for name, (words, out) in jobs.items():
+            if words[0] == "corpus":
+                words[1] = prose(data, place, words[1])
             option = "--output" if out.endswith("npy") else "--out"
             seconds: dict[str, list[float]] = {"plain": [], "ray": []}
             for number in range(rounds):

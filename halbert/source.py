@@ -158,7 +158,7 @@ def resolve_spec(model: str | os.PathLike[str]) -> Description:
 def resolve_tokenizer(model: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a MODEL (of a folder, weights need not be there)."""
     with located(model) as place:
-        if tensorflow1.is_checkpoint(place.path) and not (place.path / "config.json").exists():
+        if tensorflow1.is_checkpoint(place.path) and not _is_huggingface(place.path):
             return _google_tokenizer(google.open_release(place.path, place.archive))
         manifest = _manifest(place.path)
         return load_tokenizer(place.path, manifest.spec.text if manifest else None)

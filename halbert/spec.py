@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -296,7 +296,15 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     try:
         return msgspec.convert(dict(values), kind)
     except msgspec.ValidationError as error:
-        raise SpecError(f"{where}: {in_words(error)}") from None
+        field = str(error).partition(" - at `$.")[2].rstrip("`")
+        choices = _choices(known[field].type) if field in known and "enum value" in str(error) else []
+        told = f"{nearest(str(values[field]), choices)}; expected {', '.join(choices)}" if choices else ""
+        raise SpecError(f"{where}: {in_words(error)}{told}") from None
+
+
+def _choices(kind: Any) -> list[str]:
+    """The texts that a field's type allows, where it is one of some."""
+    return [x for part in get_args(kind) for x in ([part] if isinstance(part, str) else _choices(part))]
 
 
 def in_words(error: Exception) -> str:

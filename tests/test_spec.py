@@ -224,7 +224,7 @@ def test_something_else_than_a_table_is_refused(values):
         ({"max_ngram": 0}, "max_ngram is 0"),
         ({"short_prob": 1.5}, "short_prob is 1.5"),
         ({"short_prob": -0.1}, "short_prob is -0.1"),
-        ({"masking": "words"}, "invalid enum value 'words'"),
+        ({"masking": "words"}, r"invalid enum value 'words'; did you mean 'word'\?; expected piece, word, ngram"),
         ({"sentence_objectiv": "sop"}, "did you mean 'sentence_objective'"),
     ],
 )

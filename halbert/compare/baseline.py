@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from halbert.compare.measurement import Comparison, Measurement, compare_pair
+from halbert.compare.measurement import Comparison, Measurement, compare_pair, shared_level, spread_of_difference
 from halbert.compare.verdict import interval, show
 from halbert.errors import InputError
 from halbert.files import read_json
@@ -89,7 +89,7 @@ class Judged(NamedTuple):
 def regressions(old: Mapping[str, Any], new: Mapping[str, Any]) -> Judged:
     """What of a subject of both is worse than it was, beyond chance, and by more than 5 % where it is no share or count.
 
-    Only figures made alike are compared (``how``). The 5 % of error are shared out among all that is compared. Samples of
+    Only figures made alike are compared (``how``). The 5 % of error are shared out among all that is compared (Holm 1979). Samples of
     two runs belong to no common rounds, so they are resampled apart; what two runs differ by as a whole (another clock
     rate, neighbours) no sample of either shows, and the margin is for that.
     """
@@ -107,7 +107,7 @@ def regressions(old: Mapping[str, Any], new: Mapping[str, Any]) -> Judged:
             left_out.append(f"{what}: one run, no interval")
         else:
             pairs.append((a, b))
-    level = 0.05 / max(1, sum(a.statistic != "exact" for a, _ in pairs))
+    level = shared_level([spread_of_difference(a, b, False) for a, b in pairs if a.statistic != "exact"])
     worse = []
     for a, b in pairs:
         c = compare_pair(a, b, level, [], paired=False)

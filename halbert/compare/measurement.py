@@ -157,6 +157,23 @@ class Spread(NamedTuple):
         low, high = np.percentile(drawn, [100 * tail, 100 * (1 - tail)])
         return float(low), float(high)
 
+    def differs(self, level: float) -> bool:
+        """Whether 0 is beyond the interval that leaves ``level`` outside."""
+        low, high = self.bounds(level)
+        return self.known and low is not None and high is not None and (low > 0 or high < 0)
+
+
+def shared_level(spreads: Sequence[Spread], error: float = 0.05) -> float:
+    """The level of each of many comparisons at which all together err with a probability of at most ``error`` (Holm 1979):
+    what differs at ``error / m`` is no longer counted among the m, and so on until nothing more differs."""
+    found = 0
+    while True:
+        level = error / max(1, len(spreads) - found)
+        now = sum(spread.differs(level) for spread in spreads)
+        if now <= found:
+            return level
+        found = now
+
 
 def _draws(count: int, calls: int, seed: int) -> np.ndarray:
     """Sample numbers (R, N) of rounds drawn again, each with all its ``calls``."""
@@ -214,19 +231,24 @@ def compare_pair(
     """
     if a.value is None or b.value is None:
         return None
+    return _compared(a, b, None if a.statistic == "exact" else spread_of_difference(a, b, paired), level, equal_in)
+
+
+def _compared(
+    a: Measurement, b: Measurement, spread: Spread | None, level: float, equal_in: list[str]
+) -> Comparison | None:
+    assert a.value is not None and b.value is not None
     difference = b.value - a.value
     low: float | None
     high: float | None
-    if a.statistic == "exact":
+    if spread is None:
         low = high = difference
         significant = difference != 0
     else:
-        spread = _spread_of_difference(a, b, paired)
         low, high = spread.bounds(0.05)
-        strict_low, strict_high = spread.bounds(level)
-        if low is None or high is None or strict_low is None or strict_high is None:
+        if low is None or high is None:
             return None
-        significant = spread.known and (strict_low > 0 or strict_high < 0)
+        significant = spread.differs(level)
     better = None
     if significant and a.better != "neither":
         better = b.subject if (difference < 0) == (a.better == "lower") else a.subject
@@ -236,7 +258,8 @@ def compare_pair(
     )  # fmt: skip
 
 
-def _spread_of_difference(a: Measurement, b: Measurement, paired: bool) -> Spread:
+def spread_of_difference(a: Measurement, b: Measurement, paired: bool) -> Spread:
+    """By how much b minus a, of an inexact quantity, moves when it is measured again."""
     of = _STATISTICS[a.statistic]
     x, y = np.asarray(a.samples), np.asarray(b.samples)
     difference = float(of(y) - of(x))
@@ -265,7 +288,7 @@ def compare_all(
 ) -> list[Comparison]:
     """Every pair of subjects in every quantity of which one can have better, rounds ``paired`` where they belong together.
 
-    The 5 % of error is divided by the number of inexact comparisons.
+    The 5 % of error is shared out among the inexact comparisons (:func:`shared_level`).
     """
     tables: dict[str, dict[str, Measurement]] = {}
     for m in measurements:
@@ -274,11 +297,14 @@ def compare_all(
         (a, b)
         for table in tables.values()
         for a, b in itertools.combinations(table.values(), 2)
-        if a.better != "neither" and comparable(a.name, a.subject, b.subject)
+        if a.better != "neither" and comparable(a.name, a.subject, b.subject) and None not in (a.value, b.value)
     ]
-    uncertain = sum(a.statistic != "exact" and a.value is not None and b.value is not None for a, b in pairs)
-    level = 0.05 / max(1, uncertain)
+    spreads = [
+        None if a.statistic == "exact" else spread_of_difference(a, b, paired(a.subject, b.subject)) for a, b in pairs
+    ]
+    level = shared_level([spread for spread in spreads if spread is not None])
     found = (
-        compare_pair(a, b, level, equal_in(a.subject, b.subject), paired=paired(a.subject, b.subject)) for a, b in pairs
+        _compared(a, b, spread, level, equal_in(a.subject, b.subject))
+        for (a, b), spread in zip(pairs, spreads, strict=True)
     )
     return [comparison for comparison in found if comparison is not None]

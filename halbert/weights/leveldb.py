@@ -17,6 +17,7 @@ from halbert.files import require_file
 
 # The index of BERT-large has 22 KB. Whatever comes near this is no index of a BERT or ALBERT.
 LARGEST = 64 << 20
+LONGEST_KEY = 4096  # bytes; keys share what is before them, and could grow with the square of the file
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57
 _TRAILER = 5
@@ -108,5 +109,7 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
             raise Damaged(f"an entry of the block at {offset:,} reaches past its end")
         key = key[:shared] + block[at : at + own]
         at += own
+        if len(key) > LONGEST_KEY:
+            raise Damaged(f"a key of {len(key):,} bytes; a tensor's name has at most {LONGEST_KEY:,}")
         yield key, block[at : at + length]
         at += length

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from halbert.compare.jackknife import macro_f1_by_example
-from halbert.compare.measurement import compare_all, compare_pair, undefined
+from halbert.compare.measurement import Spread, compare_all, compare_pair, shared_level, undefined
 from halbert.errors import HalbertError
 from tests.compare.made import quantity, taken
 
@@ -189,6 +190,36 @@ def test_the_error_is_shared_among_all_comparisons():
     assert (alone[0].low, alone[0].high) == (among[0].low, among[0].high)  # the interval shown stays at 95 %
     exact = [taken(s, [1.0], name=f"exact{i}", statistic="exact") for i in range(60) for s in "ab"]
     assert compare_all([taken("a", x), taken("b", y), *exact], NEVER_EQUAL, ALWAYS)[0].significant
+
+
+@given(st.lists(st.floats(0, 6), min_size=1, max_size=12))
+@settings(max_examples=40)
+def test_the_level_is_holms(values):
+    """As his procedure by p-values: the smallest against 5 % / m, the next against 5 % / (m - 1), until one is above."""
+    runs = np.random.default_rng(0).permutation(norm.ppf((np.arange(10_000) + 0.5) / 10_000))
+    spreads = [Spread(value, runs, 0.0, 1e6) for value in values]
+    levels = [0.05 / m for m in range(1, len(values) + 1)]
+    found = 0
+    order = sorted(spreads, key=lambda spread: -abs(spread.value))
+    while found < len(values) and order[found].differs(levels[len(values) - found - 1]):
+        found += 1
+    level = shared_level(spreads)
+    assert sum(spread.differs(level) for spread in spreads) == found
+    assert level == pytest.approx(0.05 / max(1, len(values) - found))
+
+
+def test_what_certainly_differs_takes_no_error_from_the_others():
+    """Of 20 comparisons 15 differ beyond doubt: the other five share the 5 %, and err no more often together."""
+    rng = np.random.default_rng(0)
+    erred = helped = 0
+    for _ in range(200):
+        runs = rng.standard_normal(2000)
+        sure = [Spread(50.0, runs, 0.0, 1e6) for _ in range(15)]
+        null = [Spread(float(rng.standard_normal()), runs, 0.0, 1e6) for _ in range(5)]
+        level = shared_level([*sure, *null])
+        erred += any(spread.differs(level) for spread in null)
+        helped += level > 3 * 0.05 / 20
+    assert helped == 200 and erred <= 20
 
 
 def test_every_pair_of_every_quantity_once():

@@ -165,6 +165,24 @@ def test_a_folder_without_vocabulary_can_be_inspected_but_not_used(folder):
             read(folder)
 
 
+def test_tokenizer_and_model_are_of_the_same_kind(folder):
+    """Google's files under the name that others give theirs: still Google's text rules, for both."""
+    shutil.copy(folder / "bert_config.json", folder / "config.json")
+    bundle, tokenizer = load_bundle(folder), resolve_tokenizer(folder)
+    assert tokenizer.spec == bundle.tokenizer.spec and tokenizer.fingerprint == bundle.tokenizer.fingerprint
+
+
+def test_keys_that_grow_with_the_square_of_the_file(tmp_path):
+    """Each key is the one before and a byte more: a megabyte of such an index would need gigabytes."""
+    rows = {b"a" * n: b"" for n in range(1, leveldb.LONGEST_KEY + 2)}
+    (tmp_path / "x.index").write_bytes(tensorflow1.table(rows))
+    with pytest.raises(WeightsError, match=r"a key of 4,097 bytes; a tensor's name has at most 4,096"):
+        leveldb.read_table(tmp_path / "x.index")
+    rows.popitem()
+    (tmp_path / "x.index").write_bytes(tensorflow1.table(rows))
+    assert leveldb.read_table(tmp_path / "x.index") == rows
+
+
 # Traps that shapes cannot show
 
 
