@@ -149,8 +149,6 @@ def check_target(path: str | os.PathLike[str], overwrite: bool | None = None) ->
         target = Path(os.path.realpath(path))  # a link to a folder stays, what it leads to is written
         if target.exists() and not target.is_dir():
             raise InputError(f"{path}: is a file; expected the name of a folder to write")
-        if os.path.ismount(target):
-            raise InputError(f"{path}: is a disk's own folder, which cannot be replaced; name a folder in it")
         if target.is_dir() and any(target.iterdir()) and not overwrite:
             way = "remove it first" if overwrite is None else "replace it by --overwrite"
             raise InputError(f"{path}: exists and is not empty; choose another folder, or {way}")
@@ -244,6 +242,8 @@ def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     Raises :class:`InputError` when no folder can be written there.
     """
     target = check_target(path, overwrite)
+    if os.path.ismount(target):
+        raise InputError(f"{path}: is a disk's own folder, which cannot be replaced; name a folder in it")
     made = [parent for parent in target.parents if not parent.exists()]
     # Named before it is made: an interrupt between the two leaves nothing behind.
     temporary = target.parent / f".halbert-{secrets.token_hex(6)}"

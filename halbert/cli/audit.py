@@ -86,7 +86,7 @@ def run(
         typer.Option("--resume", help="Go on with an audit that was stopped, or add rounds to the one in --out."),
     ] = False,
     seeds: Annotated[
-        int | None, typer.Option(min=2, help="Seeds of every fine-tuning; 3 unless --quick or --full.")
+        int | None, typer.Option(min=2, help="Seeds of every fine-tuning; 5 unless --quick or --full.")
     ] = None,
     seconds: Annotated[
         float | None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from halbert.cli.output import Bars, check_source, count_texts, note, texts_from
-from halbert.data.addresses import as_path, brought, is_address, put, work_name
+from halbert.data.addresses import as_path, brought, check_new, is_address, put, work_name
 from halbert.errors import HalbertError
 from halbert.files import check_file, require_file
 from halbert.version import __version__
@@ -35,7 +35,13 @@ class Bulk:
         check_source(texts, file)
         self.output: Path | None = None
         if output is not None and is_address(output):
-            self.output = work_name(output, overwrite)
+            from halbert.run.parts import folder_of
+
+            self.output = work_name(output)
+            if (
+                not overwrite and not folder_of(self.output).exists()
+            ):  # what could not be put is put by the same command
+                check_new(output)
         elif output is not None:
             source = None if file is None or is_address(file) else as_path(file)
             self.output = check_file(as_path(output), overwrite, source)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from halbert.compare.measurement import Comparison, Measurement, compare_pair, shared_level, spread_of_difference
+from halbert.compare.plan import rests_on
 from halbert.compare.verdict import interval, show
 from halbert.errors import InputError
 from halbert.files import read_json
@@ -66,11 +67,11 @@ def other_grounds(a: Measurement, b: Measurement, of_a: Mapping[str, Any], of_b:
     if (a.how, a.unit, a.statistic) != (b.how, b.unit, b.statistic):
         return f"made otherwise now ({b.how}; then: {a.how})"
     one, two = of_a.get("data", {}), of_b.get("data", {})
-    for where in sorted(one.keys() & two.keys()):
-        if where in a.how and one[where] != two[where]:
-            return f"{where} has another content now"
+    for told in sorted(one.keys() & two.keys()):
+        if rests_on(a.how, told) and one[told] != two[told]:
+            return f"of other data now, under the same name ({told.removesuffix(': ')})"
     cut = [{s["name"]: s.get("tokenizer") for s in r["subjects"]}.get(m.subject) for r, m in ((of_a, a), (of_b, b))]
-    if a.name.startswith("masked_") and cut[0] != cut[1]:
+    if a.name.startswith("masked_") and None not in cut and cut[0] != cut[1]:
         return "of another tokenizer now, whose pieces are other questions"
     return None
 

@@ -197,11 +197,14 @@ def _moves(
     Of many runs by resampling, which understates the spread of n by sqrt((n - 1) / n); of a few by their standard error,
     since of three runs a resampled median moves no farther than to the next of them.
     """
-    shares = [x.var(ddof=1) / len(x) if len(x) > 1 else 0.0 for x in groups]
     rounds = [len(x) // calls for x in groups]
     least = min(rounds)
     if least < 2:
         return np.zeros(RESAMPLES), least - 1
+    # Calls of one round are not independent: as if there were one, which varies as calls do, or as rounds, if that is more.
+    shares = [
+        max(x.var(ddof=1), x.reshape(n, calls).mean(1).var(ddof=1)) / n for x, n in zip(groups, rounds, strict=True)
+    ]
     below = sum(share**2 / (n - 1) for share, n in zip(shares, rounds, strict=True))
     freedom = sum(shares) ** 2 / below if below else least - 1
     if least < FEW:

@@ -53,11 +53,13 @@ def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         (number, frozenset((c["a"], c["b"]))): c["equal_in"] for number, r in enumerate(found) for c in r["comparisons"]
     }
     back = {new: old for table in names for old, new in table.items()}
+    parts = [part for number, r in enumerate(found) for part in _parts(r, names[number])]
+    home = {name: part for part in parts for name in part["subjects"]}
 
     def equal_in(a: str, b: str) -> list[str]:
         if origin[a] == origin[b]:
             return inside.get((origin[a], frozenset((back[a], back[b]))), [])
-        machines = [(found[origin[s]]["machine"]["processor"], found[origin[s]]["machine"]["cores"]) for s in (a, b)]
+        machines = [(home[s]["machine"]["processor"], home[s]["machine"]["cores"]) for s in (a, b)]
         return _equal(described[a], described[b]) + (["machine"] if machines[0] == machines[1] else [])
 
     def comparable(one: Measurement, two: Measurement) -> bool:
@@ -65,13 +67,14 @@ def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         a, b = (msgspec.structs.replace(m, subject=back[m.subject]) for m in (one, two))
         if of is other:
             return _were_compared(of, a.name, a.subject, b.subject)
-        return other_grounds(a, b, of, other) is None
+        own, others = ({**r, "data": home[m.subject]["data"]} for r, m in ((of, one), (other, two)))
+        return other_grounds(a, b, own, others) is None
 
     comparisons = compare_all(
         measurements,
         equal_in,
         lambda name, a, b: (name, a) in made and (name, b) in made and comparable(made[name, a], made[name, b]),
-        lambda a, b: origin[a] == origin[b],
+        lambda a, b: home[a] is home[b],
     )
     order = [s["name"] for s in subjects]
     weights = next((dict(r["weights"]) for r in found if r.get("weights")), {})
@@ -85,13 +88,7 @@ def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "also depend on the machine and the day.",
             *dict.fromkeys(note for r in found for note in r["notes"]),
         ],
-        "merged": [
-            {
-                "created": r["created"], "command": r["command"], "machine": r["machine"], "data": r.get("data", {}),
-                "subjects": list(names[number].values()),
-            }
-            for number, r in enumerate(found)
-        ],
+        "merged": parts,
         "subjects": subjects,
         "differences": [
             {**d, "a": names[n][d["a"]], "b": names[n][d["b"]]} for n, r in enumerate(found) for d in r["differences"]
@@ -101,6 +98,18 @@ def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "weights": weights,
         "verdict": msgspec.to_builtins(judge(measurements, comparisons, order, weights)),
     }  # fmt: skip
+
+
+def _parts(results: Mapping[str, Any], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The audits that results are of (several, where they were themselves put together), with the subjects' new names."""
+    every = results.get("merged") or [{**results, "subjects": list(names)}]
+    return [
+        {
+            "created": r["created"], "command": r["command"], "machine": r["machine"], "data": r.get("data", {}),
+            "subjects": [names[name] for name in r["subjects"]],
+        }
+        for r in every
+    ]  # fmt: skip
 
 
 def _agreed(several: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -57,7 +57,7 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
     latency: int = 60
     engines: int = 15
     throughput: int = 20
-    seeds: int = 3
+    seeds: int = 5
     rows: int | None = None
     curves: int = 3
 
@@ -67,6 +67,9 @@ DEPTHS: dict[str, Depth] = {
     "usual": Depth(),
     "full": Depth(memory=5, latency=300, engines=40, throughput=40, seeds=12, curves=5),
 }
+
+
+ABROAD = ", other languages"
 
 
 class TaskData(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,13 +131,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     parallel_from: str = ""
 
     def fingerprints(self) -> dict[str, str]:
-        """By the name that figures tell of their data, its sha256: two files of one name and length are not one."""
+        """By what figures say of their data (``how``), its sha256: two files of one name and length are not one."""
         found: dict[str, Any] = {}
-        read = [(t.where, [t.train, t.test, t.abroad]) for t in self.tasks]
-        for where, content in (*read, (self.texts_from, self.texts), (self.parallel_from, self.parallel)):
+        for told, content in (
+            *((f"labelled texts of {t.where}", [t.train, t.test]) for t in self.tasks),
+            *((f"labelled texts of {t.where}{ABROAD}", t.abroad) for t in self.tasks),
+            (f"texts of {self.texts_from}", self.texts), (f"{self.parallel_from}: ", self.parallel),
+        ):  # fmt: skip
             if content:
-                found.setdefault(where, hashlib.sha256()).update(msgspec.json.encode(content))
-        return {where: digest.hexdigest() for where, digest in found.items()}
+                found.setdefault(told, hashlib.sha256()).update(msgspec.json.encode(content))
+        return {told: digest.hexdigest() for told, digest in found.items()}
+
+
+def rests_on(how: str, told: str) -> bool:
+    """Whether a figure that was made like this (``how``) rests on the data of a key of :meth:`Plan.fingerprints`."""
+    labelled = "labelled texts of "
+    if told.endswith(ABROAD):
+        return told.removesuffix(ABROAD) in how and "other languages" in how
+    if told.startswith(labelled):
+        return told in how
+    return how.startswith(told) if told.endswith(": ") else told in how and labelled not in how
 
 
 def check_probes(probes: Sequence[str]) -> tuple[str, ...]:

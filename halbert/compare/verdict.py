@@ -57,7 +57,7 @@ def outcome(ranking: Mapping[str, Any]) -> str:
     """A profile's outcome (as ``results.json`` has it) in a sentence, with what would change it."""
     missing = ", ".join(ranking["missing"]).lower()
     if not ranking["scores"]:
-        return f"{ranking['title']}: not judged, since this was not measured: {missing}."
+        return f"{ranking['title']}: not judged, since this was not measured, or not in a way that can be compared: {missing}."
     told = ", ".join(f"{name} {score:.1f}" for name, score in ranking["scores"].items())
     chances = ranking["probabilities"]
     likely = max(chances, key=lambda name: chances[name])

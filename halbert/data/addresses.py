@@ -49,13 +49,25 @@ def brought(name: str | None) -> Iterator[Path | None]:
         yield fetch(name, Path(folder))
 
 
-def work_name(address: str, overwrite: bool = True) -> Path:
+def check_new(address: str) -> None:
+    """Raises :class:`InputError` where something is at an address; who may not look there may still write."""
+
+    def there(fs: Any, path: str) -> bool:
+        try:
+            return bool(fs.exists(path))
+        except PermissionError:
+            return False
+
+    if _asked(address, "written", there):
+        raise InputError(f"{address}: exists already; choose another address, or give --overwrite")
+
+
+def work_name(address: str) -> Path:
     """Where a file is made here that is going to an address: hidden, in the folder one is in, one for each address.
 
-    Raises :class:`InputError` for an address of no known kind, or where something is that is not to be replaced.
+    Raises :class:`InputError` for an address of no known kind.
     """
-    if _asked(address, "written", lambda fs, path: not overwrite and fs.exists(path)):
-        raise InputError(f"{address}: exists already; choose another address, or give --overwrite")
+    _asked(address, "written", lambda fs, path: None)
     return Path(f".halbert-{hashlib.sha256(address.encode()).hexdigest()[:8]}-{PurePosixPath(address).name}")
 
 

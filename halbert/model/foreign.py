@@ -22,7 +22,9 @@ from halbert.spec import ATTENTION_DROPOUTS, COUNTED, DROPOUTS, ForeignSpec
 
 # Keys of a config.json by which transformers would bring code or other files: kernels of the hub (attn_implementation
 # "org/name"), quantisers, backbones, classes of the folder's own; and the kind, which is given by itself.
-_FETCHES = re.compile(r"^_|^model_type$|implementation|quantization|auto_map|backbone|kernel|custom")
+_FETCHES = re.compile(
+    r"^_|^model_type$|implementation$|^quantization|^auto_map$|backbone|^use_kernels?$|^kernel_config$|^custom_"
+)
 
 
 def transformers_of() -> Any:

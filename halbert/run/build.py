@@ -116,6 +116,8 @@ def _examples(
         raise InputError(f"{data}: vectors are scored by pairs; expected the columns text_a, text_b and score")
     if head is not None and head.kind == "label":
         check_labels(check, head.labels, str(data))
+    if len(check) < LEAST:
+        raise InputError(f"{data}: holds {len(check)} rows; at least {LEAST} are needed to check an engine by")
     metric = "accuracy" if head is not None and head.kind == "label" else "spearman"
     return texts[:: max(len(texts) // CALIBRATION, 1)][:CALIBRATION], check, metric
 

@@ -21,6 +21,7 @@ from halbert.tasks.metrics import accuracy, spearman
 # What int8 must keep (one of the two): answers that are the same, or points (of 100) of the task's score.
 SAME_LABELS, POINTS = 0.99, 0.5
 FOLLOWS = 0.9  # and with each of them: correlation with the reference's answers; an engine that says one thing has none
+STILL = 0.5  # logits: the standard deviation below which answers do not change
 SAME_ORDER = 0.99  # for vectors without a task: Spearman between the similarities of neighbouring texts
 
 
@@ -130,7 +131,9 @@ def answers_of(bundle: Bundle, backend: Backend, examples: Sequence[Example], pr
         for row, mask, value in zip(rows, batch.mask, values, strict=True):
             found[row] = value[mask == 1]
     decided = [value.argmax(0 if head.kind == "span" else 1) for value in found]
-    return Answers(backend, vectors, np.concatenate([v.ravel() for v in found]), np.concatenate(decided), None)
+    if head.kind == "span":  # where in a text an answer is: a number that is added to all of its pieces says nothing
+        found = [value - value.mean(0) for value in found]
+    return Answers(backend, vectors, np.concatenate(found), np.concatenate(decided), None)
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -139,9 +142,12 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two tables (N, …) of numbers, each column about its own mean; 0 where one of them does not change."""
+    """Of two tables (N, …) of numbers, each column about its own mean; 0 where one of them does not change. Tables that
+    change so little that no answer depends on it (by less than half a logit) agree if their difference does, too."""
     a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
     a, b = a - a.mean(0), b - b.mean(0)
+    if max(float(np.sqrt((x * x).mean())) for x in (a, a - b)) < STILL:
+        return 1.0
     size = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return float((a * b).sum()) / size if size > 1e-12 else 0.0
 

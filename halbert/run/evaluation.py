@@ -109,12 +109,13 @@ def evaluate(
     result = _judge(predictor, name, head, row, features, examples, length, batch_tokens, progress)
     seconds = time.perf_counter() - began
     metrics = metrics_of(row.judges(head), row.form, features)
+    owners = len(np.unique(features.target)) if row.form == "texts" else len(features)
     found: dict[str, Any] = {
         "task": row.kind, "data_set": row.name or None, "n": len(examples),
         "metrics": {key: msgspec.to_builtins(score(key, result.truth, result.guess)) for key in metrics},
         "seconds": round(seconds, 4), "examples_per_second": round(len(examples) / max(seconds, 1e-9), 2),
         "engine": predictor.backend.describe(),
-        "cut": {**features.cut._asdict(), "windows": int(features.rows - len(examples)) if row.form in _WINDOWED else 0},
+        "cut": {**features.cut._asdict(), "windows": int(features.rows - owners) if row.form in _WINDOWED else 0},
         **findings.tell(row.form, head, result, examples),
     }  # fmt: skip
     # Of long texts each window is judged; where it is of is what its example says.

@@ -34,7 +34,7 @@ class Parts:
     ) -> None:
         self.output = Path(output)
         self.kind, self.size = kind, size
-        self.folder = self.output.with_name(f".{self.output.name}.parts")
+        self.folder = folder_of(self.output)
         self._lock = begin(
             self.folder, self.output, {**told, "size": size},
             f"{self.output}: another process is writing it; wait, or name another", self._lost, overwrite,
@@ -129,6 +129,11 @@ class Parts:
     def close(self) -> None:
         """Let others have the output."""
         self._lock.close()
+
+
+def folder_of(output: Path) -> Path:
+    """Where the finished parts of an output lie."""
+    return output.with_name(f".{output.name}.parts")
 
 
 def _settle(unfinished: Path, file: Path) -> None:

@@ -188,3 +188,11 @@ def test_what_is_there_is_replaced_only_when_asked(place, there, halbert):
     before = there.cat("/there/v.npy")
     vectors(place / "m", halbert, "a dog", "--output", "memory://there/v.npy", "--overwrite")
     assert there.cat("/there/v.npy") != before
+
+
+def test_who_may_write_but_not_look(place, there, halbert, monkeypatch):
+    monkeypatch.setattr(type(there), "exists", lambda *given, **how: (_ for _ in ()).throw(PermissionError("no list")))
+    vectors(place / "m", halbert, "the cat", "--output", "memory://there/v.npy")
+    monkeypatch.undo()
+    monkeypatch.chdir(place / "here")
+    assert there.exists("/there/v.npy")

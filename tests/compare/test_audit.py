@@ -10,7 +10,7 @@ import pytest
 from halbert.compare import default, documented, named, trained
 from halbert.compare.audit import compare, open_subjects
 from halbert.compare.default import default_audit
-from halbert.compare.plan import DEPTHS, PROBES, Depth, TaskData, split_task, task_names
+from halbert.compare.plan import DEPTHS, PROBES, Depth, Plan, TaskData, rests_on, split_task, task_names
 from halbert.compare.probes.latency import LatencyProbe
 from halbert.compare.probes.memory import MemoryProbe
 from halbert.compare.probes.retrieval import read_parallel
@@ -25,6 +25,9 @@ from tests import small
 from tests.compare.made import subject
 from tests.compare.pages import check_folder
 
+OF_TEXTS = {
+    "throughput", "unknown", "agreement", "inside", "masked", "masked-languages", "retrieval", "layers", "finetuning", "learning",
+}  # fmt: skip
 RECIPE = FinetuneRecipe(epochs=1, batch_size=8, length=16, learning_rate=1e-3, precision="fp32")
 
 
@@ -87,6 +90,27 @@ def test_all_probes(short, place, tmp_path):
         assert values["parameters", name]["value"] == bundle.spec.encoder.count_encoder()
         assert values["bytes_on_disk", name]["value"] == (place / name / "model.safetensors").stat().st_size
     assert small.left_in(tmp_path)[0] == "report" and not any(".report" in name for name in small.left_in(tmp_path))
+    for m in results[
+        "measurements"
+    ]:  # whatever is measured on texts says which, in the words that their sha256 stands for
+        assert any(rests_on(m["how"], told) for told in results["data"]) == (
+            m["probe"].partition(":")[0] in OF_TEXTS
+        ), m["how"]
+    assert all(any(rests_on(m["how"], told) for m in results["measurements"]) for told in results["data"])
+
+
+def test_further_rows_and_tasks_change_no_others(place):
+    one = split_task("a", place / "my rows.csv", None)
+    changes: list[dict] = [{}, {"abroad": one.test}, {"test": one.test[:-1]}]
+    same, more, other = ([msgspec.structs.replace(one, **c)] for c in changes)
+    more += [msgspec.structs.replace(one, name="b", where="b.csv")]
+    told = "labelled texts of my rows.csv"
+    first, second, third = (
+        Plan(subjects=[], tasks=tasks, texts=["x"], texts_from="t", command="").fingerprints()[told]
+        for tasks in (same, more, other)
+    )
+    assert first == second != third
+    assert not rests_on("9 labelled texts of my rows.csv", "labelled texts of rows.csv")
 
 
 def test_one_probe_and_no_data(place, tmp_path):

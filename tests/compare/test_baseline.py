@@ -93,15 +93,26 @@ def test_results_that_are_none(found, tmp_path, change, says):
 @pytest.mark.parametrize("changed", ["content", "tokenizer"])
 def test_other_data_under_the_same_name_is_no_regression(found, changed):
     old, new = (copy.deepcopy(each) for each in (found, changed_masked(found)))
-    old["data"], new["data"] = {"each in turn": "0" * 64}, {"each in turn": ("1" if changed == "content" else "0") * 64}
+    for made, digit in ((old, "0"), (new, "1" if changed == "content" else "0")):
+        made["data"] = {"labelled texts of a.csv": digit * 64}
+        for m in made["measurements"]:
+            if m["name"] == "rows_accuracy":
+                m["how"] = "9 labelled texts of a.csv (2 classes)"
     if changed == "tokenizer":
         for subject in new["subjects"]:
             subject["tokenizer"] = "another"
     worse, _, left_out = regressions(old, new)
-    told = "another content" if changed == "content" else "another tokenizer"
+    told = "of other data now" if changed == "content" else "another tokenizer"
     assert left_out and all(told in line for line in left_out)
     assert bool(worse) == (changed == "content")  # masked pieces are found as seldom as then, with the same tokenizer
 
 
 def changed_masked(found):
     return changed(found, "masked_loss", 2.0, "bert")
+
+
+def test_a_baseline_that_does_not_name_its_tokenizers_is_heard(found):
+    old = copy.deepcopy(found)
+    for subject in old["subjects"]:
+        del subject["tokenizer"]
+    assert any("masked_loss" in line for line in regressions(old, changed_masked(found)).worse)

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from halbert.compare.audit import report_again
+from halbert.compare.claims import Check, cases_of
 from halbert.compare.merging import merge
 from halbert.errors import InputError
 from tests.compare.made import results
@@ -92,8 +93,8 @@ def test_what_only_one_audit_measured(tmp_path):
 @pytest.mark.parametrize("changed", ["content", "tokenizer", "nothing"])
 def test_figures_of_other_data_are_not_compared(changed):
     """A file of the same name and length, and masked pieces of another tokenizer, are other questions."""
-    first = results(("bert", "albert"), how="500 texts of rows.csv")
-    first["data"] = {"rows.csv": "0" * 64}
+    first = results(("bert", "albert"), how="500 labelled texts of rows.csv (2 classes)")
+    first["data"] = {"labelled texts of rows.csv": "0" * 64}
     other = another(first)
     for subject in other["subjects"]:
         subject["name"] += "-new"
@@ -102,10 +103,32 @@ def test_figures_of_other_data_are_not_compared(changed):
         row["subject"] += "-new"
     for row in (*other["comparisons"], *other["differences"]):
         row["a"], row["b"] = row["a"] + "-new", row["b"] + "-new"
-    other["data"] = {"rows.csv": ("1" if changed == "content" else "0") * 64}
+    other["data"] = {"labelled texts of rows.csv": ("1" if changed == "content" else "0") * 64}
     merged = merge([first, other])
     across = {c["name"] for c in merged["comparisons"] if (c["a"], c["b"]) == ("bert", "bert-new")}
     assert ("parameters" in across) == (changed != "content")
     assert ("masked_loss" in across) == (changed != "tokenizer") and "throughput" in across
     assert merged["data"] == ({} if changed == "content" else first["data"])
     check_results(merged)
+
+
+def test_a_merged_result_is_still_of_its_machines():
+    """Put together once more: whose figures are of which machine, day and data is as it was."""
+    a, b = results(("bert", "x")), another(results(("albert", "y")), processor="a slow one")
+    c = another(results(("small", "tiny")), date="2026-07-08")
+    a["data"], b["data"] = {"texts of t": "0" * 64}, {"texts of t": "1" * 64}
+    once, twice = merge([a, b]), merge([merge([a, b]), c])
+    assert [set(part["subjects"]) for part in twice["merged"]] == [{"bert", "x"}, {"albert", "y"}, {"small", "tiny"}]
+    assert [part["data"] for part in twice["merged"]] == [a["data"], b["data"], {}]
+    for merged in (once, twice):
+        check_results(merged)
+        check = Check(
+            pairs=(("albert-base-v2", "bert-base-uncased"),), measured=("latency_32_p50",), relation="<", value=1
+        )
+        told = [case.what for case in cases_of(check, with_shapes(merged))]
+        assert not any({"bert", "albert"} <= set(what.replace(",", "").split()) for what in told)
+
+
+def with_shapes(merged):
+    comparisons = [{**c, "equal_in": ["shape"]} for c in merged["comparisons"]]
+    return {**merged, "comparisons": comparisons}

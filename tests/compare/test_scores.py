@@ -153,3 +153,13 @@ def test_shipped_profiles_know_their_criteria():
     named = {c.name for c in CRITERIA}
     assert all(set(profile.weights) <= named for profile in profiles())
     assert set(profiles({"size": 1})[0].weights) == {"size"}
+
+
+def test_a_byte_is_no_reason():
+    """Equal models of which one is a byte smaller: certain, and nothing to choose by."""
+    accuracy = ([0.800, 0.801, 0.802], [0.7, 0.801, 0.9])
+    found = rows(bytes_on_disk=(50e6, 50e6 + 1), x_accuracy=accuracy)
+    both = ranked(found, Profile(name="p", title="P", weights={"size": 1, "quality": 1}))
+    assert both.winner is None and both.alike
+    found = rows(bytes_on_disk=(50e6, 60e6), x_accuracy=([0.80, 0.801, 0.802],) * 2)
+    assert ranked(found, Profile(name="p", title="P", weights={"size": 1, "quality": 1})).winner == "a"

@@ -193,3 +193,8 @@ def test_what_would_bring_code_or_kernels_is_not_heard(tmp_path, key):
     told = configuration(json.loads((place / "config.json").read_text()), "config.json")
     assert "evil" not in str(told.__dict__) and not getattr(told, "quantization_config", None)
     assert load_bundle(place).spec.encoder.model_type == "roberta"
+
+
+@pytest.mark.parametrize(("kind", "key"), [("convbert", "conv_kernel_size"), ("nystromformer", "conv_kernel_size")])
+def test_a_field_of_the_architecture_is_heard(kind, key):
+    assert getattr(configuration({"model_type": kind, key: 5}, "config.json"), key) == 5

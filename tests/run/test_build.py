@@ -149,6 +149,9 @@ def test_no_engine(place):
         halbert.load(tiny.bundle(), precision="int8", backend="torch")
 
 
+BACKEND = SimpleNamespace(describe=lambda: dict.fromkeys(("engine", "version", "device", "precision"), "x"))
+
+
 def constant(reference: Answers) -> Answers:
     """An engine that says one thing to every text: what most texts have."""
     said = np.bincount(np.asarray(reference.labels, int)).argmax()
@@ -172,8 +175,29 @@ def test_an_engine_that_says_one_thing_is_refused_however_rare_the_others_are(sc
     assert judge(reference, compare(reference, near)).passed
     found = judge(reference, compare(reference, constant(reference)))
     assert not found.passed and found.rule == "correlation with the answers" and found.found < 0.5
-    alone = Answers(backend, vectors[:1], values[:1], values[:1].argmax(1), None)  # type: ignore[arg-type]
-    assert not judge(alone, compare(alone, alone)).passed  # one text says nothing
+    assert judge(reference, compare(reference, reference)).passed
+
+
+def test_a_tagger_that_says_one_thing_is_refused():
+    """Tags are compared label by label: with one mean for all of them a constant seemed to follow the reference."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((2000, 9)) + np.array([9.0] + [0.0] * 8)
+    values[:16, 0] = -9
+    reference = Answers(BACKEND, values[:, :4], values, values.argmax(1), None)  # type: ignore[arg-type]
+    same = np.tile(values.mean(0), (2000, 1))
+    one = reference._replace(values=same, labels=same.argmax(1))
+    assert compare(reference, one).labels > 0.99 and not judge(reference, compare(reference, one)).passed
+
+
+def test_an_engine_of_texts_that_are_all_alike_is_not_refused():
+    """Logits that hardly change follow nothing, however faithful the engine is."""
+    rng = np.random.default_rng(0)
+    values = np.array([4.5, -4.5]) + 0.05 * rng.standard_normal((4, 2))
+    reference = Answers(BACKEND, values, values, values.argmax(1), None)  # type: ignore[arg-type]
+    near = reference._replace(values=values + 0.03 * rng.standard_normal((4, 2)))
+    assert judge(reference, compare(reference, near)).passed
+    wild = reference._replace(values=values + 5 * rng.standard_normal((4, 2)))
+    assert not judge(reference, compare(reference, wild._replace(labels=reference.labels))).passed
 
 
 def test_heads_that_choose_and_that_give_several(place, tmp_path):

@@ -179,4 +179,7 @@ def test_masked_pieces_of_texts_longer_than_the_model(tmp_path):
     assert told["cut"]["windows"] > 2 and len(told["slowest"]) == 5
     assert {row["text"][:3] for row in told["slowest"]} <= {"the", "a d"}
     counts = {language: row["n"] for language, row in told["by_language"].items()}
+    rows += [{"text": "", "language": "en"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert evaluate(filler, tmp_path / "a.jsonl", task="fill")["cut"] == told["cut"]  # an empty text has no window
     assert counts["en"] > counts["de"] > 1 and sum(counts.values()) == told["cut"]["windows"] + 2

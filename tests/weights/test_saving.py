@@ -225,6 +225,8 @@ def test_what_appeared_meanwhile_is_not_replaced(tmp_path):
 def test_a_mount_point_cannot_be_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr("halbert.files.os.path.ismount", lambda path: str(path) == str(tmp_path / "disk"))
     (tmp_path / "disk").mkdir()
-    with pytest.raises(InputError, match="is a disk's own folder"):
-        halbert.files.check_target(tmp_path / "disk")
-    assert halbert.files.check_target(tmp_path / "disk" / "in-it") == tmp_path / "disk" / "in-it"
+    with pytest.raises(InputError, match="is a disk's own folder"), halbert.files.whole_folder(tmp_path / "disk"):
+        pass
+    assert halbert.files.check_target(tmp_path / "disk")  # what is written file by file may go there
+    with halbert.files.whole_folder(tmp_path / "disk" / "in-it") as folder:
+        (folder / "a").touch()

@@ -116,9 +116,9 @@ class FinetuningProbe(Tuned):
         error, error_parts = expected_error_by_example(chances.max(1), right)
         taken: Sample = {
             f"{self.task}_accuracy": (float(right.mean()), right.tolist()),
-            f"{self.task}_macro_f1": (f1, f1_parts.tolist()),
+            f"{self.task}_macro_f1": (f1, f1_parts.round(6).tolist()),
             f"{self.task}_seconds": run.summary["seconds"],
-            f"{self.task}_calibration": (error, error_parts.tolist()),
+            f"{self.task}_calibration": (error, error_parts.round(6).tolist()),
         }
         for noise in self.noises:
             truth, chances = judged_classes(predictor, noise.disturbed(self.test), recipe.length)

@@ -65,8 +65,8 @@ class LearningProbe(Tuned):
                          "area under accuracy over the logarithm of the rate), interval over seeds and texts"),
             Quantity(name=f"{task}_failed", title=f"{task}: trainings that failed", unit="share", statistic="mean",
                      better="lower",
-                     how=f"share of the {len(RATES)} rates' trainings whose loss did not come below that of a predictor "
-                         "that reads nothing, that gave one answer to everything, or whose gradient exploded; mean over seeds"),
+                     how=f"{self.some} {drawn}; share of the {len(RATES)} rates' trainings whose loss did not come below that of a "
+                         "predictor that reads nothing, that gave one answer to everything, or whose gradient exploded; mean over seeds"),
         ]  # fmt: skip
 
     def _rates(self) -> str:

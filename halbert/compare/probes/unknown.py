@@ -21,17 +21,17 @@ class UnknownProbe(Learnt):
     drawn = "the vocabulary is a stand-in"
 
     def __init__(self, texts: Sequence[str], where: str) -> None:
-        kinds = [("plain", "as they are", list(texts))]
+        kinds = [("plain", "texts as they are", list(texts))]
         kinds += [(n.name, n.title, [n.disturb(text, i) for i, text in enumerate(texts)]) for n in NOISES if n.respells]
         self.texts = {name: made for name, _, made in kinds}
         self.quantities = [
             quantity
             for name, title, _ in kinds
             for quantity in (
-                Quantity(name=f"unknown_{name}", title=f"Unknown pieces, texts {title}", unit="share", statistic="exact",
-                         better="lower", how=f"share of [UNK] among the pieces of {len(texts)} texts of {where}, {title}"),
-                Quantity(name=f"pieces_{name}", title=f"Pieces a word, texts {title}", unit="pieces", statistic="exact",
-                         better="lower", how=f"pieces for each word between white space of {len(texts)} texts of {where}, {title}"),
+                Quantity(name=f"unknown_{name}", title=f"Unknown pieces: {title}", unit="share", statistic="exact",
+                         better="lower", how=f"share of [UNK] among the pieces of {len(texts)} texts of {where}: {title}"),
+                Quantity(name=f"pieces_{name}", title=f"Pieces a word: {title}", unit="pieces", statistic="exact",
+                         better="lower", how=f"pieces for each word between white space of {len(texts)} texts of {where}: {title}"),
             )
         ]  # fmt: skip
 
