@@ -1,6 +1,7 @@
 """What a cluster costs and gives, on one machine: Ray beside the plain commands on the same cores, and one to three nodes.
 
     python -m benchmarks.cluster --only overhead       plain and spread in turn, whole commands, outputs compared
+    python -m benchmarks.cluster --only overhead --gigabytes 4
     python -m benchmarks.cluster --only times          one node of one core: the times that benchmarks/scale.py predicts from
     python -m benchmarks.scale --predict benchmarks/results/cluster-times.json       commit this before the next
     python -m benchmarks.cluster --only nodes          one, two and three nodes of one core, beside the predictions
@@ -14,6 +15,7 @@ import argparse
 import contextlib
 import filecmp
 import gzip
+import itertools
 import json
 import shutil
 import statistics
@@ -32,7 +34,6 @@ from halbert.files import write_bytes, write_json
 
 OUT = ROOT / "benchmarks/results"
 NODES = (1, 2, 3)
-SIZES = (1_500_000_000, 4_000_000_000)  # bytes of corpora
 # As a machine of 7 GB would have by itself (30 %). Raylets of cluster_utils have 150 MiB, which is six blocks of text: Ray
 # Data then holds all workers but one back.
 STORE = 2 << 30
@@ -67,22 +68,21 @@ def equal(a: Path, b: Path) -> bool:
     return names == sorted(f.name for f in b.iterdir()) and not any(filecmp.cmpfiles(a, b, names, shallow=False)[1:])
 
 
-def overhead(data: Path, rounds: int) -> list[dict[str, Any]]:
-    """Plain and spread, in turn."""
+def overhead(data: Path, rounds: int, gigabytes: float | None) -> list[dict[str, Any]]:
+    """Plain and spread, in turn; of a corpus of another size that alone."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        text = prose(data, place, SIZES[0])
+        size = round(1e9 * (gigabytes or 1.5))
+        text = prose(data, place, size)
         lines = place / "texts.txt"
-        paragraphs = [line for line in text.open("rb") if 40 < len(line) < 400]
-        lines.write_bytes(b"".join(paragraphs[:60_000]))
-        jobs = {
-            **{f"corpus, {n / 1e9:g} GB": (["corpus", n, "--tokenizer", "bert-mini-en"], "corpus") for n in SIZES},
-            f"embed, {min(60_000, len(paragraphs)):,} texts": (["embed", checkpoint(), "--input", lines], "v.npy"),
-        }
+        paragraphs = list(itertools.islice((line for line in text.open("rb") if 40 < len(line) < 400), 60_000))
+        lines.write_bytes(b"".join(paragraphs))
+        jobs = {f"corpus, {size / 1e9:g} GB": (["corpus", text, "--tokenizer", "bert-mini-en"], "corpus")}
+        if gigabytes is None:
+            words = ["embed", checkpoint(), "--input", lines]
+            jobs[f"embed, {len(paragraphs):,} texts"] = (words, "v.npy")
         for name, (words, out) in jobs.items():
-            if words[0] == "corpus":
-                words[1] = prose(data, place, words[1])
             option = "--output" if out.endswith("npy") else "--out"
             seconds: dict[str, list[float]] = {"plain": [], "ray": []}
             for number in range(rounds):
@@ -183,6 +183,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("overhead", "times", "nodes"), required=True)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--gigabytes", type=float, help="overhead of a corpus of this size alone")
     options = parser.parse_args()
     if options.only == "times":
         write_json(OUT / "cluster-times.json", times(options.data))
@@ -190,10 +191,14 @@ def main() -> None:
     file = OUT / "cluster.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     machine = describe_machine()
-    rows = overhead(options.data, options.rounds) if options.only == "overhead" else nodes(options.data)
-    results[options.only] = {
+    if options.only == "overhead":
+        rows = overhead(options.data, options.rounds, options.gigabytes)
+    else:
+        rows = nodes(options.data)
+    size = "" if options.gigabytes is None else f" --gigabytes {options.gigabytes:g}"
+    results[options.only + size] = {
         "rows": rows, "machine": machine, "created": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": f"python -m benchmarks.cluster --only {options.only}",
+        "command": f"python -m benchmarks.cluster --only {options.only}{size}",
     }  # fmt: skip
     write_json(file, results)
 

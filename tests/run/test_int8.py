@@ -36,7 +36,9 @@ def batches(count: int = 6) -> list[Rows]:
 def cosines(bundle, int8, batch: Rows) -> np.ndarray:
     """Of every real token's last state with int8 and without."""
     states = [
-        OpenVINOBackend(bundle.replace(int8=chosen), "fp32").forward(batch, ["last"])["last"][batch.mask == 1]
+        OpenVINOBackend(bundle.replace(int8=chosen), "int8" if chosen else "fp32").forward(batch, ["last"])["last"][
+            batch.mask == 1
+        ]
         for chosen in (None, int8)
     ]
     a, b = (state / np.linalg.norm(state, axis=1, keepdims=True) for state in states)
@@ -80,7 +82,7 @@ def test_the_mask_stays_a_number_of_its_own(int8):
     """OpenVINO took converted bytes times a number for a quantised tensor, and moved -3.4e38 into the attention scores."""
     bundle = tiny.bundle()
     found = quantize(bundle, batches()) if int8 else None
-    compiled = OpenVINOBackend(bundle.replace(int8=found), "fp32").compiled(["last"])
+    compiled = OpenVINOBackend(bundle.replace(int8=found), "int8" if found else "fp32").compiled(["last"])
     fused = [
         op.get_rt_info()["originalLayersNames"].astype(str)
         for op in compiled.get_runtime_model().get_ordered_ops()
@@ -167,6 +169,6 @@ def test_a_real_checkpoint(text):
         int8 = quantize(bundle, (rows for _, rows in in_batches(encoded, 0, Favoured(512))))
     else:
         int8 = quantize_without_text(bundle)
-    found = Predictor(bundle, OpenVINOBackend(bundle.replace(int8=int8), "fp32"))
+    found = Predictor(bundle, OpenVINOBackend(bundle.replace(int8=int8), "int8"))
     a, b = (p.embed(sentences[::2], max_length=64, normalize=True) for p in (exact, found))
     assert (a * b).sum(1).mean() > (0.997 if text else 0.998)

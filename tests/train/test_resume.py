@@ -56,11 +56,16 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
+def heard() -> None:
+    """Programs that were started in the background ignore Ctrl-C, those by nohup a terminal that goes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(place: Path, out: str, **changes: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command(place, out, **changes), env=environment(), stderr=subprocess.PIPE, start_new_session=True,
-        # Programs that were started in the background ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heard,
     )  # fmt: skip
 
 
