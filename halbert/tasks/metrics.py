@@ -147,6 +147,32 @@ def _summed(counts: Callable[[Any, Any], np.ndarray], of: Callable[[np.ndarray],
     return Metric(value, resampled)
 
 
+def _macro(counts: Callable[[Any, Any], np.ndarray], reason: str) -> Metric:
+    """F1 of each class averaged, out of hits, guesses and truths of every class, an example (N, 3 C).
+
+    A class that nobody names counts 0, as in scikit-learn; one that only a resample lacks is left out of that.
+    """
+
+    def scored(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        hit, said, there = np.split(sums, 3, -1)
+        whole = said + there
+        return 2 * hit / np.maximum(whole, 1), whole > 0
+
+    def value(truth: Any, guess: Any) -> float:
+        found, _ = scored(counts(truth, guess).sum(0))
+        if not found.size:
+            raise Undefined(reason)
+        return float(found.mean())
+
+    def resampled(truth: Any, guess: Any, rows: np.ndarray) -> np.ndarray:
+        table = counts(truth, guess).astype(np.float64)
+        found, named = scored(np.stack([table[:, k][rows].sum(1) for k in range(table.shape[1])], 1))
+        counted = named | ~scored(table.sum(0))[1]
+        return _share((found * counted).sum(1), counted.sum(1))
+
+    return Metric(value, resampled)
+
+
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(part / whole)
@@ -170,12 +196,6 @@ def _set_counts(truth: Any, guess: Any) -> np.ndarray:
 def _set_class_counts(truth: Any, guess: Any) -> np.ndarray:
     t, g = np.asarray(truth) > 0, np.asarray(guess) > 0
     return np.concatenate([t & g, g, t], 1).astype(float)
-
-
-def _set_macro(sums: np.ndarray) -> np.ndarray:
-    hit, said, there = np.split(sums, 3, -1)
-    whole = said + there  # a class that nobody names counts 0, as in scikit-learn
-    return np.asarray(np.where(whole > 0, 2 * hit / np.maximum(whole, 1), 0.0).mean(-1))
 
 
 def _f1(sums: np.ndarray) -> np.ndarray:
@@ -213,7 +233,7 @@ METRICS: dict[str, Metric] = {
     "mcc": Metric(matthews, _matthews_of_samples),
     # Several labels a text, as 0/1 tables (N, C): scikit-learn.
     "micro_f1": _summed(_set_counts, _f1, "no label occurs in the data or in the answers"),
-    "set_macro_f1": _summed(_set_class_counts, _set_macro, "there are no classes"),
+    "set_macro_f1": _macro(_set_class_counts, "there are no classes"),
     "set_accuracy": _shared(_set_right),
     # Numbers: scipy.
     "pearson": Metric(
@@ -227,7 +247,7 @@ METRICS: dict[str, Metric] = {
     "entity_precision": _summed(entities.counts, lambda s: _share(s[..., 0], s[..., 1]), "no entity was found"),
     "entity_recall": _summed(entities.counts, lambda s: _share(s[..., 0], s[..., 2]), "there is no entity in the data"),
     "tag_accuracy": _summed(_tag_counts, lambda s: _share(s[..., 0], s[..., 1]), "there are no words"),
-    "macro_tag_f1": _summed(_tag_classes, _set_macro, "there are no words"),
+    "macro_tag_f1": _macro(_tag_classes, "there are no words"),
     # Accepted answers (a tuple of texts, empty: there is none) and the answer given ("": none): SQuAD.
     "exact_match": _shared(answers.exact),
     "answer_f1": _shared(answers.f1),

@@ -142,3 +142,15 @@ def test_table_14():
     for name, (steps, warmup) in printed.items():
         recipe = FinetuneRecipe(**NAMED[name].shared)
         assert (recipe.steps, recipe.warmup_of(steps)) == (steps, warmup), name
+
+
+def test_a_class_that_only_a_resample_lacks_does_not_count_0():
+    """Twenty classes, once each, all found: 1.0, whichever are drawn again (counted as 0, the interval was 0.5 to 0.75)."""
+    table = np.eye(20, dtype=int)
+    tags = [[f"tag{i}"] for i in range(20)]
+    for name, side in (("set_macro_f1", table), ("macro_tag_f1", tags), ("macro_f1", np.arange(20))):
+        found = score(name, side, side)
+        assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0), name
+    nobody = np.concatenate([table, np.zeros((20, 20), int)], 1)  # classes that nobody names count 0, in resamples too
+    found = score("set_macro_f1", nobody, nobody)
+    assert found.value == 0.5 and 0.3 < found.low < found.high < 0.5
