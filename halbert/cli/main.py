@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import importlib
+import io
 import os
 import signal
 import sys
@@ -77,6 +78,8 @@ def _terminate(number: int, frame: object) -> None:
 def run() -> None:
     """Entry point. 0 done; 1 the input is at fault; 2 usage; 70 our fault; 130 Ctrl-C; 143 SIGTERM; 129 SIGHUP."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are not UTF-8 are printed as they are
     if "OMP_WAIT_POLICY" not in os.environ:  # how long a thread waits awake for others, of torch's OpenMP (decision 9)
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # As an exception, so that half-written output is removed on the way out.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +167,18 @@ def test_folders_are_not_written_to_addresses(place, halbert, words, out):
     before = sorted(os.listdir(place))
     refused(halbert(*words, out), f"{Path(out)}: is an address; expected the name of a folder on this machine")
     assert sorted(os.listdir(place)) == before
+
+
+def test_files_whose_names_are_not_utf8(place):
+    """Systems allow any bytes in a name: they are printed as they are, and recorded with a question mark."""
+    source = place / os.fsdecode(b"\xff.txt")
+    source.write_text("the cat sat\n")
+    for words in (
+        ["embed", "m", "--input", source, "--output", os.fsdecode(b"\xfe.npy")],
+        ["corpus", source, "--tokenizer", "m", "--out", "corpus"],
+        ["audit", "m", "other", "--only", "size", "--quiet", "--out", os.fsdecode(b"\xfd")],
+    ):
+        done = subprocess.run([sys.executable, "-m", "halbert", *map(str, words)], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert b"Report: \xfd/index.html" in done.stdout
+    assert json.loads((place / "corpus" / "manifest.json").read_text())["inputs"][0]["name"] == "?.txt"
