@@ -129,10 +129,12 @@ class Predictor:
         batch_tokens: int | None = None,
         progress: Progress = _quiet,
         exact: bool = False,
+        of: Sequence[int] | None = None,
     ) -> Iterator[tuple[np.ndarray, Rows, np.ndarray]]:
         """(row numbers, batch, values) of one output as the engine gives it, longest rows first.
 
-        Raises :class:`HalbertError` naming the text for which a value is not finite.
+        Raises :class:`HalbertError` naming the text for which a value is not finite (``of`` which each one is, if the
+        texts are candidates).
         """
         pad = self.bundle.tokenizer.special_ids["pad"]
         favoured = self.backend.favoured
@@ -161,7 +163,8 @@ class Predictor:
             found = self.backend.stream(fed(), [output])
         for result in found:
             group, batch = ahead.popleft()
-            check_finite(result[output], self.first + work.first[work.owner[group]], output)
+            numbers = work.first[work.owner[group]]
+            check_finite(result[output], self.first + (numbers if of is None else np.asarray(of)[numbers]), output)
             yield group, batch, result[output]
             progress(int(seen[work.owner[group[last[group]]]].sum()))
 
@@ -285,7 +288,7 @@ class Predictor:
         # The head is one number a candidate, out of the pooled state: candidates of one text need not share a batch.
         weight, bias = (self.bundle.arrays[f"heads.{name}.dense.{part}"] for part in ("weight", "bias"))
         scores = np.zeros(len(work.rows), np.float32)
-        for rows, _, pooled in self.run(work, "pooled", batch_tokens, lambda _: None, exact):
+        for rows, _, pooled in self.run(work, "pooled", batch_tokens, lambda _: None, exact, owner):
             scores[rows] = (pooled @ weight.T + bias)[:, 0]
         ends = np.cumsum(counts)[:-1]
         found = [softmax(row) for row in np.split(scores[work.unique], ends)] if len(texts) else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from halbert.errors import InputError
+from halbert.errors import HalbertError, InputError
 from halbert.run.predictor import load
 from tests import small, tiny
 
@@ -51,3 +51,12 @@ def test_what_cannot_be_chosen(chooser):
     with pytest.raises(InputError, match="kind label; this needs one of kind choice"):
         load(small.bundle(("label",)), precision="fp32").choose(["a"], [["b"]])
     assert tiny.HEADS["choice"].kind == "choice"
+
+
+def test_a_number_that_is_not_finite_names_the_text_and_not_the_candidate():
+    bundle = small.bundle(("choice",), seed=5)
+    piece = bundle.arrays["encoder.embeddings.piece.weight"].copy()
+    piece[bundle.tokenizer.encode("want").ids[1]] = np.nan
+    broken = bundle.replace(arrays={**bundle.arrays, "encoder.embeddings.piece.weight": piece})
+    with pytest.raises(HalbertError, match=r"^text 2: the model's pooled is not finite"):  # in the ninth candidate
+        load(broken, precision="fp32").choose(TEXTS, CHOICES)
