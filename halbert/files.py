@@ -115,9 +115,8 @@ def _no_number(name: str) -> Any:
 def write_json(path: Path, value: Any) -> None:
     """Indented JSON with a final newline, keys in the given order, written whole or not at all."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(
-        path, text.encode(errors="replace")
-    )  # a "?" for what is no character, as in a file's name that is not UTF-8
+    # A "?" for what is no character, as in a file's name that is not UTF-8.
+    write_bytes(path, text.encode(errors="replace"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

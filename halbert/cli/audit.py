@@ -32,7 +32,7 @@ EXAMPLE = (
     "Example: halbert audit ./bert ./albert --task classify --data train.csv --out report\n\n"
     "In CI: halbert audit ./bert ./albert --out new --baseline old/results.json"
 )
-STOPPED = "what was measured is kept, unless with --seconds: the same command with --resume goes on"
+STOPPED = "what was measured, if anything, is kept, unless with --seconds: the same command with --resume goes on"
 
 
 def run(

@@ -15,7 +15,7 @@ from halbert.data.readers import Example
 from halbert.errors import InputError
 from halbert.processes import cores
 from halbert.run.backend import Backend
-from halbert.run.predictor import Predictor, open_backend
+from halbert.run.predictor import Predictor, candidate_scores, open_backend
 from halbert.tasks.metrics import accuracy, spearman
 
 # What int8 must keep (one of the two): answers that are the same, or points (of 100) of the task's score.
@@ -121,10 +121,9 @@ def answers_of(bundle: Bundle, backend: Backend, examples: Sequence[Example], pr
         return Answers(backend, vectors, table, labels, score)
     work = predictor.prepare(texts, pairs)
     if head.kind == "choice":  # a number for each candidate, here for each text
-        weight, bias = (bundle.arrays[f"heads.{name}.dense.{part}"] for part in ("weight", "bias"))
         table = np.zeros((len(work.rows), 1), np.float32)
         for rows, _, pooled in predictor.run(work, "pooled", progress=progress):
-            table[rows] = pooled @ weight.T + bias
+            table[rows] = candidate_scores(bundle, name, pooled)
         return Answers(backend, vectors, table, None, None)
     found = [np.empty(0)] * len(work.rows)  # engines batch and pad in their own ways: row by row, real pieces alone
     for rows, batch, values in predictor.run(work, name, progress=progress):

@@ -79,6 +79,12 @@ def open_backend(
     return OpenVINOBackend(bundle, precision, threads)
 
 
+def candidate_scores(bundle: Bundle, name: str, pooled: np.ndarray) -> np.ndarray:
+    """What a head that chooses says of each candidate (N, 1), out of its pooled state (N, H)."""
+    weight, bias = (bundle.arrays[f"heads.{name}.dense.{part}"] for part in ("weight", "bias"))
+    return np.asarray(pooled @ weight.T + bias)
+
+
 class Computed(NamedTuple):
     """A batch that went through the engine: its rows, the positions they fill together, and the pieces among these."""
 
@@ -285,11 +291,10 @@ class Predictor:
             raise InputError(f"text {int(counts.argmin())}: has no choices")
         owner = np.repeat(np.arange(len(texts)), counts).tolist()
         work = self.prepare([texts[i] for i in owner], [c for some in choices for c in some], max_length)
-        # The head is one number a candidate, out of the pooled state: candidates of one text need not share a batch.
-        weight, bias = (self.bundle.arrays[f"heads.{name}.dense.{part}"] for part in ("weight", "bias"))
+        # Candidates of one text need not share a batch.
         scores = np.zeros(len(work.rows), np.float32)
         for rows, _, pooled in self.run(work, "pooled", batch_tokens, lambda _: None, exact, owner):
-            scores[rows] = (pooled @ weight.T + bias)[:, 0]
+            scores[rows] = candidate_scores(self.bundle, name, pooled)[:, 0]
         ends = np.cumsum(counts)[:-1]
         found = [softmax(row) for row in np.split(scores[work.unique], ends)] if len(texts) else []
         progress(len(texts))

@@ -13,7 +13,7 @@ from halbert.data.features import Features
 from halbert.data.hidden import hide
 from halbert.data.readers import Example
 from halbert.heads import HeadSpec
-from halbert.run.predictor import Predictor, Progress
+from halbert.run.predictor import Predictor, Progress, candidate_scores
 from halbert.tasks.decoding import check_finite
 
 BATCH_TOKENS = 1024  # a batch whose states stay in the cache of its core (docs/performance.md)
@@ -27,10 +27,7 @@ def values_of(
     """The head's output for every row, in order: (C,), (1,), or (S, C) without padding."""
     owner = np.repeat(np.arange(len(features)), np.diff(features.examples_E))
     found: list[np.ndarray] = [np.zeros(0)] * features.rows
-    output, weight, bias = name, np.zeros(0), np.zeros(0)
-    if head.kind == "choice":  # one number a candidate, out of the pooled state: texts may differ in their candidates
-        weight, bias = (predictor.bundle.arrays[f"heads.{name}.dense.{part}"] for part in ("weight", "bias"))
-        output = "pooled"
+    output = "pooled" if head.kind == "choice" else name  # texts may differ in their candidates
     pad, ahead = predictor.bundle.tokenizer.special_ids["pad"], collections.deque[np.ndarray]()
 
     def fed() -> Iterator[Rows]:
@@ -42,7 +39,7 @@ def values_of(
         group, values = ahead.popleft(), result[output]
         check_finite(values, owner[group], output)
         if head.kind == "choice":
-            values = values @ weight.T + bias
+            values = candidate_scores(predictor.bundle, name, values)
         for row, value in zip(group, values, strict=True):
             found[row] = value[: features.lengths[row]] if value.ndim == 2 else value
         progress(len(group))
