@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,17 +178,26 @@ class _ByteLines:
 
 
 def _lines(title: str, total: int | None) -> Step:
-    """Progress where there is no terminal: a line every half minute."""
-    done, whole, began = 0, total, time.monotonic()
-    told = began
+    """Progress where there is no terminal: a line every half minute.
+
+    What is left is told by the last lines, and never by what came before the first step: a corpus that is counted first, or
+    the steps of a run that is gone on with.
+    """
+    done, whole, told = 0, total, time.monotonic()
+    marks: deque[tuple[float, int]] = deque(maxlen=10)
 
     def step(detail: str = "", advance: int = 1, total: int | None = None) -> None:
         nonlocal done, whole, told
         done, whole, now = done + advance, total if total is not None else whole, time.monotonic()
+        if not marks:
+            marks.append((now, done))
         if now - told < SECONDS_BETWEEN_LINES:
             return
-        told = now
-        left = f" of {whole:,}, {(now - began) / max(done, 1) * (whole - done) / 60:.0f} min left" if whole else ""
+        told, (began, before) = now, marks[0]
+        left = f" of {whole:,}" if whole else ""
+        if whole and done > before:
+            left += f", {(now - began) / (done - before) * (whole - done) / 60:.0f} min left"
+        marks.append((now, done))
         note(f"{title}: {done:,}{left} {detail}".rstrip())
 
     return step
