@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from halbert.errors import InputError
+from halbert.errors import HalbertError, InputError
 from halbert.model import Model
 
 Strategy = Literal["ddp", "fsdp"]
@@ -114,3 +116,30 @@ def mean_over(values: Tensor, world: World) -> Tensor:
         distributed.all_reduce(values)
         values /= world.size
     return values
+
+
+PATIENCE = timedelta(days=1)  # for one process; a step's messages keep torch's own limits, of minutes
+
+
+def from_first(make: Callable[[], np.ndarray], shape: tuple[int, ...], world: World) -> np.ndarray:
+    """What the first process makes, an array of float32, for all of them; the others wait as long as it takes.
+
+    Raises what ``make`` raises, and in the other processes :class:`HalbertError`.
+    """
+    if world.size == 1:
+        return make()
+    group = distributed.new_group(timeout=PATIENCE, backend="gloo")  # also beside GPUs: the array is not on them
+    made, fault = np.empty(shape, np.float32), None
+    if world.first:
+        try:
+            made = np.ascontiguousarray(make(), np.float32)
+        except Exception as error:  # is raised once the others know of it
+            fault = error
+    state = torch.tensor(float(fault is not None))
+    distributed.broadcast(state, 0, group)
+    if state > 0:
+        raise fault or HalbertError("the first process says what is wrong")
+    table = torch.from_numpy(made)
+    distributed.broadcast(table, 0, group)
+    distributed.destroy_process_group(group)
+    return table.numpy()

@@ -29,7 +29,7 @@ from halbert.processes import processor
 from halbert.spec import EncoderSpec, ModelSpec, PretrainSpec, from_dict
 from halbert.text import Tokenizer
 from halbert.train.curve import draw_curve
-from halbert.train.distributed import ALONE, World, joined, mean_over, shard
+from halbert.train.distributed import ALONE, World, from_first, joined, mean_over, shard
 from halbert.train.folder import RunFolder
 from halbert.train.journal import Journal, Report, thinned
 from halbert.train.loader import Loaded, loaded
@@ -197,10 +197,11 @@ def _begun(
 ) -> LossOf:
     """Give the model the start of its recipe, unless its run goes on (``fresh``), and return what is asked of it.
 
-    The table that knows translations is made once for a run, by the first process, and kept in the run's folder.
+    Tables are made by the first process. The one that knows translations is made once for a run, and kept in its folder.
     """
     parallel = recipe.start_parallel
     widths = model.spec.embedding_size, model.spec.hidden_size
+    V = model.spec.vocab_size
 
     def start(width: int) -> np.ndarray:
         say(f"Counting which pieces stand near each other, for {width} numbers a piece to start from")
@@ -208,27 +209,29 @@ def _begun(
 
     first: np.ndarray | None = None
     if recipe.start == "pmi-svd" and fresh:
-        first = start(widths[0])
+        first = from_first(lambda: start(widths[0]), (V, widths[0]), world)
         with torch.no_grad():
             model.encoder.embeddings.piece.weight.copy_(torch.from_numpy(first))
     if not recipe.translation_weight:
         return pretraining_loss
     file = place.place / "translations.npy" if place else None
-    if file is None or (world.first and not file.exists()):
-        if first is None or widths[0] != widths[1]:
-            first = start(widths[1])
+
+    def translations() -> np.ndarray:
+        if file is not None and file.exists():
+            try:
+                return np.load(file, allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise InputError(f"{file}: cannot be read: {error}; it is made again when it is removed") from None
+        began = first if first is not None and widths[0] == widths[1] else start(widths[1])
         say("Learning which texts translate each other")
-        table = bring_together(first, Corpus(parallel), recipe.seed)
+        table = bring_together(began, Corpus(parallel), recipe.seed)
         if file is not None:
             written = io.BytesIO()
             np.save(written, table, allow_pickle=False)
             write_bytes(file, written.getvalue())
-    if file is not None:
-        mean_over(torch.zeros(1, device=world.device), world)  # the others wait
-        try:
-            table = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{file}: cannot be read: {error}; it is made again when it is removed") from None
+        return table
+
+    table = from_first(translations, (V, widths[1]), world)
     meaning = Meaning(torch.from_numpy(table).to(world.device), recipe.translation_weight)
     return functools.partial(pretraining_loss, meaning=meaning)
 

@@ -86,3 +86,9 @@ def test_the_twin_that_must_differ(place, alone):
 def test_processes_must_divide_the_batches(place):
     with pytest.raises(AssertionError, match="accumulate is 1 and there are 2 processes"):
         pretrain(place, "uneven", 2, accumulate=1, steps=2, warmup_steps=0)
+
+
+def test_a_table_that_the_first_cannot_make_ends_all_of_them(place):
+    with pytest.raises(AssertionError, match="too few pieces, for a pmi-svd start of width 256") as told:
+        pretrain(place, "wide", 2, steps=2, warmup_steps=0, **{"encoder.embedding_size": 256})
+    assert "halbert/train" not in str(told.value)  # torchrun's own traceback is all there is

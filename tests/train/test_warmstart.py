@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 
 from halbert.data.corpus import build_corpus
 from halbert.errors import InputError
+from halbert.train import warmstart
 from halbert.train.warmstart import SPREAD, WINDOW, document_counts, neighbour_counts, piece_embeddings
 from tests import tiny
 from tests.data.made import DOCUMENTS, words
@@ -31,6 +35,28 @@ def test_counts_are_those_of_two_loops(tmp_path, shard_tokens):
     np.testing.assert_allclose(counts, slow_counts(DOCUMENTS, words()), rtol=1e-12)
     np.testing.assert_allclose(counts, counts.T, rtol=1e-12)
     assert WINDOW == 5
+
+
+def test_of_a_large_corpus_every_shard_is_counted_in_part(tmp_path, monkeypatch):
+    """As many pieces as are allowed, the same share of each shard; a corpus that is small enough is counted whole."""
+    corpus = build_corpus(DOCUMENTS, words(), tmp_path / "c", shard_tokens=60)
+    whole, pieces = neighbour_counts(corpus).sum(), corpus.manifest.tokens
+    shards = [np.asarray(corpus.shard(number).ids) for number in range(len(corpus))]
+    for most in (pieces // 2, pieces // 3, 1, pieces, 2 * pieces):
+        monkeypatch.setattr(warmstart, "MOST", most)
+        share = min(1, most / pieces)
+        kept = np.zeros((200, 200))
+        for number, ids in enumerate(shards):
+            shard = corpus.shard(number)
+            edges = np.asarray(shard.sentences)[np.asarray(shard.documents)]
+            end = math.ceil(share * len(ids))
+            for begin, until in itertools.pairwise(edges.tolist()):
+                part = ids[begin : min(until, end)].tolist()
+                for i, a in enumerate(part):
+                    for j, b in enumerate(part):
+                        kept[a, b] += 1 / abs(i - j) if 0 < abs(i - j) <= WINDOW else 0
+        np.testing.assert_allclose(neighbour_counts(corpus).toarray(), kept, rtol=1e-12)
+        assert (kept.sum() == pytest.approx(whole)) == (most >= pieces)
 
 
 def test_neighbours_in_different_documents_are_not_counted(tmp_path):
