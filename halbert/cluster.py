@@ -8,6 +8,7 @@ scheduling, holds back who is too fast, and gives to others what a lost worker w
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import pickle
@@ -37,6 +38,16 @@ class Place(NamedTuple):
     version: str
     processor: str
     node: str
+
+
+class Parcel(NamedTuple):
+    """An item with many bytes, which are not copied where that can be helped.
+
+    Who gets it has a view of memory that Ray shares, and keeps it no longer than needed.
+    """
+
+    item: Any
+    data: Any
 
 
 def here() -> Place:
@@ -176,7 +187,7 @@ class Cluster:
         try:
             with contextlib.closing(tables):  # an error would hold it, and with it Ray Data's threads
                 for table in tables:
-                    place, error, result = _unpacked(table)
+                    (place, error), result = _unpacked(table)
                     if why := refused(place, own, alike):
                         raise HalbertError(why)
                     if error is not None:
@@ -272,23 +283,38 @@ class _Worker:
             error = fault
         except Exception as fault:
             error = HalbertError(f"the worker on {self.place.node} failed: {type(fault).__name__}: {str(fault)[:500]}")
-        return _packed((self.place, error, result))
+        return _packed((self.place, error), result)
 
 
-def _packed(item: Any) -> Any:
-    """An item as Arrow's table of one row, whose bytes are not copied once more."""
+def _packed(told: Any, item: Any) -> Any:
+    """An item, and what is told of it, as Arrow's table of one row."""
     import pyarrow
 
-    packed = pyarrow.py_buffer(pickle.dumps(item, protocol=5))
-    offsets = pyarrow.py_buffer(struct.pack("=2q", 0, packed.size))
-    column = pyarrow.LargeBinaryArray.from_buffers(pyarrow.large_binary(), 1, [None, offsets, packed])
-    return pyarrow.table({"item": column})
+    def column(data: Any) -> Any:
+        content = pyarrow.py_buffer(data)
+        offsets = pyarrow.py_buffer(struct.pack("=2q", 0, content.size))
+        return pyarrow.LargeBinaryArray.from_buffers(pyarrow.large_binary(), 1, [None, offsets, content])
+
+    data: Any = b""
+    if isinstance(item, Parcel):
+        item, data = Parcel(item.item, None), item.data
+    return pyarrow.table({"item": column(pickle.dumps((told, item), protocol=5)), "data": column(data)})
 
 
-def _unpacked(table: Any) -> Any:
-    """The item of a table of one row."""
-    (value,) = table.column("item")
-    return pickle.loads(value.as_buffer())
+def _unpacked(table: Any) -> tuple[Any, Any]:
+    """What was told, and the item, of a table of one row."""
+
+    def content(name: str) -> memoryview:
+        """The value itself: pyarrow's scalars hold a copy."""
+        (chunk,) = (chunk for chunk in table.column(name).chunks if len(chunk))
+        _, offsets, data = chunk.buffers()
+        begin, end = struct.unpack_from("=2q", offsets, 8 * chunk.offset)
+        return memoryview(data or b"")[begin:end]
+
+    told, item = pickle.loads(content("item"))
+    if isinstance(item, Parcel):
+        item = Parcel(item.item, content("data"))
+    return told, item
 
 
 def _stream_of(source: Callable[[], Iterable[Any]]) -> Any:
@@ -304,7 +330,7 @@ def _stream_of(source: Callable[[], Iterable[Any]]) -> Any:
 
         def get_read_tasks(self, parallelism: int, *more: Any, **named: Any) -> list[Any]:
             def read() -> Iterator[Any]:
-                yield from map(_packed, _faults_last(source))
+                yield from itertools.starmap(_packed, _faults_last(source))
 
             return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
 

@@ -8,55 +8,54 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from halbert.cluster import Cluster
+import numpy as np
+
+from halbert.cluster import Cluster, Parcel
 from halbert.data import blocks
 from halbert.data.blocks import Block, Cutter
 from halbert.data.inputs import Input
 from halbert.data.manifest import Source
 from halbert.data.record import Piece, Record
+from halbert.errors import InputError
 from halbert.files import write_bytes
 
 Encode = Callable[[Block], Piece]
 
 
-class Sent(NamedTuple):
-    """A block with the bytes of its parts; without them it is one that is finished."""
-
-    block: Block
-    data: list[bytes] | None
-
-
 class Made(NamedTuple):
-    """What became of a block: its record and the files of its shard, by name."""
+    """What became of a block: its record, and the sizes of the files of its shard, by name; of one that was finished nothing."""
 
     block: Block
     piece: Piece | None
-    files: dict[str, bytes]
+    sizes: dict[str, int]
 
 
 def cut(
     inputs: Sequence[Input], spool: Path, finished: Mapping[int, str], sizes: tuple[int, int]
-) -> Iterator[Sent | list[Source]]:
-    """All blocks in their order, and at the end what the inputs were; ``finished`` has the keys of blocks by number.
+) -> Iterator[Parcel | Block | list[Source]]:
+    """All blocks in their order, those that are not finished with their bytes, and at the end what the inputs were.
 
-    This runs in another process, where the driver's ``sizes`` of blocks count.
+    ``finished`` has the keys of blocks by number. This runs in another process, where the driver's ``sizes`` of blocks count.
     """
     blocks.SHARD_BYTES, blocks.SLACK = sizes
     cutter = Cutter(inputs, spool)
     for block in cutter.blocks():
-        data = None
+        sent: Parcel | Block = block._replace(spool=None)
         if finished.get(block.number) != block.key:
-            data = [_read(Path(part.path), part.begin, part.end) for part in block.parts]
+            sent = Parcel(sent, b"".join([_read(Path(part.path), part.begin, part.end) for part in block.parts]))
         if block.spool:
             block.spool.unlink()
-        yield Sent(block._replace(spool=None), data)
+        yield sent
     yield cutter.sources
 
 
 def _read(path: Path, begin: int, end: int) -> bytes:
     with path.open("rb") as stream:
         stream.seek(begin)
-        return stream.read(end - begin)
+        found = stream.read(end - begin)
+    if len(found) != end - begin:
+        raise InputError(f"{path}: has become shorter while it was read")
+    return found
 
 
 class Worker:
@@ -65,22 +64,31 @@ class Worker:
     def __init__(self, make: Callable[[Path], Encode]) -> None:
         self.make = make
 
-    def __call__(self, sent: Sent | list[Source]) -> Made | list[Source]:
+    def __call__(self, sent: Parcel | Block | list[Source]) -> Parcel | Made | list[Source]:
         """A block's shard."""
-        if not isinstance(sent, Sent):
+        if isinstance(sent, list):
             return sent
-        if sent.data is None:
-            return Made(sent.block._replace(parts=[]), None, {})
+        if isinstance(sent, Block):
+            return Made(sent._replace(parts=[]), None, {})
+        block: Block = sent.item
         with tempfile.TemporaryDirectory() as place:
             file, begin, parts = Path(place) / "block", 0, []
-            file.write_bytes(b"".join(sent.data))
-            for part, data in zip(sent.block.parts, sent.data, strict=True):
-                parts.append(part._replace(path=str(file), begin=begin, end=begin + len(data)))
-                begin += len(data)
-            piece = self.make(Path(place))(sent.block._replace(parts=parts))
-            names = piece.shard.sha256 if piece.shard else {}
-            files = {name: (Path(place) / name).read_bytes() for name in names}
-        return Made(sent.block._replace(parts=[]), piece, files)
+            file.write_bytes(sent.data)
+            for part in block.parts:
+                size = part.end - part.begin
+                parts.append(part._replace(path=str(file), begin=begin, end=begin + size))
+                begin += size
+            piece = self.make(Path(place))(block._replace(parts=parts))
+            files = [Path(place) / name for name in (piece.shard.sha256 if piece.shard else {})]
+            sizes = [file.stat().st_size for file in files]
+            data, begin = np.empty(sum(sizes), np.uint8).data, 0
+            for made, size in zip(files, sizes, strict=True):
+                with made.open("rb") as stream:
+                    stream.readinto(data[begin : begin + size])
+                begin += size
+        return Parcel(
+            Made(block._replace(parts=[]), piece, dict(zip((f.name for f in files), sizes, strict=True))), data
+        )
 
 
 def encode_spread(
@@ -98,14 +106,17 @@ def encode_spread(
     source = functools.partial(cut, there, record.spool.resolve(), record.verified(), sizes)
     sources: list[Source] = []
     for made in cluster.stream(source, Worker, (make,), workers=workers):
-        if not isinstance(made, Made):
+        if isinstance(made, list):
             sources = made
             continue
-        if made.piece is None:
-            record.known(made.block)
+        about: Made = made.item if isinstance(made, Parcel) else made
+        if about.piece is None:
+            record.known(about.block)
         else:
-            for name, data in made.files.items():
-                write_bytes(record.folder / name, data)
-            record.add(made.piece)
-        done(made.block)
+            begin = 0
+            for name, size in about.sizes.items():
+                write_bytes(record.folder / name, made.data[begin : begin + size])
+                begin += size
+            record.add(about.piece)
+        done(about.block)
     return sources

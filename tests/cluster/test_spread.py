@@ -18,9 +18,13 @@ import numpy as np
 import pytest
 
 from halbert.cli import main
-from halbert.cluster import Cluster, Place, here, refused
+from halbert.cluster import Cluster, Parcel, Place, here, refused
+from halbert.cluster import _packed as packed
+from halbert.cluster import _unpacked as unpacked
 from halbert.data import blocks
 from halbert.data.encoding import encode_files
+from halbert.data.inputs import find_inputs
+from halbert.data.spread import cut
 from halbert.errors import HalbertError, InputError
 from halbert.processes import cores
 from halbert.train.finetuning import finetune
@@ -83,6 +87,28 @@ class Slow:
         if item == "broken":
             raise ValueError("a bug")
         return item + self.more, os.getpid()
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\xff" * 50_000, np.arange(1000, dtype=np.uint8).data])
+def test_a_parcels_bytes_are_not_copied(data):
+    """Not where it is packed and not where it is unpacked; what goes along is copied, and of other items all."""
+    for told in (None, ("who", None)):
+        table = packed(told, Parcel({"what": [1]}, data))
+        about, (item, view) = unpacked(table)
+        assert (about, item) == (told, {"what": [1]}) and bytes(view) == bytes(data)
+        if data:
+            where = np.frombuffer(data, np.uint8).ctypes.data
+            assert np.frombuffer(view, np.uint8).ctypes.data == where
+        assert unpacked(packed(told, data[:3].hex())) == (told, data[:3].hex())
+
+
+def test_a_file_that_becomes_shorter_is_named(tmp_path, small_blocks):
+    (tmp_path / "a.txt").write_text("the cat\n\n" * 5_000)
+    found = cut(find_inputs([tmp_path / "a.txt"]), tmp_path, {}, (20_000, 500))
+    assert isinstance(next(found), Parcel)
+    os.truncate(tmp_path / "a.txt", 10)
+    with pytest.raises(InputError, match=r"a\.txt"):
+        list(found)
 
 
 @pytest.mark.slow
