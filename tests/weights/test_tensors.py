@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,38 @@ def test_even_with_permission_nothing_is_executed(pickled, tmp_path):
     with pytest.raises(WeightsError, match="is no table of tensors by name"):
         load_bundle(pickled, allow_pickle=True)
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "word"),
+    [
+        ({"a": torch.zeros(1).expand(10**12)}, "bytes, the file"),
+        ({str(n): torch.ones(10_000) for n in range(9)}, None),
+        (dict.fromkeys(map(str, range(9)), torch.ones(10_000)), "bytes, the file"),
+        ({"a": torch.ones(10_000), "b": torch.ones(10_000).to_sparse()}, "no table of tensors"),
+    ],
+    ids=["repeated", "of their own", "shared by many", "sparse"],
+)
+@pytest.mark.parametrize("how", [{}, {"_use_new_zipfile_serialization": False}])
+def test_a_pickles_tensors_are_no_larger_than_it_is(tmp_path, tensors, word, how):
+    torch.save(tensors, tmp_path / "pytorch_model.bin", **how)
+    if word is None:
+        assert len(read_tensors(tmp_path, allow_pickle=True)) == 9
+        return
+    with pytest.raises(WeightsError, match=word):
+        read_tensors(tmp_path, allow_pickle=True)
+
+
+def test_a_packed_pickle_is_refused_before_it_is_unpacked(tmp_path):
+    torch.save({"a": torch.zeros(5_000_000)}, tmp_path / "plain.bin")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.bin") as plain,
+        zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in plain.infolist():
+            packed.writestr(member.filename, plain.read(member))
+    with pytest.raises(WeightsError, match="unpacks to more than its"):
+        read_tensors(tmp_path, allow_pickle=True)
 
 
 def test_safetensors_come_first(pickled):
