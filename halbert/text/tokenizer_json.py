@@ -19,6 +19,20 @@ _MODEL_TYPE, _VOCAB_SIZE, _UNK, _BOS, _EOS, _PAD = 3, 4, 40, 41, 42, 43
 _CHARSMAP = 2
 _UNIGRAM = 1
 _LARGEST = 3.4e38  # of a score, in single precision
+# What a tokenizer of each kind has in these fields of its model or of a step before it, if it says anything of them.
+_EXPECTED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "WordPiece": {
+        "continuing_subword_prefix": ("##",),
+        "unk_token": ("[UNK]",),
+        "max_input_chars_per_word": (100, 200),  # of transformers, and of what Halbert writes for Google's rules
+    },
+    "Unigram": {
+        "byte_fallback": (False, None),
+        "replacement": ("▁",),
+        "prepend_scheme": ("always",),
+        "add_prefix_space": (True,),
+    },
+}
 
 
 class TokenizerJson(NamedTuple):
@@ -35,12 +49,17 @@ class TokenizerJson(NamedTuple):
 def read_tokenizer_json(path: Path) -> TokenizerJson:
     """Read a ``tokenizer.json``. Raises :class:`InputError` when it holds another kind of tokenizer, or other rules."""
     told = read_json(path)
-    model = told.get("model") if isinstance(told, dict) else None
+    model: Any = told.get("model") if isinstance(told, dict) else None
     kind = model.get("type") if isinstance(model, dict) else None
     if kind not in ("WordPiece", "Unigram"):
         raise InputError(f"{path}: holds a tokenizer of the kind {kind!r}; expected WordPiece or Unigram")
-    rules = [_steps(told.get("normalizer"), "normalizers"), _steps(told.get("pre_tokenizer"), "pretokenizers")]
-    return (_wordpiece if kind == "WordPiece" else _unigram)(path, told, *rules)
+    split = _steps(told.get("pre_tokenizer"), "pretokenizers")
+    for rule, allowed in _EXPECTED[kind].items():
+        for part in (model, *split):
+            if part.get(rule, allowed[0]) not in allowed:
+                raise InputError(f"{path}: {rule} is {part[rule]!r}; Halbert reads tokenizers with {allowed[0]!r}")
+    normal = _steps(told.get("normalizer"), "normalizers")
+    return (_wordpiece if kind == "WordPiece" else _unigram)(path, told, normal, split)
 
 
 def _steps(rule: Any, parts: str) -> list[dict[str, Any]]:

@@ -100,6 +100,9 @@ def test_the_official_albert_vocabulary_from_the_file_of_transformers_5(tmp_path
         (lambda told: told["normalizer"]["normalizers"].pop(0), "expected those of ALBERT"),
         (lambda told: told["normalizer"]["normalizers"][0].update(content="'"), "expected those of ALBERT"),
         (lambda told: told.update(pre_tokenizer=None), "expected those of ALBERT"),
+        (lambda told: told["model"].update(byte_fallback=True), "byte_fallback is True"),
+        (lambda told: told["pre_tokenizer"]["pretokenizers"][1].update(replacement="_"), "replacement is '_'"),
+        (lambda told: told["pre_tokenizer"]["pretokenizers"][1].update(prepend_scheme="never"), "prepend_scheme is 'never'"),
         (lambda told: told["model"]["vocab"].append(["x", "1"]), "no list of pieces and scores"),
         (lambda told: told["model"]["vocab"][9].__setitem__(1, 1e300), "no list of pieces and scores"),
         (lambda told: told["model"].update(unk_id=None), "no list of pieces and scores"),
@@ -117,6 +120,30 @@ def test_a_unigram_file_of_other_rules(tmp_path, change, message):
     change(told)
     file.write_text(json.dumps(told))
     with pytest.raises(InputError, match=message):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "word"),
+    [
+        ("continuing_subword_prefix", "@@", "continuing_subword_prefix is '@@'"),
+        ("unk_token", "<unk>", "unk_token is '<unk>'"),
+        ("max_input_chars_per_word", 7, "max_input_chars_per_word is 7"),
+        ("max_input_chars_per_word", 200, None),
+    ],
+)
+def test_a_wordpiece_file_of_other_rules(tmp_path, rule, value, word):
+    learnt("wordpiece").save(tmp_path / "ours")
+    transformers.AutoTokenizer.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    told = json.loads(file.read_text())
+    assert told["model"][rule] != value
+    told["model"][rule] = value
+    file.write_text(json.dumps(told))
+    if word is None:
+        load_tokenizer(tmp_path)
+        return
+    with pytest.raises(InputError, match=word):
         load_tokenizer(tmp_path)
 
 
