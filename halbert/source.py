@@ -374,18 +374,18 @@ def _sentence_transformers(place: Path) -> tuple[Pooling, bool]:
     return pooling, normalize
 
 
-def verify_files(folder: str | os.PathLike[str]) -> list[str]:
-    """The weight files of a bundle whose sha256 is the one it was saved with.
+def verify_files(model: str | os.PathLike[str]) -> list[str]:
+    """The weight files of a bundle (a folder, an archive of one, a name in the box) with the sha256 they were saved with.
 
     Raises :class:`WeightsError` naming the first that changed or disappeared, :class:`InputError` where none is recorded.
     """
-    place = Path(folder)
-    told = _provenance(place).get("files") if place.is_dir() else None
-    if not isinstance(told, dict) or not told:
-        raise InputError(f"{place}: records no sha256 of its files; only bundles that Halbert saved do")
-    for name, digest in told.items():
-        file = confined(place, name, place / "provenance.json")
-        found = sha256(require_file(file, "weight file"))
-        if found != digest:
-            raise WeightsError(f"{file}: has sha256 {found}, but was saved with {digest}; it has changed since")
-    return list(told)
+    with located(model) if exists(model) or str(model) in bundled() else contextlib.nullcontext() as place:
+        told = _provenance(place.path).get("files") if place and place.path.is_dir() else None
+        if place is None or not isinstance(told, dict) or not told:
+            raise InputError(f"{model}: records no sha256 of its files; only bundles that Halbert saved do")
+        for name, digest in told.items():
+            file = confined(place.path, name, place.path / "provenance.json")
+            found = sha256(require_file(file, "weight file"))
+            if found != digest:
+                raise WeightsError(f"{file}: has sha256 {found}, but was saved with {digest}; it has changed since")
+        return list(told)

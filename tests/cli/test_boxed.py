@@ -48,3 +48,17 @@ def test_they_are_listed(box, halbert):
 def test_what_is_in_the_box_loads():
     for name, folder in bundled().items():
         assert load_bundle(folder).name == name
+
+
+def test_what_is_in_the_box_is_what_was_saved(halbert):
+    assert len(bundled()) == 4
+    for name in bundled():
+        told = halbert("inspect", name, "--verify")
+        assert told.status == 0 and told.out.splitlines()[-1] == "verified: model.safetensors"
+
+
+def test_a_file_of_the_box_that_was_changed(box, halbert):
+    data = bytearray((box / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (box / "model.safetensors").write_bytes(data)
+    assert "has changed since" in halbert("inspect", "mini", "--verify").err
