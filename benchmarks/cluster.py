@@ -1,6 +1,6 @@
 """What a cluster costs and gives, on one machine: Ray beside the plain commands on the same cores, and one to three nodes.
 
-    python -m benchmarks.cluster --only overhead       plain and spread in turn, whole commands, outputs compared
+    python -m benchmarks.cluster --only overhead       plain, spread, and spread by a cluster that stands, in turn: whole commands
     python -m benchmarks.cluster --only overhead --gigabytes 4
     python -m benchmarks.cluster --only times          one node of one core: the times that benchmarks/scale.py predicts from
     python -m benchmarks.scale --predict benchmarks/results/cluster-times.json       commit this before the next
@@ -31,6 +31,7 @@ from benchmarks.inference import DATA, ROOT
 from benchmarks.serve import checkpoint
 from halbert.compare.machine import describe_machine
 from halbert.files import write_bytes, write_json
+from halbert.processes import cores
 
 OUT = ROOT / "benchmarks/results"
 NODES = (1, 2, 3)
@@ -68,12 +69,18 @@ def equal(a: Path, b: Path) -> bool:
     return names == sorted(f.name for f in b.iterdir()) and not any(filecmp.cmpfiles(a, b, names, shallow=False)[1:])
 
 
+WAYS = ("plain", "ray", "standing")
+
+
 def overhead(data: Path, rounds: int, gigabytes: float | None) -> list[dict[str, Any]]:
-    """Plain and spread, in turn; of a corpus of another size that alone."""
+    """Plain, spread, and spread by a cluster of these cores that stands already, in turn; outputs compared.
+
+    Of a corpus of another size that alone.
+    """
     found = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        size = round(1e9 * (gigabytes or 1.5))
+        size = round(1e9 * (gigabytes or 2.5))
         text = prose(data, place, size)
         lines = place / "texts.txt"
         paragraphs = list(itertools.islice((line for line in text.open("rb") if 40 < len(line) < 400), 60_000))
@@ -84,19 +91,39 @@ def overhead(data: Path, rounds: int, gigabytes: float | None) -> list[dict[str,
             jobs[f"embed, {len(paragraphs):,} texts"] = (words, "v.npy")
         for name, (words, out) in jobs.items():
             option = "--output" if out.endswith("npy") else "--out"
-            seconds: dict[str, list[float]] = {"plain": [], "ray": []}
+            seconds: dict[str, list[float]] = {how: [] for how in WAYS}
             for number in range(rounds):
-                for how in ("plain", "ray") if number % 2 == 0 else ("ray", "plain"):
+                for how in WAYS[number % 3 :] + WAYS[: number % 3]:
                     target = place / how / out
                     shutil.rmtree(target.parent, ignore_errors=True)
                     target.parent.mkdir()
-                    seconds[how].append(command(*words, option, target, *(["--engine", "ray"] if how == "ray" else [])))
+                    with machine_of(cores()) if how == "standing" else contextlib.nullcontext() as address:
+                        more = ["--engine", "ray"] * (how != "plain") + (["--address", address] if address else [])
+                        seconds[how].append(command(*words, option, target, *more))
                     print(f"  {name}, {how}: {seconds[how][-1]:.1f} s", file=sys.stderr, flush=True)
-                if not equal(place / "plain" / out, place / "ray" / out):
+                if not all(equal(place / "plain" / out, place / how / out) for how in WAYS[1:]):
                     raise SystemExit(f"{name}: the outputs differ")
-            ratio = statistics.median(b / a for a, b in zip(seconds["plain"], seconds["ray"], strict=True))
-            found.append({"job": name, "seconds": seconds, "ratio": ratio})
+            ratios = {
+                how: statistics.median(b / a for a, b in zip(seconds["plain"], seconds[how], strict=True))
+                for how in WAYS[1:]
+            }
+            found.append({"job": name, "seconds": seconds, "ratios": ratios})
     return found
+
+
+@contextlib.contextmanager
+def machine_of(count: int) -> Iterator[str]:
+    """A cluster of one machine with so many cores, as ``ray start --head`` makes it; gives the address."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": count, "include_dashboard": False, "object_store_memory": STORE},
+    )
+    try:
+        yield cluster.address
+    finally:
+        cluster.shutdown()
 
 
 @contextlib.contextmanager
@@ -138,7 +165,7 @@ def times(data: Path) -> dict[str, Any]:
         began = time.perf_counter()
         blocks = list(Cutter(find_inputs([str(text)], ""), place).blocks())
         read = (time.perf_counter() - began) / len(blocks)
-        encoder = Encoder(resolve_tokenizer("bert-mini-en"), place, False)
+        encoder = Encoder(resolve_tokenizer("bert-mini-en"), place, dedupe=False, whole=False)
         began = time.perf_counter()
         pieces = [encoder(block) for block in blocks]
         work = (time.perf_counter() - began) / len(blocks)

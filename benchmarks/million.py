@@ -196,7 +196,8 @@ def million(place: Path, real: Path, data: Path, count: int, rounds: int) -> dic
         "parts_kept": kept, "of": -(-count // PART), "seconds_after": round(second.seconds, 1), "same_bytes": same,
     }  # fmt: skip
     print(f"  killed after {kept} parts, gone on: {'the same bytes' if same else 'OTHER BYTES'}", file=sys.stderr)
-    os.unlink(place / "once.npy"), os.unlink(place / "again.npy")
+    for name in ("once.npy", "again.npy"):
+        os.unlink(place / name)
 
     predicted = Job(["predict", str(classifies), "--input", str(texts)], place / "answers.jsonl")
     predicted.watch()

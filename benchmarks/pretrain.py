@@ -90,9 +90,9 @@ def write_batches(place: Path, corpus: Corpus, tokenizer: Tokenizer, objective: 
     group = TOKENS // LENGTH
     real = places = 0
     for i in range(0, len(rows) - group + 1, group):
-        batch = collate(rows[i : i + group])
-        np.savez(place / f"theirs-{i // group:04d}.npz", **batch)
-        real, places = real + batch["attention_mask"].sum(), places + batch["attention_mask"].size
+        filled = collate(rows[i : i + group])
+        np.savez(place / f"theirs-{i // group:04d}.npz", **filled)
+        real, places = real + filled["attention_mask"].sum(), places + filled["attention_mask"].size
     padding["theirs"] = 1 - real / places
     return {name: round(float(share), 4) for name, share in padding.items()}
 

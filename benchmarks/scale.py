@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import altair as alt
 import vl_convert
 
+from benchmarks.cluster import WAYS
 from benchmarks.written import DOCS, put, told
 from halbert import presets
 from halbert.files import write_bytes, write_json
@@ -206,11 +207,12 @@ def overheads(found: dict[str, Any]) -> list[str]:
     """What Ray costs, from ``benchmarks/cluster.py``."""
     lines = [
         told(found["machine"], found["created"], found["command"], "cluster.json"), "",
-        "| job | plain | with `--engine ray` | ratio |", "|---|--:|--:|--:|",
+        "| job | plain | with `--engine ray` | ratio | by a cluster that stands | ratio |", "|---|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
     for row in found["rows"]:
-        plain, ray = (statistics.median(row["seconds"][how]) for how in ("plain", "ray"))
-        lines.append(f"| {row['job']} | {plain:.1f} s | {ray:.1f} s | {row['ratio']:.2f} |")
+        plain, ray, standing = (f"{statistics.median(row['seconds'][how]):.1f} s" for how in WAYS)
+        own, there = (f"{row['ratios'][how]:.2f}" for how in WAYS[1:])
+        lines.append(f"| {row['job']} | {plain} | {ray} | {own} | {standing} | {there} |")
     return lines
 
 
