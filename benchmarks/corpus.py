@@ -31,6 +31,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.written import put, told
 from halbert.compare.machine import describe_machine
 from halbert.data.corpus import read_documents
 from halbert.data.faithful import Document, Instance, generate
@@ -200,13 +201,33 @@ def cases(text: bytes, scale: float) -> Iterator[tuple[str, Make, list[str]]]:
     yield "8 GB", repeated(text, 8 * giga, "prose.txt"), []
 
 
+def lines(results: dict[str, Any]) -> list[str]:
+    """The table of docs/pretraining.md."""
+    google = results["google"]
+    found = [
+        told(results["machine"], results["created"], results["command"], "corpus.json"), "",
+        "| input | MB/s | most memory of all processes | shards |", "|---|--:|--:|--:|",
+    ]  # fmt: skip
+    for one in results["cases"]:
+        peak, speed = one["peak_bytes"] / MB, one["megabytes_per_second"]
+        found.append(f"| {one['case']} | {speed:.1f} | {peak:,.0f} MB | {one['shards']} |")
+    return [*found, "", (
+        f"Google's scheme (pairs and masks stored {google['duplicates']} times) takes {google['times_as_much_processor_time']:g} times "
+        f"the processor time for a megabyte of text, and {google['times_as_many_bytes']:g} times the room."
+    )]  # fmt: skip
+
+
 def main() -> None:
-    """Run all, print a line for each, write the results."""
+    """Run all, print a line for each, write the results and the table; or only the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with the texts")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/corpus.json"))
     parser.add_argument("--small", action="store_true", help="a hundredth of every size; nothing is written")
+    parser.add_argument("--draw", action="store_true", help="only write the table of docs/pretraining.md again")
     options = parser.parse_args()
+    if options.draw:
+        put("pretraining.md", "corpus", lines(json.loads(options.out.read_text())))
+        return
     vocabulary = options.data / "vocab" / "bert-base-uncased-vocab.txt"
     tokenizer = open_tokenizer(vocabulary, TextSpec())
     # Every character in ASCII, so that a file may end anywhere.
@@ -257,6 +278,7 @@ def main() -> None:
             if not options.small:
                 write()
     if not options.small:
+        put("pretraining.md", "corpus", lines(json.loads(options.out.read_text())))
         print(f"wrote {options.out}", file=sys.stderr)
 
 

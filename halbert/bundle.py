@@ -96,7 +96,8 @@ class Bundle:
         if len(answering) == 1:
             return next(iter(answering.items()))
         if not answering:
-            raise InputError(f"{self.name}: has no fine-tuned head to predict with; run: halbert finetune")
+            blanks = " (it fills in pieces: halbert fill, halbert evaluate --task fill)" if "mlm" in self.heads else ""
+            raise InputError(f"{self.name}: has no fine-tuned head to predict with; run: halbert finetune{blanks}")
         raise InputError(f"{self.name}: has several heads ({', '.join(answering)}); choose one with --head")
 
     def replace(self, **changes: Any) -> Bundle:

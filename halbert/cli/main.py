@@ -10,8 +10,11 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import typer
 
@@ -86,6 +89,16 @@ def run() -> None:
     for number in ASKED:
         if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
             signal.signal(number, _terminate)
+    theirs = warnings.showwarning
+
+    def shown(message: Any, category: Any, filename: Any, *more: Any) -> None:
+        """Our own warnings are for people; others' say where they come from."""
+        if Path(filename).is_relative_to(Path(__file__).parents[1]) and category is UserWarning:
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            theirs(message, category, filename, *more)
+
+    warnings.showwarning = shown  # type: ignore[assignment]
     try:
         application(sys.argv[1:])()
     except HalbertError as error:

@@ -39,7 +39,8 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     """What is measured: its unit, how samples become a value, which direction is better, and in words how it is made.
 
     ``labels`` name a round's samples, where each is of something else (a language); ``calls`` is how many samples of one
-    round belong together, since what disturbs a call disturbs those beside it.
+    round belong together, since what disturbs a call disturbs those beside it. ``floor`` is what a predictor that reads
+    nothing gets: a figure that is not above it says nothing of a model.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     how: str
     labels: list[str] | None = None
     calls: int = 1
+    floor: float | None = None
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +79,12 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     items: list[list[float]] | None = None
     labels: list[str] | None = None
     calls: int = 1
+    floor: float | None = None
+
+    @property
+    def learnt(self) -> bool:
+        """Whether it is, beyond chance, above what a predictor that reads nothing gets; true where that is not known."""
+        return self.floor is None or self.low is None or self.low > self.floor
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +126,7 @@ def measured(
         low=low, high=high, how=quantity.how, command=command,
         items=None if items is None else [[float(x) for x in row] for row in items],
         labels=None if quantity.labels is None else [quantity.labels[i % len(quantity.labels)] for i in range(len(array))],
-        calls=quantity.calls,
+        calls=quantity.calls, floor=quantity.floor,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ measured it is not judged. The probability of winning is the share of draws in w
 is drawn from a normal distribution of its interval's width; no winner is called on figures that have no interval, nor
 where it is not better than each other subject in at least one figure beyond chance, of a criterion in which it scores a
 point more (of two equal models one is first in 95 % of draws in every tenth audit; a byte less on disk is no reason).
+What no subject has learnt beyond a predictor that reads nothing is not scored.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Flip(msgspec.Struct, frozen=True, kw_only=True):
 class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     """A profile's outcome. ``winner`` is None where no subject is first with a probability of 95 %.
 
-    ``missing`` are criteria with weight that were not measured, ``single`` those with figures of one run, ``alike`` the
+    ``missing`` are criteria with weight that were not measured (or learnt), ``single`` those with figures of one run, ``alike`` the
     subjects that who leads is not better than in any figure beyond chance. Without scores it was not judged.
     """
 
@@ -158,7 +159,9 @@ def table_of(measurements: Sequence[Measurement], order: Sequence[str]) -> Table
         names = [
             name
             for name, found in by_name.items()
-            if re.fullmatch(criterion.pattern, name) and all(subject in found for subject in order)
+            if re.fullmatch(criterion.pattern, name)
+            and all(subject in found for subject in order)
+            and any(found[subject].learnt for subject in order)
         ]
         if not names:
             continue

@@ -57,7 +57,10 @@ def outcome(ranking: Mapping[str, Any]) -> str:
     """A profile's outcome (as ``results.json`` has it) in a sentence, with what would change it."""
     missing = ", ".join(ranking["missing"]).lower()
     if not ranking["scores"]:
-        return f"{ranking['title']}: not judged, since this was not measured, or not in a way that can be compared: {missing}."
+        return (
+            f"{ranking['title']}: not judged, since this was not measured, not learnt by any, or not in a way that can be "
+            f"compared: {missing}."
+        )
     told = ", ".join(f"{name} {score:.1f}" for name, score in ranking["scores"].items())
     chances = ranking["probabilities"]
     likely = max(chances, key=lambda name: chances[name])
@@ -71,7 +74,7 @@ def outcome(ranking: Mapping[str, Any]) -> str:
         but = f", but no figure sets it apart from {alike} beyond chance" if alike else ""
         text = f"{ranking['title']}: no clear winner ({told}; {likely} is {sure}{but})."
     if missing:
-        text += f" Not measured: {missing}."
+        text += f" Not counted (not measured, not learnt by any, or not in a way that can be compared): {missing}."
     for flip in ranking["flips"][:1]:
         text += (
             f" With a weight of {flip['weight']:g} for {flip['criterion']}, instead of {flip['instead_of']:g}, "
@@ -101,6 +104,14 @@ def _sentence(c: Comparison, values: dict[tuple[str, str], Measurement]) -> Sent
             text = f"{a.title}: {many} has {high / low:.2f} times that of {few} ({numbers}{bound})."
         else:
             text = f"{a.title}: {many} is higher than {few} ({numbers})."
+    blind = [m.subject for m in (a, b) if not m.learnt]
+    if blind:
+        assert a.floor is not None
+        who = f"{blind[0]} is not" if len(blind) == 1 else "Neither is"
+        text += (
+            f" {who} above the {show(a.floor, c.unit)} of always giving the commonest class: too few steps, or a learning rate "
+            "that does not suit (--set epochs=…, --set learning_rate=…)."
+        )
     return Sentence(text=text, quantity=c.name, a=c.a, b=c.b, equal_in=c.equal_in)
 
 

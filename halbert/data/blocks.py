@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -15,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 
 from halbert.data import documents
-from halbert.data.documents import Kind, Part, seam, too_long
+from halbert.data.documents import Documents, Kind, Part, seam, too_long
 from halbert.data.inputs import Input, InputStream, parquet_texts
 from halbert.data.manifest import Cuts, Source
 
@@ -34,6 +35,17 @@ class Block(NamedTuple):
     read: int
     cut: Cuts
     spool: Path | None
+
+
+def paragraphs(item: Input) -> Iterator[str]:
+    """The paragraphs of an input of any format, in their order. Raises :class:`InputError` where it cannot be read."""
+    with tempfile.TemporaryDirectory(prefix="halbert-") as spool:
+        for block in Cutter([item], Path(spool)).blocks():
+            for part in block.parts:
+                for found, _ in Documents(part):
+                    yield from found
+            if block.spool:
+                block.spool.unlink()
 
 
 class Cutter:

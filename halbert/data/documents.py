@@ -19,6 +19,7 @@ LONGEST_ROW = 32 << 20
 # Where a line is best cut, looked for in so many bytes before the limit.
 _SEAMS = (b". ", "。".encode(), "।".encode(), b" ")
 _NEAR = 1 << 16
+_HEAD = 1024  # bytes of a file in which a NUL says that it is no text
 Kind = Literal["text", "jsonl", "rows"]
 
 
@@ -148,6 +149,8 @@ class Documents:
                         raise too_long(part.shown, number)
                     rest = data
                     continue
+                if part.kind == "text" and part.first and number == part.line and b"\0" in data[:_HEAD]:
+                    raise InputError(f"{part.shown}: begins with bytes that no UTF-8 text has (a program, or UTF-16?)")
                 text = self._decoded(data[:end], number)
                 yield number, text.removeprefix("\ufeff") if part.first and number == part.line else text
                 number += text.count("\n")

@@ -9,6 +9,7 @@ end they get their place in the corpus, which takes its name when it is whole.
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from halbert.cluster import Cluster
 from halbert.data import blocks, documents
-from halbert.data.blocks import Block, Cutter
+from halbert.data.blocks import Block, Cutter, paragraphs
 from halbert.data.corpus import Corpus, link_shard
 from halbert.data.documents import Documents
 from halbert.data.duplicates import (
@@ -65,8 +66,8 @@ class Encoder:
         lines = 0
         for part in block.parts:
             found = Documents(part)
-            for paragraphs, ends in found:
-                writer.add(paragraphs, [paragraph_key(p) for p in paragraphs] if self.dedupe else None, ends)
+            for some, ends in found:
+                writer.add(some, [paragraph_key(p) for p in some] if self.dedupe else None, ends)
             lines += found.lines
         shard = writer.save(self.folder, block.number, block.language)
         cut = Cuts(lines=block.cut.lines + lines, documents=block.cut.documents)
@@ -117,18 +118,20 @@ def encode_files(
     """
     check_started()
     target = check_corpus(out, overwrite)
-    inputs = find_inputs(files, language)
+    skipped: list[Skipped] = []
+    inputs = find_inputs(files, language, skipped if skip_bad else None)
     told: Progress = progress or (lambda done, total: None)
     job = {
         "halbert": __version__, "tokenizer": tokenizer.fingerprint, "dedupe": dedupe, "whole": whole,
+        "inputs": hashlib.sha256(repr([(item.language, item.name) for item in inputs]).encode()).hexdigest(),
         "sizes": [blocks.SHARD_BYTES, blocks.SLACK, documents.LONGEST_LINE, documents.LONGEST_ROW],
     }  # fmt: skip
     total = 0 if skip_bad else sum(map(size_of, inputs))  # what is not there is named before anything is made
     record = Record(target, job, overwrite)
     try:
-        skipped: list[Skipped] = []
         if skip_bad:
-            inputs, skipped = _readable(inputs, record.spool)
+            inputs, bad = _readable(inputs)
+            skipped += bad
             total = sum(map(size_of, inputs))
         cutter = Cutter(inputs, record.spool)
         with open_pool(workers, _prepare, (tokenizer, record.folder, dedupe, whole)) as pool:
@@ -161,18 +164,14 @@ def encode_files(
     return Corpus(out)
 
 
-def _readable(inputs: list[Input], spool: Path) -> tuple[list[Input], list[Skipped]]:
+def _readable(inputs: list[Input]) -> tuple[list[Input], list[Skipped]]:
     """Those inputs that can be read to the end, and why the others cannot."""
     good, bad = [], []
     for item in inputs:
         try:
             size_of(item)
-            for block in Cutter([item], spool).blocks():
-                for part in block.parts:
-                    for _ in Documents(part):
-                        pass
-                if block.spool:
-                    block.spool.unlink()
+            for _ in paragraphs(item):
+                pass
             good.append(item)
         except InputError as error:
             # The name instead of the path: where it lay on this machine is nobody else's business.

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
-from halbert.data.manifest import input_names
+from halbert.data.manifest import Skipped, input_names
 from halbert.errors import HalbertError, InputError, MissingExtra, missing_extra
 from halbert.files import exists, require_file
 
 Kind = Literal["text", "jsonl", "parquet"]
 PACKED = (".gz", ".zst", ".xz")
 _KINDS: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-_OTHERS = (".json", ".zip", ".tar", ".tgz", ".bz2", ".7z", ".pdf", ".docx", ".npy")
+_OTHERS = (".json", ".csv", ".tsv", ".zip", ".tar", ".tgz", ".bz2", ".7z", ".pdf", ".docx", ".npy")
 _CODE = r"[a-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*"
 _LANGUAGE = re.compile(rf"({_CODE})=(.+)", re.DOTALL)
 _PORTION = 1 << 20
@@ -46,12 +46,15 @@ class Input(NamedTuple):
         return not self.remote and not self.packing and self.kind != "parquet"
 
 
-def find_inputs(files: Sequence[str | os.PathLike[str]], language: str = "") -> list[Input]:
+def find_inputs(
+    files: Sequence[str | os.PathLike[str]], language: str = "", skipped: list[Skipped] | None = None
+) -> list[Input]:
     """The inputs that ``files`` name, those of one language together, else in order.
 
     Each is a path, a folder (every file in it, by name, but for hidden ones), an address such as ``https://…`` or
     ``s3://…``, and may be preceded by its language: ``de=wiki.txt``; others are of ``language``. Raises
-    :class:`InputError` for an ending nothing here reads and for a language that is no code.
+    :class:`InputError` for an ending nothing here reads (which is noted in ``skipped`` instead, where such a list is given)
+    and for a language that is no code.
     """
     if language and not re.fullmatch(_CODE, language):
         raise InputError(f"the language is {language!r}; expected a code such as de or zh-Hant")
@@ -71,7 +74,15 @@ def find_inputs(files: Sequence[str | os.PathLike[str]], language: str = "") -> 
         first.setdefault(own, len(first))
     found.sort(key=lambda each: first[each[1]])
     names = input_names([path for path, _ in found])
-    return [Input(path, name, own, *_format(path)) for (path, own), name in zip(found, names, strict=True)]
+    inputs = []
+    for (path, own), name in zip(found, names, strict=True):
+        try:
+            inputs.append(Input(path, name, own, *_format(path)))
+        except InputError as error:
+            if skipped is None:
+                raise
+            skipped.append(Skipped(name=name, reason=str(error).replace(path, name)))
+    return inputs
 
 
 def _files_in(folder: str) -> Iterator[str]:

@@ -96,7 +96,7 @@ def survey(examples: Iterable[Example], where: str, dev: Iterable[Example] = ())
 
     Raises :class:`InputError` for ids that occur twice.
     """
-    known = {key_of(example) for example in dev}
+    known = {key_of(example) for example in dev if example.text.strip()}  # blank lines are no texts
     labels: collections.Counter[str] = collections.Counter()
     ids, count, several, none, most, overlap = array("q"), 0, False, 0, 0, 0
     total = square = 0.0

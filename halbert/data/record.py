@@ -26,7 +26,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 class Record:
     """What is finished, in ``.NAME.part``: a line for every block.
 
-    Raises :class:`InputError` where another job (tokenizer, options, version) has finished blocks, unless ``overwrite``.
+    Raises :class:`InputError` where another job (names of inputs, tokenizer, options, version) has finished blocks, unless ``overwrite``.
     """
 
     def __init__(self, target: Path, job: dict[str, Any], overwrite: bool = False) -> None:
@@ -44,7 +44,7 @@ class Record:
 
     def _lost(self) -> str:
         count = len(self._read())
-        return f"{count} block(s); another tokenizer, option or version of halbert" if count else ""
+        return f"{count} block(s); another input, tokenizer, option or version of halbert" if count else ""
 
     def _read(self) -> dict[int, Piece]:
         """The blocks that earlier runs have finished, by number."""

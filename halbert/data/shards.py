@@ -6,6 +6,7 @@ the ids, and the end) and ``documents-K.npy`` (int64, where each document begins
 
 from __future__ import annotations
 
+import errno
 import os
 import tokenize
 from collections.abc import Sequence
@@ -61,8 +62,14 @@ def save_shard(folder: Path, number: int, arrays: dict[str, np.ndarray], **count
     for kind, array in arrays.items():
         path = folder / file_name(kind, number)
         part = path.with_name(f".{path.name}")
-        with part.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
+        try:
+            with part.open("wb") as stream:
+                np.save(stream, array, allow_pickle=False)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # numpy says how much it could write, and not why; there is one reason.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
         hashes[path.name] = sha256(part)
         os.replace(part, path)
     return Shard(

@@ -103,8 +103,17 @@ def prepare(
     """Encode every different text once.
 
     A text beyond ``length`` pieces is cut there, or (``window``) read in windows (:mod:`halbert.run.windows`), of a pair
-    the second text. Raises :class:`InputError` for pairs that are not as many.
+    the second text. Raises :class:`InputError` for pairs that are not as many, and for what is no list of texts.
     """
+    for given in (texts, pairs):
+        if isinstance(given, str):
+            raise InputError("expected a list of texts, found one text; write [text]")
+        wrong = next((i for i, text in enumerate(given or ()) if not isinstance(text, str)), None)
+        if given is not None and wrong is not None:
+            more = (
+                "; of pairs the second texts are a list of their own" if isinstance(given[wrong], (tuple, list)) else ""
+            )
+            raise InputError(f"text {wrong} is of the type {type(given[wrong]).__name__}; expected str{more}")
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts and {len(pairs)} second texts; expected as many of both")
     numbers: dict[object, int] = {}

@@ -341,6 +341,8 @@ class Predictor:
 
         Raises :class:`InputError` when there is no [MASK], or the model has no masked-piece head.
         """
+        if not isinstance(text, str):
+            raise InputError(f"expected one text, found {type(text).__name__}")
         names = [name for name, head in self.bundle.heads.items() if head.kind == "mlm"]
         if not names:
             raise InputError(f"{self.bundle.name}: has no masked-piece head, so it cannot fill in pieces")

@@ -127,8 +127,10 @@ def _errors(app: FastAPI) -> None:
         kind = request.headers.get("content-type", "")
         if request.method == "POST" and "json" not in kind:  # else a page of another host could post without asking
             return Json(told("the body is read as JSON; send Content-Type: application/json", 422), 422)
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+        # Of a field that may be one text or a list of them there is an error for each.
+        first = next((e for e in error.errors() if e["type"] != "string_type"), error.errors()[0])
+        parts = [str(part) for part in first["loc"] if part != "body"]
+        place = ".".join(part for part in parts if not part.startswith(("constrained-", "list["))) or "body"
         return Json(told(f"{place[:200]}: {first['msg']}", 422), 422)
 
     @app.exception_handler(HTTPException)

@@ -146,7 +146,7 @@ class Served:
         place = int(np.argmax(np.array(lengths) > longest))
         message = (
             f"text {job.first + place} has {lengths[place]:,} tokens; this model reads at most {longest:,}: shorten it, or ask a "
-            "route that can truncate"
+            'route that takes "truncate": true (/embed, /predict, /rerank, /v1/classify, /v1/tag)'
         )
         return Answer(number=job.number, error=message, status=413)
 

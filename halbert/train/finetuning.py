@@ -336,8 +336,9 @@ def _explain(runs: Sequence[FinetuneRun], recipe: FinetuneRecipe) -> str:
     tried = [*(row["reason"] for run in runs[:1] for row in run.restarts), runs[0].failure]
     return (
         f"{len(runs)} of {len(runs)} runs did not learn, and no model was written. {'; then, restarted: '.join(tried)}. "
-        f"Try a lower learning_rate ({recipe.learning_rate:g} was asked for), a longer warm-up (warmup_share), more steps, or "
-        "look at the labels; on_divergence=ignore trains on regardless"
+        f"Try another learning_rate than {recipe.learning_rate:g} (lower for a large model; several times higher for a narrow or "
+        "little trained one), more steps (epochs), a longer warm-up (warmup_share), or look at the labels; "
+        "on_divergence=ignore trains on regardless"
     )
 
 

@@ -28,6 +28,14 @@ _PARALLEL = "start_parallel_sha256"
 _CORPORA = {"corpus_sha256": "the corpus", _PARALLEL: "the parallel corpus"}
 
 
+def _changed(name: str, before: Any, now: Any) -> str:
+    """A field that differs, with both its values; of a table those that differ in it."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        both = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        return ", ".join(_changed(f"{name}.{key}", before.get(key), now.get(key)) for key in both)
+    return f"{name} ({json.dumps(before)}, and now {json.dumps(now)})"
+
+
 class RunFolder:
     """``out``, which is to hold the bundle, and ``out/training``, which holds the run.
 
@@ -72,7 +80,9 @@ class RunFolder:
                 told.setdefault(_PARALLEL, noted)
             other = sorted(k for k in told.keys() | before.keys() if before.get(k) != told.get(k) and k not in free)
             if other:
-                what = ", ".join(_CORPORA.get(name, name) for name in other)
+                what = ", ".join(
+                    _CORPORA.get(name) or _changed(name, before.get(name), told.get(name)) for name in other
+                )
                 raise InputError(
                     f"{self.out}: its run was started with other values of {what}; resume it with the same recipe"
                 )

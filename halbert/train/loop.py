@@ -303,6 +303,8 @@ class Run:
         begin = f"a lower learning_rate ({self.recipe.learning_rate}) or a longer warm-up"
         if isinstance(self.recipe, FinetuneRecipe):
             return f"{told}Try {begin}"
+        if self.recipe.on_spike == "skip":
+            return f"{told}{SKIPS} steps in a row were left out already: begin again with {begin}"
         return f"{told}Go on with --resume and on_spike=skip (or a larger spike_factor), or begin again with {begin}"
 
     def _due(self, by_time: bool) -> bool:

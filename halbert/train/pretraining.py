@@ -59,7 +59,14 @@ def spec_of_recipe(recipe: PretrainRecipe, tokenizer: Tokenizer) -> ModelSpec:
     pretraining |= recipe.pretraining
     if pretraining.get("sentence_objective") == "none":
         fields["pooler"] = "none"
+    if recipe.encoder.get("vocab_size", tokenizer.vocab_size) != tokenizer.vocab_size:
+        raise SpecError(
+            f"recipe [encoder]: vocab_size is {recipe.encoder['vocab_size']}, the tokenizer has {tokenizer.vocab_size:,} pieces; "
+            "leave it out"
+        )
     encoder = from_dict(EncoderSpec, fields, "recipe [encoder]")
+    if fields.get("pooler") != "none" and encoder.type_vocab_size < 2:
+        raise SpecError("type_vocab_size is 1, and pairs of texts (sentence_objective) need 2 segments")
     if recipe.longest > encoder.max_position_embeddings:
         raise SpecError(f"length {recipe.longest} exceeds max_position_embeddings {encoder.max_position_embeddings}")
     return ModelSpec(

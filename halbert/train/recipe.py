@@ -107,7 +107,8 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise SpecError(f"translation_weight is {self.translation_weight}; expected a number, at least 0")
         if self.steps < 1 or not 0 <= self.warmup_steps <= self.steps:
             raise SpecError(
-                f"steps {self.steps} and warmup_steps {self.warmup_steps}: expected 1 or more, and no more warm-up than steps"
+                f"steps {self.steps} and warmup_steps {self.warmup_steps}: expected 1 or more, and no more warm-up than steps "
+                "(--set both)"
             )
         check_batch(self.length, self.batch_tokens)
         for name, least in _LEAST.items():
@@ -222,10 +223,9 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def __post_init__(self) -> None:
         check_common(self)
-        if self.epochs < 1 or self.batch_size < 1 or self.length < 4:
-            raise SpecError(
-                f"epochs {self.epochs}, batch_size {self.batch_size}, length {self.length}: expected at least 1, 1 and 4"
-            )
+        for name, least in (("epochs", 1), ("batch_size", 1), ("length", 4)):
+            if getattr(self, name) < least:
+                raise SpecError(f"{name} is {getattr(self, name)}; expected at least {least}")
         for name in ("steps", "stride", "evaluate_every", "patience", "checkpoint_every", "log_every"):
             if getattr(self, name) < (name == "log_every"):
                 raise SpecError(f"{name} is {getattr(self, name)}; expected at least {int(name == 'log_every')}")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -330,3 +334,51 @@ def test_a_corpus_that_its_vocabulary_cannot_write_warns(halbert, tmp_path):
     assert manifest.unknown == np.count_nonzero(ids == load_tokenizer(words).special_ids["unk"]) > 0.02 * len(ids)
     assert f"warning: {manifest.unknown / len(ids):.1%} of the pieces are [UNK]" in done.err
     assert "lower_case = False" in done.err and "0 of its 400 tokens hold upper-case letters" in done.err
+
+
+def test_vocab_reads_what_corpus_reads(halbert, tmp_path):
+    """The same paragraphs in any format make the same vocabulary; a folder, and a language before a file, too."""
+    texts = [f"{line} {number}" for number, line in enumerate(tiny.SPEECH * 5)]
+    (tmp_path / "plain.txt").write_text("\n\n".join(texts))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt.gz").write_bytes(gzip.compress("\n".join(texts).encode()))
+    found = set()
+    for number, name in enumerate(("plain.txt", "rows.jsonl", "folder", "en=" + str(tmp_path / "plain.txt"))):
+        out = tmp_path / f"words-{number}"
+        done = ok(halbert("vocab", name if "=" in name else tmp_path / name, "--size", "300", "--out", out))
+        assert "300 pieces" in done.err and "of 300" not in done.err
+        found.add(load_tokenizer(out).fingerprint)
+    assert len(found) == 1
+    assert "ends in .csv" in halbert("vocab", tmp_path / "x.csv", "--out", tmp_path / "no").err
+    # Languages weigh by code as by the name of the file.
+    for words, names in (("e", ("en=plain.txt", "de=rows.jsonl")), ("f", ("plain.txt", "rows.jsonl"))):
+        given = [f"{n.split('=')[0]}={tmp_path / n.split('=')[1]}" if "=" in n else tmp_path / n for n in names]
+        ok(halbert("vocab", *given, "--size", "300", "--language-exponent", "0.5", "--out", tmp_path / words))
+    assert load_tokenizer(tmp_path / "e").fingerprint == load_tokenizer(tmp_path / "f").fingerprint
+
+
+def test_vocab_says_what_it_could_not_do_and_what_is_lost(halbert, tmp_path):
+    (tmp_path / "de.txt").write_text("Das schöne Haus ist über dem Fluß, schöne Bäume.\n" * 300)
+    plain = ok(halbert("vocab", tmp_path / "de.txt", "--out", tmp_path / "a")).err
+    assert re.search(r"pieces \(of 30,000: the text has no more\)", plain)
+    assert "accents are taken away, from 44.4% of these words (such as schöne, which becomes schone)" in plain
+    for more in ("--accents", "--cased"):
+        assert "taken away" not in ok(halbert("vocab", tmp_path / "de.txt", more, "--out", tmp_path / more)).err
+    (tmp_path / "en.txt").write_text("The house is above the river.\n" * 300)
+    assert "taken away" not in ok(halbert("vocab", tmp_path / "en.txt", "--out", tmp_path / "b")).err
+    (tmp_path / "few.txt").write_text("The house is above the river.\n" * 30)
+    assert "of so little text" in ok(halbert("vocab", tmp_path / "few.txt", "--out", tmp_path / "c")).err
+
+
+def test_a_warning_of_ours_is_a_line_for_people(halbert, world, tmp_path):
+    ok(halbert("corpus", world / "docs.txt", "--tokenizer", world / "model", "--out", tmp_path / "c"))
+    model, sets = tmp_path / "m", {"corpus": tmp_path / "c", "steps": 4, "warmup_steps": 1, "checkpoint_every": 2}
+    words = ["pretrain", world / "recipe.toml", "--tokenizer", world / "model", "--out", model]
+    words += [f"--set={name}={value}" for name, value in sets.items()]
+    ok(halbert(*words))
+    next((model / "training/checkpoints/step-00000004").glob("*.safetensors")).write_bytes(b"x")
+    again = [sys.executable, "-m", "halbert", *map(str, words), "--resume"]
+    done = subprocess.run(again, capture_output=True, text=True, check=True)
+    (line,) = (line for line in done.stderr.splitlines() if "is damaged" in line)
+    assert line.startswith("warning: ") and "UserWarning" not in done.stderr and "latest()" not in done.stderr

@@ -8,7 +8,7 @@ import pytest
 
 from halbert.compare.measurement import compare_all
 from halbert.compare.scores import CRITERIA, Profile, profiles, rank, rank_all, read_weights, table_of
-from halbert.compare.verdict import outcome
+from halbert.compare.verdict import judge, outcome
 from halbert.errors import InputError
 from tests.compare.made import taken
 
@@ -163,3 +163,21 @@ def test_a_byte_is_no_reason():
     assert both.winner is None and both.alike
     found = rows(bytes_on_disk=(50e6, 60e6), x_accuracy=([0.80, 0.801, 0.802],) * 2)
     assert ranked(found, Profile(name="p", title="P", weights={"size": 1, "quality": 1})).winner == "a"
+
+
+def test_what_nobody_learnt_is_not_scored_and_said():
+    """Of four classes a quarter is right of always giving one: 25.2 and 25.0 % are no accuracy."""
+    found = rows(x_accuracy=([0.24, 0.25, 0.262], [0.24, 0.26, 0.25]), bytes_on_disk=(1.0, 2.0))
+    blind = [msgspec.structs.replace(m, floor=0.25) if m.unit == "share" else m for m in found]
+    assert [row.name for row in table_of(found, ORDER).rows] == ["size", "quality"]
+    assert [row.name for row in table_of(blind, ORDER).rows] == ["size"]
+    profile = Profile(name="p", title="P", weights={"quality": 2, "size": 1})
+    said = outcome(msgspec.to_builtins(ranked(blind, profile)))
+    assert "not learnt by any" in said and "accuracy on tasks" in said
+    sentence = next(s for s in judge(blind, compared(blind), ORDER).sentences if s.quantity == "x_accuracy")
+    assert "Neither is above the 25.0 % of always giving the commonest class" in sentence.text
+    # One that did learn makes it a figure again; the other is named.
+    learnt = [msgspec.structs.replace(m, floor=0.25) for m in rows(x_accuracy=([0.5, 0.51, 0.52], [0.24, 0.26, 0.25]))]
+    assert [row.name for row in table_of(learnt, ORDER).rows] == ["quality"]
+    sentence = next(s for s in judge(learnt, compared(learnt), ORDER).sentences if s.quantity == "x_accuracy")
+    assert "b is not above the 25.0 %" in sentence.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -189,7 +190,7 @@ def test_a_changed_input_or_another_way_is_begun_anew(tmp_path, small_blocks):
     write(good, text(40, 9))
     write(bad, "fine now\n")
     with pytest.raises(
-        InputError, match=r"another command has finished \(\d+ block\(s\); another tokenizer.*--overwrite"
+        InputError, match=r"another command has finished \(\d+ block\(s\); another input, tokenizer.*--overwrite"
     ):
         encode_files([good, bad], VOCABULARY, out, workers=1, dedupe=True)
     assert len(list((tmp_path / ".out.part").glob("ids-*"))) > 3  # nothing was dropped
@@ -342,7 +343,12 @@ def test_bad_files_are_named_and_can_be_skipped(tmp_path):
     assert str(tmp_path) not in (corpus.folder / "manifest.json").read_text()
     with pytest.raises(InputError, match="holds no text"):
         encode_files(given[:2], VOCABULARY, tmp_path / "e", workers=1, skip_bad=True)
-    for name in ("x.json", "x.pdf", "x.tar.gz", "x.parquet.gz"):
+    other = encode_files(
+        [good, write(tmp_path / "in" / "x.json", "{}")], VOCABULARY, tmp_path / "f", workers=1, skip_bad=True
+    )
+    assert [(s.name, "ends in .json" in s.reason) for s in other.manifest.skipped] == [("x.json", True)]
+    assert str(tmp_path) not in other.manifest.skipped[0].reason
+    for name in ("x.json", "x.csv", "x.tsv.gz", "x.pdf", "x.tar.gz", "x.parquet.gz"):
         with pytest.raises(InputError, match=rf"{name}: ends in .*expected plain text, .jsonl"):
             encode_files([tmp_path / name], VOCABULARY, tmp_path / "e")
 
@@ -498,3 +504,39 @@ def test_progress_and_where_nothing_can_be_written(tmp_path, files):
     with pytest.raises(InputError, match="cannot be written"):
         encode_files(files, VOCABULARY, tmp_path / "in" / "a.txt" / "c", workers=1)
     assert isinstance(Corpus(tmp_path / "c").manifest.inputs, list)
+
+
+def test_what_was_made_of_other_inputs_is_not_dropped(tmp_path, small_blocks):
+    good, bad = write(tmp_path / "in" / "a.txt", text(40)), write(tmp_path / "in" / "b.txt", b"ok\n\xff\n")
+    with pytest.raises(InputError, match="not UTF-8"):
+        encode_files([good, bad], VOCABULARY, tmp_path / "out", workers=1)
+    before = sorted(os.listdir(tmp_path / ".out.part"))
+    other = write(tmp_path / "in" / "c.txt", text(3))
+    with pytest.raises(InputError, match=r"has finished \(\d+ block\(s\); another input.*--overwrite drops it"):
+        encode_files([other], VOCABULARY, tmp_path / "out", workers=1)
+    assert sorted(os.listdir(tmp_path / ".out.part")) == before
+    assert len(encode_files([other], VOCABULARY, tmp_path / "out", workers=1, overwrite=True)) == 1
+
+
+def test_what_is_no_text_is_refused(tmp_path):
+    program = write(tmp_path / "in" / "prog.exe", b"MZ\x90\0\0 the cat sat on the mat")
+    wide = write(tmp_path / "in" / "wide.txt", "the cat".encode("utf-16-le"))
+    for file in (program, wide):
+        with pytest.raises(InputError, match=f"{file.name}: begins with bytes that no UTF-8 text has"):
+            encode_files([file], VOCABULARY, tmp_path / "c", workers=1)
+    late = write(
+        tmp_path / "in" / "late.txt", "the cat. " * 500 + "\0 the mat"
+    )  # one in the middle is dropped, as by BERT
+    assert len(encode_files([late], VOCABULARY, tmp_path / "c", workers=1)) == 1
+
+
+def test_a_full_disk_says_so(tmp_path, files, monkeypatch):
+    """numpy's own error says how much it could write, and not why."""
+
+    def save(*_, **__):
+        raise OSError("5370485 requested and 3108800 written")
+
+    monkeypatch.setattr("halbert.data.shards.np.save", save)
+    with pytest.raises(OSError, match=r"No space left on device: .*ids-00000\.npy") as told:
+        encode_files(files, VOCABULARY, tmp_path / "c", workers=1)
+    assert told.value.errno == errno.ENOSPC

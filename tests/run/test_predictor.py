@@ -11,7 +11,7 @@ import pytest
 from halbert.data.batches import pad_rows
 from halbert.errors import HalbertError, InputError
 from halbert.run.backend import Favoured
-from halbert.run.batching import in_batches
+from halbert.run.batching import in_batches, prepare
 from halbert.run.predictor import load
 from halbert.source import load_bundle
 from tests import small, tiny
@@ -370,3 +370,19 @@ def test_cuda_that_is_not_there():
         pytest.skip("this machine has CUDA")
     with pytest.raises(InputError, match="finds no CUDA device"):
         load(tiny.bundle(), device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("texts", "pairs", "word"),
+    [
+        ("Hallo", None, "expected a list of texts, found one text"),
+        (["a"], "b", "expected a list of texts, found one text"),
+        (["a", None], None, "text 1 is of the type NoneType; expected str"),
+        ([("a", "b")], None, "text 0 is of the type tuple; expected str; of pairs the second texts are a list"),
+        ([["a"]], None, "text 0 is of the type list"),
+        (["a"], [3], "text 0 is of the type int"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(texts, pairs, word):
+    with pytest.raises(InputError, match=word):
+        prepare(texts, pairs, tiny.tokenizer(), 16)

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -191,7 +192,9 @@ def test_a_run_goes_on_with_its_own_recipe_alone(corpus, tmp_path):
     assert told["corpus"] == told["start_parallel"] == corpus.folder.name
     with pytest.raises(InputError, match="holds a run already"):
         RunFolder(tmp_path / "out", recipe, corpus, False, ALONE)
-    with pytest.raises(InputError, match="other values of learning_rate, start_parallel; resume"):
+    with pytest.raises(
+        InputError, match=r"other values of learning_rate \(.*, and now 0\.5\), start_parallel \(.*\); resume"
+    ):
         other = made.recipe(corpus, start="pmi-svd", learning_rate=0.5)
         RunFolder(tmp_path / "out", other, corpus, True, ALONE)
     # A field that came later is, in a run that was begun before, at its default.
@@ -252,3 +255,29 @@ def test_a_text_is_taught_what_it_means(tmp_path, monkeypatch):
         pretrain(recipe, tokenizer, tmp_path / "again", resume=True)
     with pytest.raises(SpecError, match="translation_weight needs a corpus of texts in several languages"):
         pretrain(made.recipe(corpus, translation_weight=1.0), tokenizer)
+
+
+def test_what_differs_of_a_run_is_named_with_both_values(corpus, tmp_path):
+    RunFolder(tmp_path / "out", made.recipe(corpus, steps=7), corpus, False, ALONE).close()
+    other = made.recipe(corpus, steps=9, encoder={**made.recipe(corpus).encoder, "num_hidden_layers": 5})
+    with pytest.raises(InputError, match=r"encoder\.num_hidden_layers \(.*, and now 5\), steps \(7, and now 9\)"):
+        RunFolder(tmp_path / "out", other, corpus, True, ALONE)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "word"),
+    [
+        ("vocab_size", 99, r"vocab_size is 99, the tokenizer has \d+ pieces; leave it out"),
+        ("type_vocab_size", 1, "type_vocab_size is 1, and pairs of texts .* need 2 segments"),
+    ],
+)
+def test_fields_that_contradict_the_rest(corpus, field, value, word):
+    recipe = made.recipe(corpus)
+    with pytest.raises(SpecError, match=word):
+        pretrain(msgspec.structs.replace(recipe, encoder={**recipe.encoder, field: value}), tiny.tokenizer())
+    fine = {"vocab_size": tiny.tokenizer().vocab_size, "type_vocab_size": 2}[field]
+    spec_of_recipe(msgspec.structs.replace(recipe, encoder={**recipe.encoder, field: fine}), tiny.tokenizer())
+    alone = {**recipe.encoder, "type_vocab_size": 1}
+    spec_of_recipe(
+        msgspec.structs.replace(recipe, encoder=alone, pretraining={"sentence_objective": "none"}), tiny.tokenizer()
+    )

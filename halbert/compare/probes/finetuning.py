@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,13 +62,15 @@ class FinetuningProbe(Tuned):
         self.report = report
         self.task = task
         classes = len({e.label for e in self.train})
+        blind = commonest(self.test)
         made = (
             f"{len(self.train):,} labelled texts of {where} ({classes} classes), {recipe.epochs} epochs, learning rate "
-            f"{recipe.learning_rate:g}, batch {recipe.batch_size}; {seeds} seeds; scored on {len(self.test):,} others"
+            f"{recipe.learning_rate:g}, batch {recipe.batch_size}; {seeds} seeds; scored on {len(self.test):,} others, of which "
+            f"the commonest class has {100 * blind:.1f} %"
         )
         self.quantities = [
             Quantity(name=f"{task}_accuracy", title=f"{task}: accuracy", unit="share", statistic="mean", better="higher",
-                     how=f"{made}; mean over seeds, interval over seeds and texts"),
+                     how=f"{made}; mean over seeds, interval over seeds and texts", floor=blind),
             Quantity(name=f"{task}_macro_f1", title=f"{task}: macro F1", unit="share", statistic="mean", better="higher",
                      how=f"{made}; F1 of each class averaged, mean over seeds, interval over seeds and texts"),
             Quantity(name=f"{task}_seconds", title=f"{task}: time to fine-tune", unit="s", statistic="p50", better="lower",
@@ -80,7 +83,7 @@ class FinetuningProbe(Tuned):
                 Quantity(name=f"{task}_under_{noise.name}", title=f"{task}: accuracy, {noise.title}", unit="share",
                          statistic="mean", better="higher",
                          how=f"{made}, which were made harder: {noise.title}, the same for every model; mean over seeds, "
-                             "interval over seeds and texts")
+                             "interval over seeds and texts", floor=blind)
                 for noise in self.noises
             ),
             *(
@@ -98,7 +101,8 @@ class FinetuningProbe(Tuned):
         told = f"{made}; then, without further training, on {len(self.abroad):,} texts of {len(self.tongues)} other languages"
         return [
             Quantity(name=f"{self.task}_transfer", title=f"{self.task}: accuracy in other languages", unit="share",
-                     statistic="mean", better="higher", how=f"{told}; mean over seeds, interval over seeds and texts"),
+                     statistic="mean", better="higher", how=f"{told}; mean over seeds, interval over seeds and texts",
+                     floor=commonest(self.abroad)),
             Quantity(name=f"{self.task}_by_language", title=f"{self.task}: accuracy by language", unit="share",
                      statistic="mean", better="neither", labels=self.tongues,
                      how=f"{told}; one sample a language and seed, interval over them"),
@@ -138,6 +142,12 @@ class FinetuningProbe(Tuned):
             taken[f"{self.task}_transfer"] = (float(right.mean()), right.tolist())
             taken[f"{self.task}_by_language"] = [float(right[where == tongue].mean()) for tongue in self.tongues]
         return taken
+
+
+def commonest(test: Sequence[Example]) -> float:
+    """The share of the commonest class: what is right of always giving that."""
+    counts = Counter(e.label for e in test)
+    return max(counts.values(), default=0) / max(1, len(test))
 
 
 def judged_classes(predictor: Predictor, test: list[Example], length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from halbert.compare.measurement import Quantity
-from halbert.compare.probes.finetuning import Tuned, judged_classes
+from halbert.compare.probes.finetuning import Tuned, commonest, judged_classes
 from halbert.compare.schedule import Sample
 from halbert.compare.subject import Subject
 from halbert.data.readers import Example
@@ -56,7 +56,8 @@ class LearningProbe(Tuned):
             *(
                 Quantity(name=f"{task}_from_{n}_labels", title=f"{task}: accuracy from {n} labels", unit="share",
                          statistic="mean", better="higher",
-                         how=f"{n} {drawn}; {told}; mean over seeds, interval over seeds and texts")
+                         how=f"{n} {drawn}; {told}; mean over seeds, interval over seeds and texts",
+                         floor=commonest(self.test))
                 for n in self.counts
             ),
             Quantity(name=f"{task}_any_rate", title=f"{task}: accuracy over learning rates", unit="share",
