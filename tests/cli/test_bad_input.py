@@ -75,16 +75,27 @@ def every(*tables):
     return [pytest.param(command, id=name) for table in tables for name, command in table.items()]
 
 
+def named(stem, command):
+    """A name that the verb reads: vocab and corpus take tables for no text."""
+    return f"{stem}.{'txt' if command in LINES.values() else 'csv'}"
+
+
 @pytest.mark.parametrize("command", every(READERS, TEXTS, LINES))
 def test_missing_file(halbert, world, out, command):
-    refused(halbert(*filled(command, world, out, world / "gone.csv")), "gone.csv", "no such file")
+    name = named("gone", command)
+    refused(halbert(*filled(command, world, out, world / name)), name, "no such file")
+
+
+@pytest.mark.parametrize("command", every(LINES))
+def test_a_table_is_no_text(halbert, world, out, command):
+    refused(halbert(*filled(command, world, out, world / "rows.csv")), "rows.csv: ends in .csv", "plain text, .jsonl")
 
 
 @pytest.mark.parametrize("command", every(READERS, TEXTS, LINES))
 def test_empty_file(halbert, world, out, tmp_path, command):
-    file = tmp_path / "nothing.csv"
+    file = tmp_path / named("nothing", command)
     file.write_bytes(b"")
-    refused(halbert(*filled(command, world, out, file)), "nothing.csv", "is empty")
+    refused(halbert(*filled(command, world, out, file)), file.name, "is empty")
 
 
 @pytest.mark.parametrize("command", every(READERS, TEXTS))
@@ -120,7 +131,7 @@ def test_a_label_nobody_knows(halbert, world, out, tmp_path, name):
 
 @pytest.mark.parametrize("command", every(READERS, TEXTS, LINES))
 def test_bytes_that_are_not_utf8(halbert, world, out, tmp_path, command):
-    file = tmp_path / "latin.csv"
+    file = tmp_path / named("latin", command)
     file.write_bytes("text,label\nthe cat,red\nun café,green\n".encode("latin-1"))
     refused(halbert(*filled(command, world, out, file)), "line 3 is not UTF-8")
 
