@@ -6,6 +6,7 @@ be in memory as a whole (a row of JSON Lines or Parquet) may have 32 MiB.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -62,6 +63,22 @@ def seam(data: bytes, limit: int) -> int:
     return end
 
 
+class _Memory(io.RawIOBase):
+    """Bytes that somebody else holds, as a file: only what is read of them is copied."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content, self._at = content, 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset
+        return offset
+
+    def read(self, size: int = -1) -> bytes:
+        found = bytes(self._content[self._at : self._at + size])
+        self._at += len(found)
+        return found
+
+
 class _Row(msgspec.Struct):
     text: str
 
@@ -72,12 +89,12 @@ _DECODER = msgspec.json.Decoder(_Row)
 class Documents:
     """The documents of a part: lists of paragraphs, each with whether its document ends there.
 
-    ``lines`` counts the places where a line was cut.
+    ``lines`` counts the places where a line was cut. With ``content`` the part lies there, and not in its file.
     Raises :class:`InputError` naming file and line when the part cannot be read.
     """
 
-    def __init__(self, part: Part) -> None:
-        self.part = part
+    def __init__(self, part: Part, content: memoryview | None = None) -> None:
+        self.part, self.content = part, content
         self.lines = 0
 
     def __iter__(self) -> Iterator[tuple[list[str], bool]]:
@@ -131,7 +148,7 @@ class Documents:
     def _portions(self) -> Iterator[tuple[int, str]]:
         """Whole lines, some at a time, with the number of the first; of text, a line without end is cut."""
         part, number = self.part, self.part.line
-        with Path(part.path).open("rb", buffering=0) as stream:
+        with Path(part.path).open("rb", buffering=0) if self.content is None else _Memory(self.content) as stream:
             stream.seek(part.begin)
             left, rest = part.end - part.begin, b""
             while left or rest:

@@ -60,12 +60,12 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer, folder: Path, dedupe: bool, whole: bool) -> None:
         self.tokenizer, self.folder, self.dedupe, self.whole = tokenizer, folder, dedupe, whole
 
-    def __call__(self, block: Block) -> Piece:
-        """Encode a block."""
+    def __call__(self, block: Block, content: memoryview | None = None) -> Piece:
+        """Encode a block, whose parts lie in ``content`` if that is given."""
         writer = ShardWriter(self.tokenizer, self.whole)
         lines = 0
         for part in block.parts:
-            found = Documents(part)
+            found = Documents(part, content)
             for some, ends in found:
                 writer.add(some, [paragraph_key(p) for p in some] if self.dedupe else None, ends)
             lines += found.lines

@@ -19,7 +19,7 @@ from halbert.data.record import Piece, Record
 from halbert.errors import InputError
 from halbert.files import write_bytes
 
-Encode = Callable[[Block], Piece]
+Encode = Callable[[Block, memoryview], Piece]
 
 
 class Made(NamedTuple):
@@ -72,13 +72,12 @@ class Worker:
             return Made(sent._replace(parts=[]), None, {})
         block: Block = sent.item
         with tempfile.TemporaryDirectory() as place:
-            file, begin, parts = Path(place) / "block", 0, []
-            file.write_bytes(sent.data)
+            begin, parts = 0, []
             for part in block.parts:
                 size = part.end - part.begin
-                parts.append(part._replace(path=str(file), begin=begin, end=begin + size))
+                parts.append(part._replace(begin=begin, end=begin + size))
                 begin += size
-            piece = self.make(Path(place))(block._replace(parts=parts))
+            piece = self.make(Path(place))(block._replace(parts=parts), sent.data)
             files = [Path(place) / name for name in (piece.shard.sha256 if piece.shard else {})]
             sizes = [file.stat().st_size for file in files]
             data, begin = np.empty(sum(sizes), np.uint8).data, 0
