@@ -68,6 +68,7 @@ def run(
     if precision.value == "fp16":
         raise InputError("precision fp16 is for GPUs, and models are served on CPUs; use bf16, fp32 or auto")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING if quiet else logging.INFO, format="%(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the server says itself when it loads, is ready and ends
     known = read_keys(keys)
     if not known and host not in ("127.0.0.1", "::1", "localhost"):
         note(f"listening at {host} without API keys: whoever reaches this machine may ask (--keys FILE)")

@@ -128,7 +128,7 @@ def _errors(app: FastAPI) -> None:
         if request.method == "POST" and "json" not in kind:  # else a page of another host could post without asking
             return Json(told("the body is read as JSON; send Content-Type: application/json", 422), 422)
         # Of a field that may be one text or a list of them there is an error for each.
-        first = next((e for e in error.errors() if e["type"] != "string_type"), error.errors()[0])
+        first = max(error.errors(), key=lambda e: (e["type"] != "string_type", len(e["loc"])))
         parts = [str(part) for part in first["loc"] if part != "body"]
         place = ".".join(part for part in parts if not part.startswith(("constrained-", "list["))) or "body"
         return Json(told(f"{place[:200]}: {first['msg']}", 422), 422)

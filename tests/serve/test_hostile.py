@@ -48,6 +48,16 @@ def test_bodies_that_are_none(server, raw, status):
         assert told.message and "Traceback" not in told.body.decode()
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [([], "inputs: List should have at least 1 item"), (["a", 3], "inputs.1: Input should be a valid string")],
+)
+def test_what_is_wrong_with_a_list_is_said_of_the_list(server, given, said):
+    """A field that may be a text or a list of them has errors for each; of a list only those of the list are meant."""
+    told = server.post("/embed", {"inputs": given})
+    assert told.status == 422 and told.message.startswith(said)
+
+
 def test_what_a_text_says_is_not_in_an_error(server):
     told = server.post("/v1/fill", {"inputs": 7, "secret": "swordfish"})
     assert told.status == 422 and "swordfish" not in told.body.decode()
