@@ -18,7 +18,6 @@ import gzip
 import itertools
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -97,42 +96,23 @@ def overhead(data: Path, rounds: int, gigabytes: float | None) -> list[dict[str,
                     target = place / how / out
                     shutil.rmtree(target.parent, ignore_errors=True)
                     target.parent.mkdir()
-                    with machine_of(cores()) if how == "standing" else contextlib.nullcontext() as address:
+                    with nodes_of(0, cores()) if how == "standing" else contextlib.nullcontext() as address:
                         more = ["--engine", "ray"] * (how != "plain") + (["--address", address] if address else [])
                         seconds[how].append(command(*words, option, target, *more))
                     print(f"  {name}, {how}: {seconds[how][-1]:.1f} s", file=sys.stderr, flush=True)
                 if not all(equal(place / "plain" / out, place / how / out) for how in WAYS[1:]):
                     raise SystemExit(f"{name}: the outputs differ")
-            ratios = {
-                how: statistics.median(b / a for a, b in zip(seconds["plain"], seconds[how], strict=True))
-                for how in WAYS[1:]
-            }
-            found.append({"job": name, "seconds": seconds, "ratios": ratios})
+            found.append({"job": name, "seconds": seconds})
     return found
 
 
 @contextlib.contextmanager
-def machine_of(count: int) -> Iterator[str]:
-    """A cluster of one machine with so many cores, as ``ray start --head`` makes it; gives the address."""
+def nodes_of(count: int, own: int = 0) -> Iterator[str]:
+    """A head with ``own`` cores and so many nodes of one core; gives the address."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": count, "include_dashboard": False, "object_store_memory": STORE},
-    )
-    try:
-        yield cluster.address
-    finally:
-        cluster.shutdown()
-
-
-@contextlib.contextmanager
-def nodes_of(count: int) -> Iterator[str]:
-    """A head without cores and so many nodes of one core; gives the address."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+        initialize_head=True, head_node_args={"num_cpus": own, "include_dashboard": False, "object_store_memory": STORE}
     )
     try:
         for _ in range(count):

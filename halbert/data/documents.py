@@ -147,7 +147,7 @@ class Documents:
 
     def _portions(self) -> Iterator[tuple[int, str]]:
         """Whole lines, some at a time, with the number of the first; of text, a line without end is cut."""
-        part, number = self.part, self.part.line
+        part, number, first = self.part, self.part.line, self.part.first
         with Path(part.path).open("rb", buffering=0) if self.content is None else _Memory(self.content) as stream:
             stream.seek(part.begin)
             left, rest = part.end - part.begin, b""
@@ -166,10 +166,11 @@ class Documents:
                         raise too_long(part.shown, number)
                     rest = data
                     continue
-                if part.kind == "text" and part.first and number == part.line and b"\0" in data[:_HEAD]:
+                if first and part.kind == "text" and b"\0" in data[:_HEAD]:
                     raise InputError(f"{part.shown}: begins with bytes that no UTF-8 text has (a program, or UTF-16?)")
                 text = self._decoded(data[:end], number)
-                yield number, text.removeprefix("\ufeff") if part.first and number == part.line else text
+                yield number, text.removeprefix("\ufeff") if first else text
+                first = False  # of a first line without end, too, what follows is no beginning
                 number += text.count("\n")
                 rest = data[end:]
 

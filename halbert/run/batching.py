@@ -106,10 +106,12 @@ def prepare(
     the second text. Raises :class:`InputError` for pairs that are not as many, and for what is no list of texts.
     """
     for given in (texts, pairs):
+        if given is None:
+            continue
         if isinstance(given, str):
             raise InputError("expected a list of texts, found one text; write [text]")
-        wrong = next((i for i, text in enumerate(given or ()) if not isinstance(text, str)), None)
-        if given is not None and wrong is not None:
+        wrong = next((i for i, text in enumerate(given) if not isinstance(text, str)), None)
+        if wrong is not None:
             more = (
                 "; of pairs the second texts are a list of their own" if isinstance(given[wrong], (tuple, list)) else ""
             )

@@ -540,3 +540,15 @@ def test_a_full_disk_says_so(tmp_path, files, monkeypatch):
     with pytest.raises(OSError, match=r"No space left on device: .*ids-00000\.npy") as told:
         encode_files(files, VOCABULARY, tmp_path / "c", workers=1)
     assert told.value.errno == errno.ENOSPC
+
+
+def test_a_first_line_without_end_begins_once(tmp_path, monkeypatch):
+    """Where it is cut, a NUL or a mark of byte order is in the middle of a text."""
+    monkeypatch.setattr(documents, "LONGEST_LINE", 40)
+    monkeypatch.setattr(documents, "_NEAR", 20)
+    sentence = "the cat sat on a mat. un want 1 2 mat. "  # 39 bytes: the next is read from its end
+    corpus = encode_files(
+        [write(tmp_path / "a.txt", f"{sentence * 3}\0{sentence}")], VOCABULARY, tmp_path / "c", workers=1
+    )
+    plain = encode_files([write(tmp_path / "b.txt", sentence * 4)], VOCABULARY, tmp_path / "d", workers=1)
+    assert corpus.manifest.tokens == plain.manifest.tokens

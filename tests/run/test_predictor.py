@@ -386,3 +386,9 @@ def test_cuda_that_is_not_there():
 def test_what_is_no_list_of_texts_is_refused(texts, pairs, word):
     with pytest.raises(InputError, match=word):
         prepare(texts, pairs, tiny.tokenizer(), 16)
+
+
+def test_texts_may_be_an_array(embedder):
+    texts = np.array(["the cat sat", "a mat"])
+    np.testing.assert_array_equal(embedder.embed(texts), embedder.embed(texts.tolist()))
+    assert len(prepare(texts, texts, tiny.tokenizer(), 16).rows) == 2
