@@ -15,6 +15,7 @@ from halbert.files import check_target
 HELP = "Pre-train a BERT, an ALBERT or anything between, from a corpus and a recipe (a .toml file or a shipped name)."
 EXAMPLE = (
     "Example: halbert pretrain albert-mini --tokenizer ./tokenizer --set corpus=corpus --set steps=500 --out albert\n\n"
+    "A model that is there, further on text of your own: halbert pretrain adapt --set start=MODEL --set corpus=corpus --out adapted\n\n"
     "Stopped (SIGTERM: exit 75) or killed? The same command with --resume goes on as if nothing had happened.\n\n"
     "Several processes: torchrun --nproc-per-node 2 -m halbert pretrain albert-mini … --set accumulate=2\n\n"
     "Several machines that share a folder: halbert pretrain albert-mini … --engine ray --address HEAD:6379"
@@ -29,8 +30,13 @@ def run(
             metavar="RECIPE", help="A .toml file, or a shipped recipe: bert, albert, bert-small, albert-small, …"
         ),
     ],
-    tokenizer: Annotated[str, typer.Option(metavar="MODEL", help=f"Whose tokenizer. {MODEL_HELP}")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help=f"Whose tokenizer; of a recipe that starts from a model, its own. {MODEL_HELP}"
+        ),
+    ] = None,
     set: Set = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in that folder, if there is one.")
@@ -55,7 +61,7 @@ def run(
     if not resume and not (out / "training/recipe.json").exists():  # of a run it is said how to go on
         check_target(out)
     plan = read_recipe(recipe, set or [])
-    text = resolve_tokenizer(tokenizer)
+    text = None if tokenizer is None else resolve_tokenizer(tokenizer)
     quiet = quiet or not speaks()
     with Bars(quiet).task(f"Pre-training {out.name}", plan.steps) as step:
         reports = [] if quiet else [training_report(step)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import os
 import platform
 from collections.abc import Callable, Generator
@@ -15,69 +14,27 @@ import msgspec
 import numpy as np
 import torch
 
-from halbert import presets
 from halbert.bundle import Bundle
 from halbert.data.corpus import Corpus
 from halbert.data.instances import PretrainBatch
 from halbert.data.plan import START, Plan, Position
 from halbert.errors import InputError, SpecError
-from halbert.files import sha256, write_bytes
-from halbert.heads import HeadSpec
+from halbert.files import sha256
 from halbert.model import Model
 from halbert.model.arrays import arrays_of
 from halbert.processes import processor
-from halbert.spec import EncoderSpec, ModelSpec, PretrainSpec, from_dict
+from halbert.spec import PretrainSpec
 from halbert.text import Tokenizer
 from halbert.train.curve import draw_curve
-from halbert.train.distributed import ALONE, World, from_first, joined, mean_over, shard
+from halbert.train.distributed import ALONE, World, joined, mean_over, shard
 from halbert.train.folder import RunFolder
 from halbert.train.journal import Journal, Report, thinned
 from halbert.train.loader import Loaded, loaded
-from halbert.train.loop import LossOf, Run
-from halbert.train.objectives import Meaning, pretraining_loss
+from halbert.train.loop import Run
+from halbert.train.objectives import pretraining_loss
 from halbert.train.preview import preview
 from halbert.train.recipe import PretrainRecipe, Stage
-from halbert.train.translations import bring_together
-from halbert.train.warmstart import piece_embeddings
-
-
-def spec_of_recipe(recipe: PretrainRecipe, tokenizer: Tokenizer) -> ModelSpec:
-    """The model a recipe describes: its preset, or nothing, with the fields of its tables put over it.
-
-    The vocabulary is the tokenizer's, and the text rules too. Raises :class:`SpecError` when fields are missing.
-    """
-    base = presets.get(recipe.preset).spec if recipe.preset else None
-    fields: dict[str, Any] = {} if base is None else msgspec.structs.asdict(base.encoder)
-    fields |= recipe.encoder
-    fields["vocab_size"] = tokenizer.vocab_size
-    if "hidden_size" in fields:
-        fields.setdefault("embedding_size", fields["hidden_size"])
-        fields.setdefault("intermediate_size", 4 * fields["hidden_size"])
-    if "num_hidden_layers" in fields:
-        fields.setdefault("num_hidden_groups", fields["num_hidden_layers"])
-    pretraining: dict[str, Any] = {} if base is None else msgspec.structs.asdict(base.pretraining)
-    pretraining |= recipe.pretraining
-    if pretraining.get("sentence_objective") == "none":
-        fields["pooler"] = "none"
-    if recipe.encoder.get("vocab_size", tokenizer.vocab_size) != tokenizer.vocab_size:
-        raise SpecError(
-            f"recipe [encoder]: vocab_size is {recipe.encoder['vocab_size']}, the tokenizer has {tokenizer.vocab_size:,} pieces; "
-            "leave it out"
-        )
-    encoder = from_dict(EncoderSpec, fields, "recipe [encoder]")
-    if fields.get("pooler") != "none" and encoder.type_vocab_size < 2:
-        raise SpecError("type_vocab_size is 1, and pairs of texts (sentence_objective) need 2 segments")
-    if recipe.longest > encoder.max_position_embeddings:
-        raise SpecError(f"length {recipe.longest} exceeds max_position_embeddings {encoder.max_position_embeddings}")
-    return ModelSpec(
-        encoder=encoder, text=tokenizer.spec, pretraining=from_dict(PretrainSpec, pretraining, "recipe [pretraining]")
-    )
-
-
-def pretraining_heads(spec: PretrainSpec) -> dict[str, HeadSpec]:
-    """The heads an objective needs."""
-    heads = {"mlm": HeadSpec(kind="mlm")}
-    return heads if spec.sentence_objective == "none" else {**heads, "pair": HeadSpec(kind="pair")}
+from halbert.train.start import base_of, base_told, begun, pretraining_heads, spec_of_recipe, tokenizer_of
 
 
 class Reader:
@@ -116,7 +73,7 @@ class Reader:
 
 def pretrain(
     recipe: PretrainRecipe,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None = None,
     out: str | os.PathLike[str] | None = None,
     *,
     name: str | None = None,
@@ -128,12 +85,16 @@ def pretrain(
 
     What belongs to the run lies in ``out/training``: the recipe, ``journal.jsonl``, TensorBoard's events, checkpoints and
     the picture of the loss. With ``resume`` the run goes on from its last checkpoint. ``tell`` is given lines for people.
-    Under torchrun every process calls this, and the first one writes.
+    A recipe that starts from a model needs no ``tokenizer``: it is the model's. Under torchrun every process calls this,
+    and the first one writes.
 
     Raises :class:`InputError` when the corpus was made with another tokenizer or ``out`` holds something else, and
     :class:`halbert.errors.Stopped` after SIGTERM.
     """
-    spec = spec_of_recipe(recipe, tokenizer)
+    base = base_of(recipe, tokenizer)
+    if tokenizer is None:
+        tokenizer = tokenizer_of(base)
+    spec = spec_of_recipe(recipe, tokenizer, base)
     if not recipe.corpus:
         raise SpecError('the recipe names no corpus; add corpus = "FOLDER" or --set corpus=FOLDER')
     if recipe.translation_weight and not recipe.start_parallel:
@@ -151,7 +112,11 @@ def pretrain(
             heads = pretraining_heads(spec.pretraining)
             model = Model(spec.encoder, heads).initialize(recipe.seed)
             found = place.checkpoints.latest() if place else None
-            loss_of = _begun(model, recipe, corpus, place, world, say, fresh=found is None)
+            loss_of = begun(
+                model, recipe, spec.pretraining.sentence_objective, corpus, base, place, world, say, fresh=found is None
+            )
+            told = base_told(base)
+            del base  # its weights, which may be large
             model.to(world.device)
             model.checkpoint_activations = recipe.checkpoint_activations == "layer"
             if recipe.strategy == "fsdp":
@@ -175,12 +140,13 @@ def pretrain(
             bundle = Bundle(
                 spec, tokenizer, arrays_of(model), heads, name=name or (Path(out).name if out else "pretrained"),
                 provenance={
+                    **told,
                     "training": {
                         "kind": "pretraining", **summary, "processes": world.size, "machine": hardware(world),
                         "recipe": msgspec.to_builtins(recipe.named()),
                         "corpus": summary_of(corpus),
                         "journal": thinned(journal.entries),
-                    }
+                    },
                 },
             )  # fmt: skip
             if place and world.first:
@@ -191,56 +157,6 @@ def pretrain(
                 place.abandon()
             raise
     return bundle
-
-
-def _begun(
-    model: Model,
-    recipe: PretrainRecipe,
-    corpus: Corpus,
-    place: RunFolder | None,
-    world: World,
-    say: Callable[[str], None],
-    fresh: bool,
-) -> LossOf:
-    """Give the model the start of its recipe, unless its run goes on (``fresh``), and return what is asked of it.
-
-    Tables are made by the first process. The one that knows translations is made once for a run, and kept in its folder.
-    """
-    parallel = recipe.start_parallel
-    widths = model.spec.embedding_size, model.spec.hidden_size
-    V = model.spec.vocab_size
-
-    def start(width: int) -> np.ndarray:
-        say(f"Counting which pieces stand near each other, for {width} numbers a piece to start from")
-        return piece_embeddings(corpus, width, recipe.seed, Corpus(parallel) if parallel else None)
-
-    first: np.ndarray | None = None
-    if recipe.start == "pmi-svd" and fresh:
-        first = from_first(lambda: start(widths[0]), (V, widths[0]), world)
-        with torch.no_grad():
-            model.encoder.embeddings.piece.weight.copy_(torch.from_numpy(first))
-    if not recipe.translation_weight:
-        return pretraining_loss
-    file = place.place / "translations.npy" if place else None
-
-    def translations() -> np.ndarray:
-        if file is not None and file.exists():
-            try:
-                return np.load(file, allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise InputError(f"{file}: cannot be read: {error}; it is made again when it is removed") from None
-        began = first if first is not None and widths[0] == widths[1] else start(widths[1])
-        say("Learning which texts translate each other")
-        table = bring_together(began, Corpus(parallel), recipe.seed)
-        if file is not None:
-            written = io.BytesIO()
-            np.save(written, table, allow_pickle=False)
-            write_bytes(file, written.getvalue())
-        return table
-
-    table = from_first(translations, (V, widths[1]), world)
-    meaning = Meaning(torch.from_numpy(table).to(world.device), recipe.translation_weight)
-    return functools.partial(pretraining_loss, meaning=meaning)
 
 
 _MOST_INPUTS = 100  # named in a model's provenance

@@ -21,6 +21,7 @@ Schedule = Literal["linear", "google", "constant", "polynomial"]
 
 
 _LENGTH = 128
+_STARTS = ("random", "pmi-svd")
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,7 +56,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     preset: str = ""
     encoder: dict[str, Any] = {}
     pretraining: dict[str, Any] = {}
-    start: Literal["random", "pmi-svd"] = "random"
+    start: str = "random"  # or "pmi-svd" (train/warmstart.py), or a MODEL, whose shape it then has too
     start_parallel: str = ""  # a corpus each of whose documents is one text in several languages
     translation_weight: float = 0.0  # of a text's mean state pointing where start_parallel puts its translations
     # How long, and in which portions.
@@ -95,12 +96,20 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def named(self) -> PretrainRecipe:
         """With the names of its corpora alone: where they lay on this machine is nobody else's business."""
+        start = self.start if self.start_model is None else Path(self.start).name
         return msgspec.structs.replace(
-            self, corpus=Path(self.corpus).name, start_parallel=Path(self.start_parallel).name
+            self, corpus=Path(self.corpus).name, start_parallel=Path(self.start_parallel).name, start=start
         )
+
+    @property
+    def start_model(self) -> str | None:
+        """The model whose weights it begins with, if it does."""
+        return None if self.start in _STARTS else self.start
 
     def __post_init__(self) -> None:
         check_common(self)
+        if not self.start:
+            raise SpecError("start is empty; expected random, pmi-svd or a model")
         if self.start_parallel and self.start != "pmi-svd":
             raise SpecError(f'start_parallel is a corpus for start = "pmi-svd"; the start is {self.start}')
         if not 0 <= self.translation_weight < math.inf:

@@ -39,7 +39,7 @@ class Job:
     """What every process is given."""
 
     recipe: PretrainRecipe
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     out: Path
     sign: Path  # a file that everybody who shares the storage can see
     driver: Place
@@ -79,7 +79,7 @@ def _train(config: dict[str, Job]) -> None:
 
 def pretrain_spread(
     recipe: PretrainRecipe,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     out: Path,
     *,
     connect: Callable[[], Cluster],
@@ -167,6 +167,8 @@ def _cores(nodes: list[int], count: int) -> int:
 def _absolute(recipe: PretrainRecipe) -> PretrainRecipe:
     """The recipe with paths that do not depend on where a process was started."""
     told = {name: getattr(recipe, name) for name in ("corpus", "start_parallel")}
+    if recipe.start_model is not None and Path(recipe.start).exists():
+        told["start"] = recipe.start
     return msgspec.structs.replace(recipe, **{name: str(Path(path).resolve()) for name, path in told.items() if path})
 
 

@@ -21,7 +21,7 @@ from halbert.model import Model
 from halbert.model.arrays import model_of
 from halbert.source import load_bundle
 from halbert.spec import PretrainSpec
-from halbert.train import pretraining
+from halbert.train import start
 from halbert.train.distributed import ALONE
 from halbert.train.folder import RunFolder
 from halbert.train.pretraining import (
@@ -29,10 +29,9 @@ from halbert.train.pretraining import (
     held_out_batches,
     masked_scores,
     pretrain,
-    pretraining_heads,
-    spec_of_recipe,
     summary_of,
 )
+from halbert.train.start import pretraining_heads, spec_of_recipe
 from halbert.train.translations import bring_together
 from halbert.train.warmstart import piece_embeddings
 from tests import tiny
@@ -225,7 +224,7 @@ def test_a_text_is_taught_what_it_means(tmp_path, monkeypatch):
         learnt.append(bring_together(*given))
         return learnt[-1]
 
-    monkeypatch.setattr(pretraining, "bring_together", bring)
+    monkeypatch.setattr(start, "bring_together", bring)
     corpus = made.corpus(tmp_path / "corpus")
     recipe = made.recipe(
         corpus, start="pmi-svd", start_parallel=str(texts.folder), translation_weight=2.0, steps=60, warmup_steps=0,
