@@ -11,6 +11,7 @@ from msgspec import to_builtins
 from halbert.cli.options import (
     MODEL_HELP,
     Address,
+    Column,
     Engine,
     EngineChoice,
     Precision,
@@ -19,6 +20,7 @@ from halbert.cli.options import (
     Set,
     Threads,
     cluster_of,
+    column_names,
 )
 from halbert.cli.output import Bars, note
 from halbert.errors import InputError, Regression
@@ -51,6 +53,7 @@ def run(
             help="Rows of other languages to be scored on too: a column language beside the others; repeatable."
         ),
     ] = None,
+    column: Column = None,
     parallel: Annotated[
         Path | None,
         typer.Option(
@@ -160,6 +163,7 @@ def run(
             or data
             or test
             or transfer
+            or column
             or set
             or only
             or parallel
@@ -174,19 +178,21 @@ def run(
             raise InputError("--report-only measures nothing: give it --out, --claims, --weight and --baseline alone")
         results = report_again(report_only, out=out, claims=claims, weights=weights, overwrite=overwrite)
     elif models and not languages:
+        if column and not data:
+            raise InputError("--column is for the files of --data; name one")
         if seconds is not None:
             raise InputError("--seconds trains models for an audit of its own; name none, or leave it out")
         recipe = from_dict(FinetuneRecipe, apply_changes({}, set or []), "--set")
         results = compare(
-            models, out=out, tasks=task or [], data=data or [], test=test or [], transfer=transfer or [], parallel=parallel, probes=probes,
-            precision=chosen, depth=depth, seeds=seeds, minutes=minutes, resume=resume, threads=threads,
-            recipe=recipe, random_weights=random_weights, claims=claims, weights=weights, overwrite=overwrite, progress=bars,
-            cluster=cluster_of(engine, address),
+            models, out=out, tasks=task or [], data=data or [], test=test or [], transfer=transfer or [],
+            columns=column_names(column), parallel=parallel, probes=probes, precision=chosen, depth=depth, seeds=seeds,
+            minutes=minutes, resume=resume, threads=threads, recipe=recipe, random_weights=random_weights, claims=claims,
+            weights=weights, overwrite=overwrite, progress=bars, cluster=cluster_of(engine, address),
         )  # fmt: skip
     else:
-        if task or data or test or transfer or parallel or random_weights is not None:
+        if task or data or test or transfer or column or parallel or random_weights is not None:
             raise InputError(
-                "--task, --data, --test, --transfer, --parallel and --random-weights go with models of your own and without "
+                "--task, --data, --test, --transfer, --column, --parallel and --random-weights go with models of your own and without "
                 "--languages; name at least two"
             )
         if seconds is not None and languages:

@@ -29,10 +29,11 @@ class Bulk:
 
     def __init__(
         self, texts: list[str] | None, file: str | None, output: str | None, kind: str, quiet: bool,
-        cluster: Callable[[], Cluster] | None = None, overwrite: bool = False,
+        cluster: Callable[[], Cluster] | None = None, overwrite: bool = False, columns: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.source, self.target, self.overwrite = file, output, overwrite
-        check_source(texts, file)
+        self.columns = columns or {}
+        check_source(texts, file, columns)
         self.output: Path | None = None
         if output is not None and is_address(output):
             from halbert.run.parts import folder_of
@@ -61,7 +62,7 @@ class Bulk:
         if is_address(self.source):
             note(f"bringing {self.source} here")
         with brought(self.source) as self.file:
-            self.examples = texts_from(self.texts, self.file)
+            self.examples = texts_from(self.texts, self.file, self.columns)
             yield
 
     def _write(self, answering: Answering, width: int) -> int:
@@ -74,6 +75,8 @@ class Bulk:
             "halbert": __version__, "verb": asked.verb, "head": asked.head, **asked.how, "model": fingerprint(predictor.bundle),
             "input": self._input(), "engine": predictor.backend.describe(),
         }  # fmt: skip
+        if self.columns:
+            told["columns"] = self.columns
         if told["model"] is None or told["input"] is None:
             told["unique"] = time.time_ns()  # nothing to know it again by
         told["engine"].pop("threads")  # known only once it has run
@@ -103,7 +106,7 @@ class Bulk:
 
         # What is not there is said before a cluster is begun.
         file = None if self.file is None else require_file(self.file, "data file").resolve()
-        source = functools.partial(_parts_of, self.texts, file, parts.size, parts.finished())
+        source = functools.partial(_parts_of, self.texts, file, self.columns, parts.size, parts.finished())
         total, own = 0, kind_of(answering.predictor.backend)
         try:
             with connect() as cluster:
@@ -167,12 +170,14 @@ class Bulk:
         return [str(self.file.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def _parts_of(texts: list[str] | None, file: Path | None, size: int, finished: frozenset[int]) -> Iterator[Part | int]:
+def _parts_of(
+    texts: list[str] | None, file: Path | None, columns: dict[str, str], size: int, finished: frozenset[int]
+) -> Iterator[Part | int]:
     """The parts of an input; of those that are finished, how many texts they have."""
     from halbert.run.answering import Part
     from halbert.run.parts import chunks
 
     start = 0
-    for number, chunk in enumerate(chunks(texts_from(texts, file), size)):
+    for number, chunk in enumerate(chunks(texts_from(texts, file, columns), size)):
         yield len(chunk) if number in finished else Part(number=number, start=start, examples=chunk)
         start += len(chunk)

@@ -14,6 +14,7 @@ from halbert.cli.options import (
     Backend,
     BackendChoice,
     BatchTokens,
+    Column,
     Compile,
     Device,
     DeviceChoice,
@@ -31,6 +32,7 @@ from halbert.cli.options import (
     Quiet,
     Threads,
     cluster_of,
+    column_names,
 )  # fmt: skip
 from halbert.cli.output import note
 from halbert.errors import InputError
@@ -62,6 +64,7 @@ def run(
     ],
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Texts.")] = None,
     input: Input = None,
+    column: Column = None,
     overwrite: Overwrite = False,
     pooling: Annotated[
         PoolingChoice | None, typer.Option(help="Default: what the model's folder says, else mean.")
@@ -85,7 +88,7 @@ def run(
     kind = PurePosixPath(output).suffix
     if kind not in ENDINGS:
         raise InputError(f"{output}: vectors are written as {', '.join(ENDINGS)}; name a file that ends so")
-    bulk = Bulk(texts, input, output, kind, quiet, cluster_of(engine, address, input), overwrite)
+    bulk = Bulk(texts, input, output, kind, quiet, cluster_of(engine, address, input), overwrite, column_names(column))
     how = {
         "pooling": pooling.value if pooling else None, "max_length": max_length, "long": long.value, "exact": exact,
         "batch_tokens": batch_tokens,

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -43,8 +43,13 @@ def table(headings: list[str], rows: list[list[str]], right: tuple[int, ...] = (
         print("  ".join(cells).rstrip())
 
 
-def texts_from(texts: list[str] | None, file: Path | None) -> Iterator[Example]:
-    """The texts of the command line, or of ``--input`` (``-``: standard input, a text a line), one in memory at a time."""
+def texts_from(
+    texts: list[str] | None, file: Path | None, columns: Mapping[str, str] | None = None
+) -> Iterator[Example]:
+    """The texts of the command line, or of ``--input`` (``-``: standard input, a text a line), one in memory at a time.
+
+    ``columns`` says what the file calls them.
+    """
     from halbert.data.readers import Example, iter_examples
 
     if texts:
@@ -52,13 +57,15 @@ def texts_from(texts: list[str] | None, file: Path | None) -> Iterator[Example]:
     if str(file) == "-":
         return (Example(text=line) for line in _standard_input())
     assert file is not None
-    return iter_examples(file, labelled=False)
+    return iter_examples(file, labelled=False, columns=columns)
 
 
-def check_source(texts: list[str] | None, file: Path | str | None) -> None:
-    """Raises :class:`InputError` when both or neither are given."""
+def check_source(texts: list[str] | None, file: Path | str | None, columns: Mapping[str, str] | None = None) -> None:
+    """Raises :class:`InputError` when both or neither are given, or columns of what has none."""
     if bool(texts) == (file is not None):
         raise InputError("give either texts or --input FILE")
+    if columns and (file is None or str(file) == "-"):
+        raise InputError("--column is for a table: --input FILE (.csv, .tsv, .jsonl, .parquet)")
 
 
 def _standard_input() -> Iterator[str]:

@@ -13,6 +13,7 @@ from halbert.cli.options import (
     Backend,
     BackendChoice,
     BatchTokens,
+    Column,
     Compile,
     Device,
     DeviceChoice,
@@ -31,6 +32,7 @@ from halbert.cli.options import (
     Quiet,
     Threads,
     cluster_of,
+    column_names,
 )  # fmt: skip
 from halbert.cli.output import note, print_line
 from halbert.errors import InputError
@@ -45,6 +47,7 @@ def run(
     model: Model,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Texts.")] = None,
     input: Input = None,
+    column: Column = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +80,7 @@ def run(
     cluster = cluster_of(engine, address, input)
     if cluster is not None and output is None:
         raise InputError("--engine ray writes to a file; name one with --output")
-    bulk = Bulk(texts, input, output, kind, quiet, cluster, overwrite)
+    bulk = Bulk(texts, input, output, kind, quiet, cluster, overwrite, column_names(column))
     how = {"max_length": max_length, "long": long.value, "exact": exact, "batch_tokens": batch_tokens}
     asked = Asked(
         verb="predict", model=model, head=head, precision=precision.value, device=device.value, threads=threads,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from halbert.cli.options import Json, Model, Quiet
+from halbert.cli.options import Column, Json, Model, Quiet, column_names
 from halbert.cli.output import Bars, note, print_json, table
 
 HELP = (
@@ -27,6 +27,7 @@ def run(
         Path | None,
         typer.Option("--data", help="Labelled rows to check on (label; or text_a, text_b, score for vectors)."),
     ] = None,
+    column: Column = None,
     only: Annotated[bool, typer.Option("--only", help="Leave the full weights out of the folder.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write the engine even below the gate.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
@@ -41,7 +42,7 @@ def run(
 
     with Bars(quiet).task("Quantizing", None) as step:
         found = quantize(
-            model, out, calibrate, data, only=only, force=force, overwrite=overwrite, progress=step
+            model, out, calibrate, data, columns=column_names(column), only=only, force=force, overwrite=overwrite, progress=step,
         )  # fmt: skip
     if json:
         print_json(msgspec.to_builtins(found))

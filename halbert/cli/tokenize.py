@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from halbert.cli.options import Input, Json, MaxLength, Model
+from halbert.cli.options import Column, Input, Json, MaxLength, Model, column_names
 from halbert.cli.output import Bars, check_source, print_json, print_line, table, texts_from
 from halbert.data.addresses import brought
 from halbert.errors import InputError
@@ -24,6 +24,7 @@ def run(
     model: Model,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Texts.")] = None,
     input: Input = None,
+    column: Column = None,
     pair: Annotated[bool, typer.Option("--pair", help="Read two texts as one pair.")] = False,
     max_length: MaxLength = None,
     languages: Annotated[
@@ -43,9 +44,10 @@ def run(
     if languages is not None:
         _measure_languages(tokenizer, languages, json)
         return
-    check_source(texts, input)
+    called = column_names(column)
+    check_source(texts, input, called)
     with brought(input) as file:
-        examples = list(texts_from(texts, file))
+        examples = list(texts_from(texts, file, called))
     if pair and input is None:
         if len(examples) % 2:
             raise InputError(f"--pair needs an even number of texts, found {len(examples)}")

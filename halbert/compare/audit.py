@@ -71,6 +71,7 @@ def compare(
     data: Sequence[str | os.PathLike[str]] = (),
     test: Sequence[str | os.PathLike[str]] = (),
     transfer: Sequence[str | os.PathLike[str]] = (),
+    columns: Mapping[str, str] | None = None,
     parallel: str | os.PathLike[str] | None = None,
     probes: Sequence[str] = PROBES,
     precision: Precision = "auto",
@@ -91,7 +92,8 @@ def compare(
 
     With ``random_weights`` (a seed) the models' shapes are measured with drawn weights: size and speed, no quality.
     ``tasks`` and ``data`` (and ``test``, if given) go together one by one, and so does ``transfer``: rows of other
-    languages that a task's fine-tuned models are also judged by. ``parallel`` holds sentences and their translations.
+    languages that a task's fine-tuned models are also judged by. ``columns`` says what all of them call ``text``, ``label``
+    and so on. ``parallel`` holds sentences and their translations.
     ``depth`` is how long to look, ``minutes`` an end to it. Every round is on disk as soon as it is taken
     (``OUT.audit``): ``resume`` goes on with an audit that was stopped, and adds rounds to one that was finished.
     With ``cluster`` its workers take the samples that do not depend on a machine's pace (:mod:`halbert.compare.spread`).
@@ -115,7 +117,7 @@ def compare(
             )
     asked = read_claims(claims)
     loaded_tasks = [
-        split_task(name, d, test[i] if test else None, transfer[i] if transfer else None)
+        split_task(name, d, test[i] if test else None, transfer[i] if transfer else None, columns)
         for i, (name, d) in enumerate(zip(task_names(data), data))
     ]
     pairs = {} if parallel is None else read_parallel(parallel)
@@ -123,7 +125,7 @@ def compare(
     recipe = recipe or FinetuneRecipe()
     command = command_for(
         models, tasks, data, test, seeds=seeds, precision=precision, threads=threads, recipe=recipe, depth=depth,
-        transfer=transfer, parallel=parallel, random_weights=random_weights, claims=claims, weights=weights,
+        transfer=transfer, columns=columns, parallel=parallel, random_weights=random_weights, claims=claims, weights=weights,
     )  # fmt: skip
 
     def plan_in(folder: Path) -> Plan:

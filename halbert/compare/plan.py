@@ -174,22 +174,23 @@ def split_task(
     data: str | os.PathLike[str],
     test: str | os.PathLike[str] | None,
     abroad: str | os.PathLike[str] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> TaskData:
     """A task out of the user's files; without a test file every fifth row, in order, is kept for the test. ``abroad`` holds
-    rows of other languages to be judged by, with a column ``language``.
+    rows of other languages to be judged by, with a column ``language``; ``columns`` says what the files call theirs.
 
     Raises :class:`InputError` for files that cannot be used, before anything is measured.
     """
-    rows = read_examples(data)
+    rows = read_examples(data, columns=columns)
     if test is not None:
-        train, held = rows, read_examples(test)
+        train, held = rows, read_examples(test, columns=columns)
     else:
         train, held = [r for i, r in enumerate(rows) if i % 5], rows[::5]
     if len(train) < 2 or not held:
         raise InputError(f"{data}: {len(rows)} rows are too few to learn from and to test on")
     order = label_order(train, str(data))
     check_labels(held, order, str(test or data))
-    others = [] if abroad is None else read_examples(abroad)
+    others = [] if abroad is None else read_examples(abroad, columns=columns)
     if any(not row.language for row in others) or (abroad is not None and not others):
         raise InputError(f"{abroad}: expected rows with a column 'language', and a language in every row")
     check_labels(others, order, str(abroad))
@@ -218,6 +219,7 @@ def command_for(
     threads: int | None,
     recipe: FinetuneRecipe,
     transfer: Sequence[str | os.PathLike[str]] = (),
+    columns: Mapping[str, str] | None = None,
     depth: str = "usual",
     seeds: int | None = None,
     parallel: str | os.PathLike[str] | None = None,
@@ -233,6 +235,8 @@ def command_for(
         words += ["--test", str(file)]
     for file in transfer:
         words += ["--transfer", str(file)]
+    for role, column in (columns or {}).items():
+        words += ["--column", f"{role}={column}"]
     if parallel is not None:
         words += ["--parallel", str(parallel)]
     if depth != "usual":

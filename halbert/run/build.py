@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def quantize(
     calibrate: str | os.PathLike[str],
     data: str | os.PathLike[str] | None = None,
     *,
+    columns: Mapping[str, str] | None = None,
     only: bool = False,
     force: bool = False,
     overwrite: bool = False,
@@ -48,14 +49,15 @@ def quantize(
     """Write the bundle ``out``: the model, its int8 engine, and the certificate of what that engine keeps.
 
     ``calibrate`` are texts like those of the task, a few hundred: three quarters set the ranges, the rest is checked.
-    ``data`` are labelled rows to check on instead (label, or score with text_a and text_b). Ranges fixed by the texts are
+    ``data`` are labelled rows to check on instead (label, or score with text_a and text_b); ``columns`` says what the
+    files call these. Ranges fixed by the texts are
     tried first; where they fall below the gate or a mean cosine of 0.998, ranges taken token by token. ``only`` leaves the
     full weights out.
     Raises :class:`InputError` for unfit data, :class:`HalbertError` below the gate, unless ``force``.
     """
     check_target(out, overwrite)
     bundle = model if isinstance(model, Bundle) else resolve_bundle(model)
-    texts, check, metric = _examples(bundle, Path(calibrate), data)
+    texts, check, metric = _examples(bundle, Path(calibrate), data, columns)
     predictor = Predictor(bundle, open_backend(bundle, "openvino", "fp32"))
     pairs = [e.pair or "" for e in texts] if texts[0].pair is not None else None
     work = predictor.prepare([e.text for e in texts], pairs)
@@ -95,10 +97,10 @@ def quantize(
 
 
 def _examples(
-    bundle: Bundle, calibrate: Path, data: str | os.PathLike[str] | None
+    bundle: Bundle, calibrate: Path, data: str | os.PathLike[str] | None, columns: Mapping[str, str] | None
 ) -> tuple[list[Example], list[Example], str | None]:
     """(texts for the ranges, texts for the check, the metric of the latter)."""
-    texts = read_examples(calibrate, labelled=False)
+    texts = read_examples(calibrate, labelled=False, columns=columns)
     if len(texts) < LEAST:
         raise InputError(f"{calibrate}: holds {len(texts)} texts; at least {LEAST} are needed, a few hundred are good")
     if data is None:
@@ -111,7 +113,9 @@ def _examples(
         raise InputError(f"{data}: models with a {head.kind} head are checked on the calibration texts alone")
     if head is not None and head.several:
         raise InputError(f"{data}: models that give several classes are checked on the calibration texts alone")
-    check = read_examples(data, column="label" if head is not None and head.kind == "label" else "score")
+    check = read_examples(
+        data, columns=columns, column="label" if head is not None and head.kind == "label" else "score"
+    )
     if head is None and check[0].pair is None:
         raise InputError(f"{data}: vectors are scored by pairs; expected the columns text_a, text_b and score")
     if head is not None and head.kind == "label":

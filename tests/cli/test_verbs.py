@@ -16,6 +16,7 @@ from halbert.data.corpus import Corpus
 from halbert.heads import HEADS
 from halbert.models import bundled
 from halbert.presets import all_presets
+from halbert.run.parts import Parts
 from halbert.run.predictor import load
 from halbert.source import load_bundle
 from halbert.spec import difference
@@ -382,3 +383,54 @@ def test_a_warning_of_ours_is_a_line_for_people(halbert, world, tmp_path):
     done = subprocess.run(again, capture_output=True, text=True, check=True)
     (line,) = (line for line in done.stderr.splitlines() if "is damaged" in line)
     assert line.startswith("warning: ") and "UserWarning" not in done.stderr and "latest()" not in done.stderr
+
+
+def test_a_column_of_another_name(halbert, world, tmp_path):
+    """Every verb that reads a table takes it under the names that it has."""
+    rows = small.rows(30)
+    file = small.write_csv(tmp_path / "reviews.csv", rows, ("review", "stars"))
+    refused = halbert("predict", world / "tuned", "--input", file)
+    assert refused.status == 1 and "--column text=NAME says what the file calls it" in refused.err
+    named = ("--column", "text=review")
+    for verb in ("predict", "tokenize"):
+        model = world / "tuned"
+        plain = ok(halbert(verb, model, "--input", world / "rows.csv")).out
+        assert ok(halbert(verb, model, "--input", file, *named)).out == plain != ""
+    for name, given in (("a.npy", (world / "rows.csv",)), ("b.npy", (file, *named))):
+        ok(halbert("embed", world / "model", "--input", *given, "--output", tmp_path / name))
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+    both = (*named, "--column", "label=stars")
+    quantized = ("quantize", world / "tuned", "--calibrate", file, "--data", file, "--force", "--json")
+    told = json.loads(ok(halbert(*quantized, *both, "--out", tmp_path / "int8")).out)
+    assert told["metric"] == "accuracy" and told["checked_on"] == "30 texts of reviews.csv"
+    audit = ("audit", world / "model", world / "albert", "--task", "classify", "--data", file, "--only", "size")
+    ok(halbert(*audit, *both, "--out", tmp_path / "report"))
+    command = json.loads((tmp_path / "report/results.json").read_text())["command"]
+    assert "--column text=review --column label=stars" in command
+
+
+def test_columns_of_what_has_none(halbert, world, tmp_path):
+    named = ("--column", "text=review")
+    for verb, *more in (("predict", "a text"), ("tokenize", "a text"), ("predict", "--input", "-")):
+        done = halbert(verb, world / "tuned", *more, *named)
+        assert done.status == 1 and "--column is for a table" in done.err
+    done = halbert("predict", world / "tuned", "--input", world / "lines.txt", *named)
+    assert done.status == 1 and "no column 'review'" in done.err
+    done = halbert("audit", world / "model", world / "albert", "--out", tmp_path / "a", *named)
+    assert done.status == 1 and "--column is for the files of --data" in done.err
+
+
+def test_an_answer_from_another_column_does_not_go_on(halbert, world, tmp_path, monkeypatch):
+    """What was answered of one column is no part of what is asked of another."""
+    file = small.write_csv(tmp_path / "two.csv", [("the cat", "a dog"), ("a mat .", "wa")] * 20, ("title", "body"))
+    words = ("predict", world / "tuned", "--input", file, "--output", tmp_path / "out.jsonl", "--column")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Parts, "join", stop)
+        assert halbert(*words, "text=title").status == 130 and (tmp_path / ".out.jsonl.parts").exists()
+    done = halbert(*words, "text=body")
+    assert done.status == 1 and "another model, input or option" in done.err
+    assert "going on" in ok(halbert(*words, "text=title")).err

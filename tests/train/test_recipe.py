@@ -154,7 +154,9 @@ def test_files_that_cannot_be(tmp_path, text, said):
 
 
 def test_recipes_that_are_not_there(tmp_path):
-    with pytest.raises(InputError, match=r"no shipped recipe; did you mean 'bert-mini'.*shipped: ablation, adapt, albert, "):
+    with pytest.raises(
+        InputError, match=r"no shipped recipe; did you mean 'bert-mini'.*shipped: ablation, adapt, albert, "
+    ):
         read_recipe("bert-mimi")
     with pytest.raises(InputError, match="no such file"):
         read_recipe(str(tmp_path / "none.toml"))
