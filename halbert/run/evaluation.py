@@ -112,7 +112,7 @@ def evaluate(
     owners = len(np.unique(features.target)) if row.form == "texts" else len(features)
     found: dict[str, Any] = {
         "task": row.kind, "data_set": row.name or None, "n": len(examples),
-        "metrics": {key: msgspec.to_builtins(score(key, result.truth, result.guess)) for key in metrics},
+        "metrics": _scores(metrics, result),
         "seconds": round(seconds, 4), "examples_per_second": round(len(examples) / max(seconds, 1e-9), 2),
         "engine": predictor.backend.describe(),
         "cut": {**features.cut._asdict(), "windows": int(features.rows - owners) if row.form in _WINDOWED else 0},
@@ -165,14 +165,23 @@ def _judge(
         return judged(task.form, None, values, features, examples)
     assert head is not None
     if task.form == "texts":
-        return Judged(*scoring.hits_of(predictor, name, features))
+        wanted, right, losses = scoring.hits_of(predictor, name, features)
+        return Judged(wanted, right, losses=losses)
     values = scoring.values_of(predictor, name, head, features, batch_tokens, progress)
     return judged(task.form, head, values, features, examples)
 
 
+def _scores(metrics: Sequence[str], found: Judged) -> dict[str, Any]:
+    scores = {key: score(key, found.truth, found.guess) for key in metrics}
+    if found.losses is not None:
+        scores["masked_loss"] = score("masked_loss", found.truth, found.losses.tolist())
+    return {key: msgspec.to_builtins(value) for key, value in scores.items()}
+
+
 def _of_language(metrics: Sequence[str], found: Judged, rows: list[int]) -> dict[str, Any]:
     truth, guess = ([side[i] for i in rows] for side in (found.truth, found.guess))
-    return {"n": len(rows), **{key: msgspec.to_builtins(score(key, truth, guess)) for key in metrics}}
+    losses = None if found.losses is None else found.losses[rows]
+    return {"n": len(rows), **_scores(metrics, Judged(truth, guess, losses=losses))}
 
 
 def write_answers(

@@ -54,19 +54,23 @@ def vectors_of(
     return list(predictor.embed(texts, max_length=length, batch_tokens=batch_tokens, progress=progress))
 
 
-def hits_of(predictor: Predictor, name: str, features: Features) -> tuple[np.ndarray, np.ndarray]:
-    """(hidden pieces, those found) of every row."""
+def hits_of(predictor: Predictor, name: str, features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(hidden pieces, those found, the sum of their cross entropies in nats) of every row."""
     tokenizer, spec = predictor.bundle.tokenizer, predictor.bundle.spec.pretraining
-    wanted, found = np.zeros(features.rows), np.zeros(features.rows)
+    wanted, found, losses = (np.zeros(features.rows) for _ in range(3))
     for number, group in enumerate(group_by_length(np.asarray(features.lengths), 4 * BATCH_TOKENS)):
         rows = pad_rows([features.row(r) for r in group], tokenizer.special_ids["pad"], most=predictor.longest)
         batch = hide(rows.ids, rows.mask, tokenizer, spec, np.random.default_rng((0, number)))
         inputs = Rows(batch.ids, batch.mask, batch.segments)
-        guess = predictor.backend.forward(inputs, [name], batch.positions)[name][:, : tokenizer.vocab_size].argmax(-1)
+        logits_MV = predictor.backend.forward(inputs, [name], batch.positions)[name][:, : tokenizer.vocab_size]
         row = group[batch.positions // batch.ids.shape[1]]
         np.add.at(wanted, row, 1)
-        np.add.at(found, row, guess == batch.labels)
-    return wanted, found
+        check_finite(logits_MV, np.asarray(features.target)[row], name)
+        np.add.at(found, row, logits_MV.argmax(-1) == batch.labels)
+        logits_MV -= logits_MV.max(-1, keepdims=True)
+        chosen = np.take_along_axis(logits_MV, batch.labels[:, None], 1)[:, 0]
+        np.add.at(losses, row, np.log(np.exp(logits_MV).sum(-1, dtype=np.float64)) - chosen)
+    return wanted, found, losses
 
 
 def slowest(predictor: Predictor, output: str, features: Features) -> list[tuple[int, int, float]]:

@@ -20,6 +20,7 @@ class Judged(NamedTuple):
     """Truths and guesses as the metrics take them, one a text, and how sure each guess was (N,); None: not said.
 
     Of questions alone: ``leads`` (N,) is how much more likely "no answer" was held, ``given`` the best answers all the same.
+    Of hidden pieces alone: ``losses`` (N,), the sum of their cross entropies in nats.
     """
 
     truth: Any
@@ -27,6 +28,7 @@ class Judged(NamedTuple):
     confidence: np.ndarray | None = None
     leads: np.ndarray | None = None
     given: list[str] | None = None
+    losses: np.ndarray | None = None
 
     def above(self, at: float) -> Judged:
         """The same with no answer where "no answer" leads by more than ``at``."""

@@ -259,6 +259,9 @@ METRICS: dict[str, Metric] = {
     # Right pieces and pieces, a pair a text.
     "masked_accuracy": _summed(lambda truth, guess: np.stack([guess, truth], 1), lambda s: _share(s[..., 0], s[..., 1]),
                                "nothing was masked"),
+    # Nats over pieces, a pair a text.
+    "masked_loss": _summed(lambda truth, guess: np.stack([guess, truth], 1), lambda s: _share(s[..., 0], s[..., 1]),
+                           "nothing was masked"),
 }  # fmt: skip
 
 

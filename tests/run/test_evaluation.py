@@ -5,9 +5,14 @@ import json
 import msgspec
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics
+from torch.nn import functional
 
-from halbert.errors import InputError
+from halbert.data.batches import group_by_length, pad_rows
+from halbert.data.hidden import hide
+from halbert.errors import HalbertError, InputError
+from halbert.model.arrays import model_of
 from halbert.run.evaluation import class_chances, evaluate, task_of
 from halbert.run.predictor import load
 from tests import small, tiny
@@ -101,7 +106,7 @@ KINDS = {
     "span": ("a.json", json.dumps({"data": [{"paragraphs": [{"context": "the cat sat on a mat " * 12, "qas": [
         {"id": "x", "question": "cat ?", "answers": [{"answer_start": 4, "text": "cat"}]},
         {"id": "y", "question": "dog", "answers": []}]}]}]}), {"exact_match", "answer_f1"}),
-    "mlm": ("a.txt", "the cat sat on a mat\nwanted dog eat\n", {"masked_accuracy"}),
+    "mlm": ("a.txt", "the cat sat on a mat\nwanted dog eat\n", {"masked_accuracy", "masked_loss"}),
     "embed": ("a.csv", "text_a,text_b\nthe cat,a cat\ndog,the dog\n", {"mrr", "recall_at_1", "recall_at_10", "ndcg_at_10"}),
 }  # fmt: skip
 
@@ -183,3 +188,34 @@ def test_masked_pieces_of_texts_longer_than_the_model(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert evaluate(filler, tmp_path / "a.jsonl", task="fill")["cut"] == told["cut"]  # an empty text has no window
     assert counts["en"] > counts["de"] > 1 and sum(counts.values()) == told["cut"]["windows"] + 2
+
+
+@pytest.mark.parametrize("language", [None, "de"])
+def test_the_loss_of_masked_pieces_is_that_of_torch(tmp_path, language):
+    """Mean cross entropy, nats a hidden piece, of all texts and of those of one language."""
+    bundle = tiny.bundle(small.encoder(), {"mlm": tiny.HEADS["mlm"]}, seed=4)
+    texts = [("the cat sat on a mat", "de"), ("wanted dog eat", "en"), ("a dog , wa sat on the mat .", "de")] * 5
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": t, "language": x}) + "\n" for t, x in texts))
+    told = evaluate(load(bundle, precision="fp32"), tmp_path / "a.jsonl", task="fill")
+    rows = [bundle.tokenizer.encode(text).ids for text, _ in texts]
+    (order,) = group_by_length(np.array([len(row) for row in rows]), 4096)  # all in one batch
+    padded = pad_rows([(rows[r], [0] * len(rows[r])) for r in order], bundle.tokenizer.special_ids["pad"])
+    batch = hide(padded.ids, padded.mask, bundle.tokenizer, bundle.spec.pretraining, np.random.default_rng((0, 0)))
+    model = model_of(bundle.spec.encoder, bundle.heads, bundle.arrays).eval()
+    with torch.inference_mode():
+        logits = model.answer("mlm", model(*(torch.from_numpy(array) for array in batch[:3])))
+    at = logits.reshape(-1, logits.shape[-1])[torch.from_numpy(batch.positions)][:, : bundle.tokenizer.vocab_size]
+    losses = functional.cross_entropy(at, torch.from_numpy(batch.labels), reduction="none").numpy()
+    owner = order[batch.positions // batch.ids.shape[1]]
+    kept = [language in (None, texts[row][1]) for row in owner]
+    scores = told["metrics"] if language is None else told["by_language"][language]
+    assert scores["masked_loss"]["value"] == pytest.approx(losses[kept].mean(), rel=1e-4)
+    assert scores["masked_loss"]["low"] < scores["masked_loss"]["value"] < scores["masked_loss"]["high"]
+
+
+def test_masked_pieces_without_a_finite_number_are_refused(tmp_path):
+    bundle = tiny.bundle(small.encoder(), {"mlm": tiny.HEADS["mlm"]}, seed=4)
+    bundle.arrays["heads.mlm.norm.bias"] = np.full_like(bundle.arrays["heads.mlm.norm.bias"], np.nan)
+    (tmp_path / "a.txt").write_text("the cat sat on a mat\n" * 3)
+    with pytest.raises(HalbertError, match="the model's mlm is not finite; no result is given"):
+        evaluate(load(bundle, precision="fp32", backend="torch"), tmp_path / "a.txt", task="fill")

@@ -242,6 +242,7 @@ EXAMPLES = {
     "recall_at_10": ([[1, 0, 0], [0, 1, 0]] * 9, [[3.0, 2.0, 1.0]] * 18),
     "ndcg_at_10": ([[1, 0, 0], [0, 1, 0]] * 9, [[3.0, 2.0, 1.0]] * 18),
     "masked_accuracy": ([4, 5, 2] * 9, [1, 5, 0] * 9),
+    "masked_loss": ([4, 5, 2] * 9, [7.5, 31.0, 2.25] * 9),
     **dict.fromkeys(
         ("entity_f1", "entity_precision", "entity_recall", "tag_accuracy", "macro_tag_f1"),
         ([["B-X", "I-X", "O"], ["O", "B-Y"]] * 9, [["B-X", "O", "O"], ["O", "B-Y"]] * 9),
