@@ -182,12 +182,12 @@ def run(
             raise InputError("--column is for the files of --data; name one")
         if seconds is not None:
             raise InputError("--seconds trains models for an audit of its own; name none, or leave it out")
-        recipe = from_dict(FinetuneRecipe, apply_changes({}, set or []), "--set")
         results = compare(
             models, out=out, tasks=task or [], data=data or [], test=test or [], transfer=transfer or [],
             columns=column_names(column), parallel=parallel, probes=probes, precision=chosen, depth=depth, seeds=seeds,
-            minutes=minutes, resume=resume, threads=threads, recipe=recipe, random_weights=random_weights, claims=claims,
-            weights=weights, overwrite=overwrite, progress=bars, cluster=cluster_of(engine, address),
+            minutes=minutes, resume=resume, threads=threads, changes=apply_changes({}, set or []),
+            random_weights=random_weights, claims=claims, weights=weights, overwrite=overwrite, progress=bars,
+            cluster=cluster_of(engine, address),
         )  # fmt: skip
     else:
         if task or data or test or transfer or column or parallel or random_weights is not None:

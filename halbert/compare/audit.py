@@ -46,8 +46,9 @@ from halbert.files import check_target, whole_folder, write_json
 from halbert.run.backend import Precision
 from halbert.run.identity import fingerprint
 from halbert.source import resolve_bundle
-from halbert.spec import difference, encoder_total
+from halbert.spec import difference, encoder_total, from_dict
 from halbert.tasks.table import get_task
+from halbert.train.finetuning import usual_rate
 from halbert.train.recipe import FinetuneRecipe
 from halbert.version import __version__
 
@@ -80,6 +81,7 @@ def compare(
     minutes: float | None = None,
     threads: int | None = None,
     recipe: FinetuneRecipe | None = None,
+    changes: Mapping[str, Any] | None = None,
     random_weights: int | None = None,
     claims: str | os.PathLike[str] = "default",
     weights: Mapping[str, float] | None = None,
@@ -97,8 +99,10 @@ def compare(
     ``depth`` is how long to look, ``minutes`` an end to it. Every round is on disk as soon as it is taken
     (``OUT.audit``): ``resume`` goes on with an audit that was stopped, and adds rounds to one that was finished.
     With ``cluster`` its workers take the samples that do not depend on a machine's pace (:mod:`halbert.compare.spread`).
-    ``claims`` are answered from what was measured and published (:mod:`halbert.compare.claims`); ``weights`` of criteria
-    are a profile of the verdict's of your own (:mod:`halbert.compare.scores`).
+    ``recipe`` is that of every fine-tuning; without one the usual settings, with ``changes``, and the rate that the widest
+    model is usually tuned with. ``claims`` are answered from what was measured and published
+    (:mod:`halbert.compare.claims`); ``weights`` of criteria are a profile of the verdict's of your own
+    (:mod:`halbert.compare.scores`).
 
     Raises :class:`InputError` before anything is measured when a model or a file cannot be used; returns what
     ``results.json`` holds.
@@ -122,22 +126,33 @@ def compare(
     ]
     pairs = {} if parallel is None else read_parallel(parallel)
     texts = [e.text for t in loaded_tasks for e in t.test] or _documentation_texts()
-    recipe = recipe or FinetuneRecipe()
-    command = command_for(
-        models, tasks, data, test, seeds=seeds, precision=precision, threads=threads, recipe=recipe, depth=depth,
-        transfer=transfer, columns=columns, parallel=parallel, random_weights=random_weights, claims=claims, weights=weights,
-    )  # fmt: skip
+    tuned = from_dict(FinetuneRecipe, dict(changes or {}), "--set")  # what cannot be is said before models are read
 
     def plan_in(folder: Path) -> Plan:
+        subjects = open_subjects(models, folder / "models", random_weights)
+        chosen = recipe or _recipe_for(subjects, tuned, changes or {})
+        command = command_for(
+            models, tasks, data, test, seeds=seeds, precision=precision, threads=threads, recipe=chosen, depth=depth,
+            transfer=transfer, columns=columns, parallel=parallel, random_weights=random_weights, claims=claims,
+            weights=weights,
+        )  # fmt: skip
         return Plan(
-            subjects=open_subjects(models, folder / "models", random_weights), tasks=loaded_tasks, texts=texts[:TEXTS],
+            subjects=subjects, tasks=loaded_tasks, texts=texts[:TEXTS],
             texts_from=", ".join(t.where for t in loaded_tasks) or "installed packages' documentation",
             notes=[] if random_weights is None else [RANDOM_NOTE], precision=precision, depth=looks, threads=threads,
-            command=command, probes=wanted, recipe=recipe, claims=asked, weights=dict(weights or {}), minutes=minutes,
+            command=command, probes=wanted, recipe=chosen, claims=asked, weights=dict(weights or {}), minutes=minutes,
             parallel=pairs, parallel_from="" if parallel is None else Path(parallel).name,
         )  # fmt: skip
 
     return run_kept(plan_in, out, overwrite, resume, progress, random_weights, cluster)
+
+
+def _recipe_for(subjects: Sequence[Subject], recipe: FinetuneRecipe, changes: Mapping[str, Any]) -> FinetuneRecipe:
+    """One recipe for all models: unless it was chosen, the rate is that which the widest is usually tuned with."""
+    if "learning_rate" in changes:
+        return recipe
+    rate = min(usual_rate(subject.bundle.spec.encoder) for subject in subjects)
+    return msgspec.structs.replace(recipe, learning_rate=rate)
 
 
 def run_kept(

@@ -113,6 +113,21 @@ def test_further_rows_and_tasks_change_no_others(place):
     assert not rests_on("9 labelled texts of my rows.csv", "labelled texts of rows.csv")
 
 
+def test_all_models_are_tuned_at_the_usual_rate_of_the_widest(place, tmp_path):
+    """At 5e-5, which base models are tuned with, narrow ones learn too little of little data."""
+    models = [str(place / name) for name in ("bert", "albert")]
+    told = compare(models, out=tmp_path / "a", probes=["size"], changes={"epochs": 2})["command"]
+    assert "--set epochs=2" in told and "--set learning_rate=0.0001" in told
+    told = compare([*models, "bert-tiny", "bert-base-uncased"], out=tmp_path / "b", probes=["size"], random_weights=0)[
+        "command"
+    ]
+    assert "learning_rate" not in told  # 5e-5 is the recipe's own
+    told = compare(models, out=tmp_path / "c", probes=["size"], changes={"learning_rate": 3e-4})["command"]
+    assert "--set learning_rate=0.0003" in told
+    with pytest.raises(InputError, match="did you mean 'epochs'"):
+        compare(["nobody", "knows"], out=tmp_path / "d", changes={"epoch": 1})
+
+
 def test_one_probe_and_no_data(place, tmp_path):
     run(place, tmp_path / "a", probes=["size"])
     results = check_folder(tmp_path / "a")
