@@ -22,7 +22,8 @@ import torch
 from torch import distributed
 
 from halbert.bundle import Bundle
-from halbert.cluster import Cluster, Place, here, quiet, refused
+from halbert.cluster import Cluster, Place, here, refused
+from halbert.cluster.telling import out_of_memory, quiet
 from halbert.data.corpus import Corpus
 from halbert.errors import HalbertError, InputError
 from halbert.source import load_bundle
@@ -137,7 +138,8 @@ def _follow(
             over.put(None)
         except Exception as error:
             last = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            over.put(HalbertError(f"the cluster gave up: {last[-1][:300]}; the same command with --resume goes on"))
+            why = out_of_memory(error) or last[-1][:300]
+            over.put(HalbertError(f"the cluster gave up: {why}; the same command with --resume goes on"))
 
     threading.Thread(target=run, daemon=True).start()
     fault: Exception | None = None

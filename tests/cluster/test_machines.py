@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -208,6 +209,42 @@ def test_a_machine_whose_disk_is_full_is_named(full, small_blocks, tmp_path):
             several.shutdown()
     encode_files(files, tokenizer, tmp_path / "spread", workers=1)
     same(alone.folder, tmp_path / "spread")
+
+
+SHORT_OF_MEMORY = """
+import sys
+from halbert.cluster import Cluster
+from halbert.data import blocks
+from halbert.data.encoding import encode_files
+from halbert.errors import HalbertError
+from tests import tiny
+if __name__ == "__main__":
+    blocks.SHARD_BYTES, blocks.SLACK = 2000, 500
+    try:
+        encode_files(sys.argv[2:], tiny.tokenizer(), sys.argv[1], cluster=Cluster)
+    except HalbertError as error:
+        sys.exit(f"halbert: {error}")
+"""
+
+
+def test_workers_without_memory_are_named_and_given_up(tmp_path):
+    """Ray ends its workers for what others take of the memory, and would try for ever; a page a time, on standard output."""
+    (tmp_path / "in").mkdir()
+    files, tokenizer = write_texts(tmp_path / "in", 3000), tiny.tokenizer()
+    run = subprocess.run(
+        [sys.executable, "-W", "always", "-c", SHORT_OF_MEMORY, str(tmp_path / "spread"), *map(str, files)],
+        env={**os.environ, "RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100", "RAY_task_oom_retries": "2"},
+        capture_output=True, text=True, check=False, timeout=230,
+    )  # fmt: skip
+    assert run.returncode == 1 and run.stdout == ""
+    said = run.stderr.splitlines()
+    assert re.fullmatch(
+        r"halbert: a worker ran out of memory on [0-9.]+ again and again; give its machine more, .*; the same command goes on",
+        said[-1],
+    )
+    assert any("what it was at is done again" in line for line in said) and len(said) < 40, run.stderr
+    encode_files(files, tokenizer, tmp_path / "spread", workers=1)
+    same(encode_files(files, tokenizer, tmp_path / "alone", workers=1).folder, tmp_path / "spread")
 
 
 def _until(share):

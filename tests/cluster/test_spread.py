@@ -19,8 +19,7 @@ import pytest
 
 from halbert.cli import main
 from halbert.cluster import Cluster, Parcel, Place, here, refused
-from halbert.cluster import _packed as packed
-from halbert.cluster import _unpacked as unpacked
+from halbert.cluster.parcel import packed, unpacked
 from halbert.data import blocks
 from halbert.data.encoding import encode_files
 from halbert.data.inputs import find_inputs

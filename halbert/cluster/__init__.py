@@ -8,13 +8,10 @@ scheduling, holds back who is too fast, and gives to others what a lost worker w
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
-import pickle
 import platform
 import socket
-import struct
 import threading
 import time
 import warnings
@@ -22,6 +19,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from halbert.cluster.parcel import Parcel as Parcel
+from halbert.cluster.parcel import packed, stream_of, unpacked
+from halbert.cluster.telling import in_a_line, quiet, told_in_lines, unsaid
 from halbert.errors import HalbertError, InputError, missing_extra
 from halbert.processes import cores
 from halbert.version import __version__
@@ -38,16 +38,6 @@ class Place(NamedTuple):
     version: str
     processor: str
     node: str
-
-
-class Parcel(NamedTuple):
-    """An item with many bytes, which are not copied where that can be helped.
-
-    Who gets it has a view of memory that Ray shares, and keeps it no longer than needed.
-    """
-
-    item: Any
-    data: Any
 
 
 def here() -> Place:
@@ -97,6 +87,7 @@ class Cluster:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and no warning about it
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody else is told of the user's work
+            os.environ.setdefault("RAY_task_oom_retries", str(TRIES))  # and not for ever
             import ray
             import ray.data
         except ImportError:
@@ -112,7 +103,7 @@ class Cluster:
                 _reach(address, told_by)
             told: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
             try:
-                with _unsaid():
+                with unsaid():
                     if address is None:  # whatever else runs here
                         ray.init(address="local", include_dashboard=False, num_cpus=cores(), **told)
                     else:
@@ -127,6 +118,7 @@ class Cluster:
         head = _Head(self.ray.get_runtime_context().gcs_address)
         head.start()
         self._open.callback(head.stop)
+        self._open.enter_context(told_in_lines())
         if self._own:
             self._open.callback(self.ray.shutdown)
         return self
@@ -169,7 +161,7 @@ class Cluster:
         mine = {"ray.io/node-id": self.ray.get_runtime_context().get_node_id()}
         self._open.enter_context(quiet("ray.data"))
         self._open.enter_context(_item_by_item(DataContext.get_current()))
-        read = self.ray.data.read_datasource(_stream_of(source), override_num_blocks=1, num_cpus=0, label_selector=mine)
+        read = self.ray.data.read_datasource(stream_of(source), override_num_blocks=1, num_cpus=0, label_selector=mine)
         with warnings.catch_warnings(action="ignore"):  # of what is to be named otherwise from Ray 2.64 on
             rows = read.map_batches(
                 _Worker, fn_constructor_args=(make, arguments), batch_size=1, batch_format="pyarrow",
@@ -187,14 +179,14 @@ class Cluster:
         try:
             with contextlib.closing(tables):  # an error would hold it, and with it Ray Data's threads
                 for table in tables:
-                    (place, error), result = _unpacked(table)
+                    (place, error), result = unpacked(table)
                     if why := refused(place, own, alike):
                         raise HalbertError(why)
                     if error is not None:
                         raise error
                     yield result
         except self.ray.exceptions.RayError as fault:
-            raise _told(fault) from None
+            raise in_a_line(fault) from None
 
 
 def _threads() -> set[threading.Thread]:
@@ -251,18 +243,6 @@ class _Head(threading.Thread):
         self._over.set()
 
 
-def _told(fault: BaseException) -> HalbertError:
-    """Ray's errors in a line."""
-    cause = getattr(fault, "cause", None) or fault
-    lines = [line for line in str(cause).splitlines() if line.strip()]
-    name = type(cause).__name__
-    if "OutOfMemory" in name or "OutOfMemory" in str(fault):
-        return HalbertError(
-            "a worker ran out of memory again and again; give it more, or use fewer workers on a machine"
-        )
-    return HalbertError(f"the cluster gave up ({name}): {(lines or [name])[-1][:300]}; the same command goes on")
-
-
 class _Worker:
     """What an actor does with tables of one item."""
 
@@ -273,7 +253,7 @@ class _Worker:
     def __call__(self, table: Any) -> Any:
         error, result = None, None
         try:
-            kind, what = _unpacked(table)
+            kind, what = unpacked(table)
             if kind == "fault":  # the input's, where it was read
                 raise what
             if self.work is None:  # not before there is something to tell an error by
@@ -283,93 +263,7 @@ class _Worker:
             error = fault
         except Exception as fault:
             error = HalbertError(f"the worker on {self.place.node} failed: {type(fault).__name__}: {str(fault)[:500]}")
-        return _packed((self.place, error), result)
-
-
-def _packed(told: Any, item: Any) -> Any:
-    """An item, and what is told of it, as Arrow's table of one row."""
-    import pyarrow
-
-    def column(data: Any) -> Any:
-        content = pyarrow.py_buffer(data)
-        offsets = pyarrow.py_buffer(struct.pack("=2q", 0, content.size))
-        return pyarrow.LargeBinaryArray.from_buffers(pyarrow.large_binary(), 1, [None, offsets, content])
-
-    data: Any = b""
-    if isinstance(item, Parcel):
-        item, data = Parcel(item.item, None), item.data
-    return pyarrow.table({"item": column(pickle.dumps((told, item), protocol=5)), "data": column(data)})
-
-
-def _unpacked(table: Any) -> tuple[Any, Any]:
-    """What was told, and the item, of a table of one row."""
-
-    def content(name: str) -> memoryview:
-        """The value itself: pyarrow's scalars hold a copy."""
-        (chunk,) = (chunk for chunk in table.column(name).chunks if len(chunk))
-        _, offsets, data = chunk.buffers()
-        begin, end = struct.unpack_from("=2q", offsets, 8 * chunk.offset)
-        return memoryview(data or b"")[begin:end]
-
-    told, item = pickle.loads(content("item"))
-    if isinstance(item, Parcel):
-        item = Parcel(item.item, content("data"))
-    return told, item
-
-
-def _stream_of(source: Callable[[], Iterable[Any]]) -> Any:
-    """A data source of one task, which gives an item at a time."""
-    from ray.data.block import BlockMetadata
-    from ray.data.datasource import Datasource, ReadTask
-
-    class Stream(Datasource):
-        """See above."""
-
-        def estimate_inmemory_data_size(self) -> int | None:
-            return None
-
-        def get_read_tasks(self, parallelism: int, *more: Any, **named: Any) -> list[Any]:
-            def read() -> Iterator[Any]:
-                yield from itertools.starmap(_packed, _faults_last(source))
-
-            return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
-
-    return Stream()
-
-
-def _faults_last(source: Callable[[], Iterable[Any]]) -> Iterator[tuple[str, Any]]:
-    """The items, and what is at fault with the input where there is something: Ray would read it again and again."""
-    try:
-        for item in source():
-            yield "item", item
-    except HalbertError as fault:
-        yield "fault", fault
-
-
-@contextlib.contextmanager
-def _unsaid() -> Iterator[None]:
-    """Nothing on standard error, also of what is not Python: Ray's core says there how little it is going to say."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-@contextlib.contextmanager
-def quiet(name: str) -> Iterator[None]:
-    """One of Ray's loggers says nothing but errors."""
-    loud = logging.getLogger(name)
-    level = loud.level
-    loud.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        loud.setLevel(level)
+        return packed((self.place, error), result)
 
 
 @contextlib.contextmanager
