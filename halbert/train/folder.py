@@ -83,8 +83,13 @@ class RunFolder:
                 what = ", ".join(
                     _CORPORA.get(name) or _changed(name, before.get(name), told.get(name)) for name in other
                 )
+                further = (
+                    f", or begin another run with what it has learnt: --set start={self.out}"
+                    if (self.out / "halbert.json").exists()
+                    else ""
+                )
                 raise InputError(
-                    f"{self.out}: its run was started with other values of {what}; resume it with the same recipe"
+                    f"{self.out}: its run was started with other values of {what}; resume it with the same recipe{further}"
                 )
         else:
             check_target(self.out)

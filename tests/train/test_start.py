@@ -197,3 +197,11 @@ def test_a_model_read_from_transformers_files_can_go_on(corpus, tmp_path):
     np.testing.assert_allclose(
         found.arrays["encoder.embeddings.piece.weight"], base.arrays["encoder.embeddings.piece.weight"], atol=1e-9
     )
+
+
+def test_a_finished_run_says_how_it_is_lengthened(corpus, tmp_path):
+    recipe = made.recipe(corpus)
+    pretrain(recipe, tiny.tokenizer(), tmp_path / "run")
+    longer = msgspec.structs.replace(recipe, steps=8)
+    with pytest.raises(InputError, match=r"steps \(4, and now 8\).* or begin another run with .* --set start=.*run"):
+        pretrain(longer, tiny.tokenizer(), tmp_path / "run", resume=True)
