@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halbert.cli.options import MODEL_HELP, Address, Engine, EngineChoice, Quiet, cluster_of
+from halbert.cli.options import MODEL_HELP, Address, Engine, EngineChoice, Quiet, Texts, cluster_of, text_column
 from halbert.cli.output import Bars, note
 from halbert.data.addresses import Place, as_path, is_address, work_name
 from halbert.errors import Stopped
@@ -56,6 +56,7 @@ def run(
     ] = None,
     engine: Engine = EngineChoice.here,
     address: Address = None,
+    column: Texts = None,
     language: Annotated[str, typer.Option(metavar="XX", help="Language of the files that do not tell theirs.")] = "",
     dedupe: Annotated[
         bool,
@@ -117,12 +118,14 @@ def run(
     model = Path(tokenizer).name if Path(tokenizer).exists() else tokenizer
     switches = [name for name, on in (("--dedupe", dedupe), ("--whole", whole), ("--skip-bad", skip_bad)) if on]
     told = ["--language", language] if language else []
+    field = text_column(column)
+    told += [] if field == "text" else ["--column", f"text={field}"]
     command = f"halbert corpus FILES… {shlex.join(['--tokenizer', model, *told, *switches])}"
     try:
         with Bars(quiet).bytes("Encoding") as progress:
             corpus = encode_files(
                 files, chosen, folder, workers=workers, language=language, dedupe=dedupe, whole=whole, skip_bad=skip_bad,
-                licence=licence, command=command, progress=progress, cluster=cluster_of(engine, address),
+                column=field, licence=licence, command=command, progress=progress, cluster=cluster_of(engine, address),
                 overwrite=overwrite or begun,
             )  # fmt: skip
     except SystemExit as error:

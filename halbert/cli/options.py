@@ -140,6 +140,22 @@ Column = Annotated[
 ]  # fmt: skip
 
 
+Texts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="text=NAME", help="The field of .jsonl, or the column of .parquet, that holds the texts."
+    ),
+]
+
+
+def text_column(given: list[str] | None) -> str:
+    """The name in ``text=NAME``. Raises :class:`InputError` for other roles."""
+    names = column_names(given)
+    if others := sorted(names.keys() - {"text"}):
+        raise InputError(f"--column {others[0]}=…: only texts are read here; expected text=NAME")
+    return names.get("text", "text")
+
+
 def column_names(given: list[str] | None) -> dict[str, str]:
     """``ROLE=NAME`` as a table. Raises :class:`InputError` for anything else."""
     from halbert.errors import InputError, nearest

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from halbert.cli.options import Json, Quiet
+from halbert.cli.options import Json, Quiet, Texts, text_column
 from halbert.cli.output import Bars, note, print_json
 from halbert.files import check_target, whole_folder
 from halbert.processes import open_pool
@@ -56,6 +56,7 @@ def run(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
+    column: Texts = None,
     kind: Annotated[KindChoice, typer.Option(help="Which tokenizer.")] = KindChoice.wordpiece,
     size: Annotated[int, typer.Option(help="Most pieces, special tokens included.")] = 30000,
     cased: Annotated[bool, typer.Option("--cased", help="Keep capitals.")] = False,
@@ -86,7 +87,7 @@ def run(
     from halbert.text.learn import count_words, learn_from_counts, report, weigh
 
     check_target(out)
-    inputs = find_inputs(files)
+    inputs = find_inputs(files, column=text_column(column))
     for item in inputs:
         size_of(item)  # what is not there is named before anything is read
     spec = TextSpec(kind=kind.value, lower_case=not cased, strip_accents=not (cased or accents))

@@ -172,7 +172,7 @@ class Cutter:
             path, begin = self._file.name, self._file.tell()
             self._file.write(data)
         first = offset == 0 and kind != "rows"
-        self._parts.append(Part(path, begin, begin + len(data), kind, item.path, line, first))
+        self._parts.append(Part(path, begin, begin + len(data), kind, item.path, line, first, item.column))
         self._key.update(f"{self._language} {kind} {len(data)} {first} ".encode())
         self._key.update(data)
         self._size += len(data)

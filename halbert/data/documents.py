@@ -6,8 +6,9 @@ be in memory as a whole (a row of JSON Lines or Parquet) may have 32 MiB.
 
 from __future__ import annotations
 
+import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -27,7 +28,7 @@ Kind = Literal["text", "jsonl", "rows"]
 class Part(NamedTuple):
     """Bytes ``begin`` to ``end`` of a file that every worker can read; ``shown`` and ``line`` are for messages.
 
-    ``kind`` "rows" is one JSON string a line.
+    ``kind`` "rows" is one JSON string a line; of "jsonl" the field ``column`` is the text.
     """
 
     path: str
@@ -37,6 +38,7 @@ class Part(NamedTuple):
     shown: str
     line: int
     first: bool
+    column: str = "text"
 
 
 def too_long(path: str, line: int, what: str = "line") -> InputError:
@@ -79,11 +81,14 @@ class _Memory(io.RawIOBase):
         return found
 
 
-class _Row(msgspec.Struct):
-    text: str
-
-
-_DECODER = msgspec.json.Decoder(_Row)
+@functools.cache
+def _reader(part_kind: Kind, column: str) -> Callable[[str], str]:
+    """What takes a line's text out of it."""
+    if part_kind == "rows":
+        return msgspec.json.Decoder(str).decode
+    row = msgspec.defstruct("Row", [("text", str, msgspec.field(name=column))])
+    decode = msgspec.json.Decoder(row).decode
+    return lambda line: str(decode(line).text)  # type: ignore[attr-defined]
 
 
 class Documents:
@@ -117,7 +122,7 @@ class Documents:
             yield [], True
 
     def _of_rows(self) -> Iterator[tuple[list[str], bool]]:
-        read = msgspec.json.Decoder(str).decode if self.part.kind == "rows" else lambda row: _DECODER.decode(row).text
+        read = _reader(self.part.kind, self.part.column)
         for number, text in self._portions():
             for i, line in enumerate(text.split("\n")):
                 if not line or line.isspace():
@@ -126,7 +131,10 @@ class Documents:
                     document = read(line)
                 except (msgspec.DecodeError, RecursionError) as error:
                     fault = "has no text" if isinstance(error, msgspec.ValidationError) else "is not valid JSON"
-                    raise InputError(f"{self.part.shown}: line {number + i:,} {fault}: {error}") from None
+                    other = (
+                        " (--column text=NAME says which field it is)" if "missing required field" in str(error) else ""
+                    )
+                    raise InputError(f"{self.part.shown}: line {number + i:,} {fault}: {error}{other}") from None
                 paragraphs: list[str] = []
                 for paragraph in document.split("\n"):
                     if len(paragraph) > LONGEST_LINE // 4:

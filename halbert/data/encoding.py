@@ -99,6 +99,7 @@ def encode_files(
     dedupe: bool = False,
     whole: bool = False,
     skip_bad: bool = False,
+    column: str = "text",
     licence: str = "",
     note: str = "",
     command: str = "",
@@ -109,6 +110,7 @@ def encode_files(
     """Write a corpus of text files, JSON Lines and Parquet, local or at an address that fsspec reads.
 
     ``files`` as in :func:`halbert.data.inputs.find_inputs`; ``progress`` is told how many bytes of how many are done.
+    ``column`` is the field of JSON Lines, or the column of Parquet, that holds the texts.
     ``whole`` keeps every paragraph as one sentence, as texts have to be that translate each other (``start_parallel``).
     With ``cluster`` its workers encode, to the same bytes: the inputs are read and the shards written by this machine.
     Memory does not follow the size of the input. A run that was stopped goes on when it is called again in the same way.
@@ -119,13 +121,15 @@ def encode_files(
     check_started()
     target = check_corpus(out, overwrite)
     skipped: list[Skipped] = []
-    inputs = find_inputs(files, language, skipped if skip_bad else None)
+    inputs = find_inputs(files, language, skipped if skip_bad else None, column)
     told: Progress = progress or (lambda done, total: None)
     job = {
         "halbert": __version__, "tokenizer": tokenizer.fingerprint, "dedupe": dedupe, "whole": whole,
         "inputs": hashlib.sha256(repr([(item.language, item.name) for item in inputs]).encode()).hexdigest(),
         "sizes": [blocks.SHARD_BYTES, blocks.SLACK, documents.LONGEST_LINE, documents.LONGEST_ROW],
     }  # fmt: skip
+    if column != "text":
+        job["column"] = column
     total = 0 if skip_bad else sum(map(size_of, inputs))  # what is not there is named before anything is made
     record = Record(target, job, overwrite)
     try:

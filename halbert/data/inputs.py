@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from halbert.data.manifest import Skipped, input_names
-from halbert.errors import HalbertError, InputError, MissingExtra, missing_extra
+from halbert.errors import HalbertError, InputError, MissingExtra, missing_extra, nearest
 from halbert.files import exists, require_file
 
 Kind = Literal["text", "jsonl", "parquet"]
@@ -27,13 +27,17 @@ _PORTION = 1 << 20
 
 
 class Input(NamedTuple):
-    """A file to read: where it is, what the manifest calls it, its language, what is in it and how it is packed."""
+    """A file to read: where it is, what the manifest calls it, its language, what is in it and how it is packed.
+
+    ``column`` is the field or column that holds the texts, where there are such.
+    """
 
     path: str
     name: str
     language: str
     kind: Kind
     packing: str
+    column: str = "text"
 
     @property
     def remote(self) -> bool:
@@ -47,12 +51,16 @@ class Input(NamedTuple):
 
 
 def find_inputs(
-    files: Sequence[str | os.PathLike[str]], language: str = "", skipped: list[Skipped] | None = None
+    files: Sequence[str | os.PathLike[str]],
+    language: str = "",
+    skipped: list[Skipped] | None = None,
+    column: str = "text",
 ) -> list[Input]:
     """The inputs that ``files`` name, those of one language together, else in order.
 
     Each is a path, a folder (every file in it, by name, but for hidden ones), an address such as ``https://…`` or
-    ``s3://…``, and may be preceded by its language: ``de=wiki.txt``; others are of ``language``. Raises
+    ``s3://…``, and may be preceded by its language: ``de=wiki.txt``; others are of ``language``. ``column`` is what JSON Lines
+    and Parquet call their texts. Raises
     :class:`InputError` for an ending nothing here reads (which is noted in ``skipped`` instead, where such a list is given)
     and for a language that is no code.
     """
@@ -77,7 +85,7 @@ def find_inputs(
     inputs = []
     for (path, own), name in zip(found, names, strict=True):
         try:
-            inputs.append(Input(path, name, own, *_format(path)))
+            inputs.append(Input(path, name, own, *_format(path), column))
         except InputError as error:
             if skipped is None:
                 raise
@@ -221,7 +229,7 @@ class InputStream:
 
 
 def parquet_texts(item: Input) -> Iterator[list[str]]:
-    """The ``text`` column of a Parquet file, some rows at a time. Raises :class:`InputError` naming file and row."""
+    """The column of a Parquet file that holds its texts, some rows at a time. Raises :class:`InputError` naming file and row."""
     pyarrow = _arrow()
     number = 0
     source: Any = Path(item.path)
@@ -229,15 +237,19 @@ def parquet_texts(item: Input) -> Iterator[list[str]]:
         if item.remote:
             source = _fsspec().open(item.path, "rb").open()
         file = pyarrow.parquet.ParquetFile(source, buffer_size=_PORTION)
-        if "text" not in file.schema_arrow.names:
-            raise InputError(f"{item.path}: has no column 'text'; found {', '.join(file.schema_arrow.names)}")
-        kind = file.schema_arrow.field("text").type
+        names = file.schema_arrow.names
+        if item.column not in names:
+            raise InputError(
+                f"{item.path}: has no column {item.column!r}{nearest(item.column, names)}; found {', '.join(names)} "
+                "(--column text=NAME says which holds the texts)"
+            )
+        kind = file.schema_arrow.field(item.column).type
         if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
-            raise InputError(f"{item.path}: the column 'text' holds {kind}; expected strings")
+            raise InputError(f"{item.path}: the column {item.column!r} holds {kind}; expected strings")
         for group in range(file.num_row_groups):
             told = file.metadata.row_group(group)
             rows = max(1, min(1024, 4 * _PORTION * told.num_rows // max(told.total_byte_size, 1)))
-            for batch in file.iter_batches(rows, [group], ["text"]):
+            for batch in file.iter_batches(rows, [group], [item.column]):
                 texts = batch.column(0).to_pylist()
                 if None in texts:
                     raise InputError(f"{item.path}: row {number + texts.index(None) + 1:,} has no text")

@@ -434,3 +434,29 @@ def test_an_answer_from_another_column_does_not_go_on(halbert, world, tmp_path, 
     done = halbert(*words, "text=body")
     assert done.status == 1 and "another model, input or option" in done.err
     assert "going on" in ok(halbert(*words, "text=title")).err
+
+
+def test_texts_of_a_corpus_in_a_field_of_another_name(halbert, world, tmp_path):
+    texts = [f"the cat sat on {i} mat" for i in range(300)]
+    for field in ("text", "content"):
+        (tmp_path / f"{field}.jsonl").write_text("".join(json.dumps({field: text}) + "\n" for text in texts))
+    named = {"text": (), "content": ("--column", "text=content")}
+    for field, more in named.items():
+        given = (tmp_path / f"{field}.jsonl", *more)
+        ok(halbert("vocab", *given, "--size", "200", "--out", tmp_path / f"vocab-{field}"))
+        ok(halbert("corpus", *given, "--tokenizer", world / "model", "--out", tmp_path / field))
+    tokenizers = {load_tokenizer(tmp_path / f"vocab-{field}").fingerprint for field in named}
+    manifests = [Corpus(tmp_path / field).manifest for field in named]
+    assert len(tokenizers) == 1 and manifests[0].shards == manifests[1].shards
+    assert "--column text=content" in manifests[1].command and "--column" not in manifests[0].command
+    done = halbert(
+        "corpus",
+        tmp_path / "text.jsonl",
+        "--tokenizer",
+        world / "model",
+        "--out",
+        tmp_path / "c",
+        "--column",
+        "label=x",
+    )
+    assert done.status == 1 and "only texts are read here; expected text=NAME" in done.err

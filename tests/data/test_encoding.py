@@ -322,10 +322,34 @@ def bad_files(folder: Path) -> list[tuple[Path, str]]:
         (write(folder / "deep.jsonl", b'{"x": ' + b"[" * 9999 + b"\n"), "line 1 is not valid JSON"),
         (write(folder / "utf.jsonl", b'{"x": "\xff", "text": "a"}\n'), "line 1 is not UTF-8"),
         (write(folder / "no.parquet", b"nothing"), "is not a readable Parquet file"),
-        (parquet(ROWS, folder / "column.parquet", "txt"), "has no column 'text'; found id, txt"),
+        (parquet(ROWS, folder / "column.parquet", "txt"), "has no column 'text'; did you mean 'txt'.; found id, txt"),
         (parquet([1, 2], folder / "kind.parquet"), "the column 'text' holds int64"),
         (parquet(["a", "b", None], folder / "null.parquet"), "row 3 has no text"),
     ]  # fmt: skip
+
+
+def test_texts_in_a_field_of_another_name(tmp_path):
+    """The same shards, whatever field or column the texts are in; what was begun of one is not gone on with for another."""
+    rows = [{"body": row, "text": f"not {row}"} for row in ROWS]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    files = [write(tmp_path / "a.jsonl", lines.encode()), parquet(ROWS, tmp_path / "b.parquet", "body")]
+    alone = encode_files(
+        [write(tmp_path / "c.jsonl", jsonl(ROWS)), parquet(ROWS, tmp_path / "d.parquet")],
+        VOCABULARY,
+        tmp_path / "x",
+        workers=1,
+    )
+    found = encode_files(files, VOCABULARY, tmp_path / "y", workers=1, column="body")
+    assert read_back(found) == read_back(alone)
+    assert read_back(encode_files(files[:1], VOCABULARY, tmp_path / "z", workers=1)) != read_back(
+        encode_files(files[:1], VOCABULARY, tmp_path / "w", workers=1, column="body")
+    )
+    with pytest.raises(
+        InputError, match=r"line 1 has no text: .*`bodi`.* \(--column text=NAME says which field it is\)"
+    ):
+        encode_files(files[:1], VOCABULARY, tmp_path / "v", workers=1, column="bodi")
+    with pytest.raises(InputError, match=r"has no column 'bodi'; did you mean 'body'.*--column text=NAME"):
+        encode_files(files[1:], VOCABULARY, tmp_path / "v", workers=1, column="bodi")
 
 
 def test_bad_files_are_named_and_can_be_skipped(tmp_path):
