@@ -105,8 +105,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/adapt.json")
     options = parser.parse_args()
     result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
+    if result["runs"] and result["changes"] != options.set:
+        raise SystemExit(f"{options.out}: was made with --set {result['changes']}; use the same, or another file")
     result |= {
-        "created": time.strftime("%Y-%m-%d", time.gmtime()), "machine": describe_machine(),
+        "changes": options.set, "created": time.strftime("%Y-%m-%d", time.gmtime()), "machine": describe_machine(),
         "command": shlex.join(["python", "-m", "benchmarks.adapt", *sys.argv[1:]]),
     }  # fmt: skip
     for name in options.only:

@@ -100,6 +100,11 @@ class Bundle:
             raise InputError(f"{self.name}: has no fine-tuned head to predict with; run: halbert finetune{blanks}")
         raise InputError(f"{self.name}: has several heads ({', '.join(answering)}); choose one with --head")
 
+    def as_base(self) -> dict[str, Any]:
+        """What the provenance of a model that is made from this one says of it: all but how its training went."""
+        training = {key: value for key, value in self.provenance.get("training", {}).items() if key != "journal"}
+        return {"name": self.name, **self.provenance, **({"training": training} if training else {})}
+
     def replace(self, **changes: Any) -> Bundle:
         """A copy with some of the constructor's arguments changed."""
         values = {

@@ -23,8 +23,8 @@ def card(bundle: Bundle) -> str:
     }
     kinds = [HEADS[head.kind].pipeline for head in bundle.heads.values() if HEADS[head.kind].pipeline]
     metadata["pipeline_tag"] = kinds[0] if kinds else "feature-extraction"
-    if "hub" in told:
-        metadata["base_model"] = told["hub"]
+    if hub := told.get("hub") or (told.get("base") or {}).get("hub"):
+        metadata["base_model"] = hub
     # JSON strings and lists are YAML, whatever a model is called.
     lines = [
         "---",

@@ -68,8 +68,7 @@ def run(
         if mlflow is not None and speaks():
             from halbert.train.mlflow import report_to
 
-            named = {**msgspec.to_builtins(plan), "corpus": Path(plan.corpus).name}
-            reports.append(report_to(mlflow, out, named, note))
+            reports.append(report_to(mlflow, out, msgspec.to_builtins(plan.named()), note))
 
         def report(entry: dict[str, Any]) -> None:
             for each in reports:

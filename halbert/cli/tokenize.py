@@ -38,8 +38,8 @@ def run(
     """See HELP."""
     from halbert.source import resolve_tokenizer
 
-    if languages is not None and (texts or input or pair):
-        raise InputError("--languages reads its own files; give it without texts, --input and --pair")
+    if languages is not None and (texts or input or pair or column):
+        raise InputError("--languages reads its own files; give it without texts, --input, --column and --pair")
     tokenizer = resolve_tokenizer(model)
     if languages is not None:
         _measure_languages(tokenizer, languages, json)

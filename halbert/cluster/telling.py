@@ -19,7 +19,8 @@ _AGAIN = "again and again; give its machine more, or use fewer workers on it"
 def out_of_memory(fault: object) -> str:
     """Whose memory ended, where that is what Ray says, else nothing."""
     text = str(fault)
-    if "low on memory" not in text and "OutOfMemory" not in text:
+    # Not that of a GPU, which PyTorch names, and whose own words say more.
+    if "low on memory" not in text and "ray.exceptions.OutOfMemory" not in text:
         return ""
     where = re.search(r"IP: ([^,)\s]+)", text)
     return f"{_SHORT}{f' on {where[1]}' if where else ''}"
@@ -57,7 +58,7 @@ def in_a_line(fault: BaseException) -> HalbertError:
     cause = getattr(fault, "cause", None) or fault
     lines = [line for line in str(cause).splitlines() if line.strip()]
     name = type(cause).__name__
-    if "OutOfMemory" in name or out_of_memory(fault):
+    if (name.startswith("OutOfMemory") and type(cause).__module__.startswith("ray.")) or out_of_memory(fault):
         return HalbertError(f"{out_of_memory(cause) or _SHORT} {_AGAIN}; the same command goes on")
     return HalbertError(f"the cluster gave up ({name}): {(lines or [name])[-1][:300]}; the same command goes on")
 

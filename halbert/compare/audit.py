@@ -126,6 +126,8 @@ def compare(
     ]
     pairs = {} if parallel is None else read_parallel(parallel)
     texts = [e.text for t in loaded_tasks for e in t.test] or _documentation_texts()
+    if recipe is not None and changes:
+        raise InputError("recipe and changes were both given; expected one of them")
     tuned = from_dict(FinetuneRecipe, dict(changes or {}), "--set")  # what cannot be is said before models are read
 
     def plan_in(folder: Path) -> Plan:

@@ -13,10 +13,17 @@ from halbert.compare.verdict import show
 def learnt_from(bundle: Bundle, asked: str = "") -> str:
     """The text of the pre-training: from the bundle's provenance, or of a released model (the name ``asked`` for, or the hub
     repository it came from) the published amount with its source; otherwise "not known"."""
-    corpus = _corpus(bundle.provenance)
-    if corpus:
-        return _told(corpus)
-    hub = str(bundle.provenance.get("hub", ""))
+    return _learnt(bundle.provenance, asked)
+
+
+def _learnt(provenance: dict[str, Any], asked: str) -> str:
+    training, base = provenance.get("training", {}), provenance.get("base") or {}
+    if training.get("kind") == "finetuning" and base:
+        return _learnt(base, str(base.get("name", "")))
+    if training.get("kind") == "pretraining" and training.get("corpus"):
+        told = _told(training["corpus"])
+        return f"{told}; before that, as {base['name']}: {_learnt(base, base['name'])}" if base else told
+    hub = str(provenance.get("hub", ""))
     name = next(
         (p.name for p in presets.all_presets().values() if hub and p.hub == hub),
         presets.get(asked).name if presets.is_preset(asked) else None,
@@ -25,16 +32,6 @@ def learnt_from(bundle: Bundle, asked: str = "") -> str:
         figure = figure_of(name, "training_gigabytes")
         return f"{figure.shown} ({figure.source})"
     return "not known: its files do not say"
-
-
-def _corpus(provenance: dict[str, Any]) -> dict[str, Any]:
-    """The corpus of the pre-training, also of a model that was fine-tuned since."""
-    while provenance:
-        training = provenance.get("training", {})
-        if training.get("kind") == "pretraining":
-            return dict(training.get("corpus") or {})
-        provenance = provenance.get("base") or {}
-    return {}
 
 
 def _told(corpus: dict[str, Any]) -> str:

@@ -254,6 +254,7 @@ def command_for(
         words += ["--weight", f"{name}={weight:g}"]
     usual: dict[str, Any] = msgspec.to_builtins(FinetuneRecipe())
     for field, value in msgspec.to_builtins(recipe).items():
-        if value != usual[field]:
+        # The rate is not the recipe's own by default, but that of the models' width.
+        if value != usual[field] or (field == "learning_rate" and tasks):
             words += ["--set", f"{field}={value}"]
     return shlex.join(words)

@@ -72,7 +72,10 @@ def equal_in(a: Subject, b: Subject) -> list[str]:
     if a.bundle.tokenizer.fingerprint == b.bundle.tokenizer.fingerprint:
         equal.append("tokenizer")
     trained = [subject.bundle.provenance.get("training", {}) for subject in (a, b)]
-    if all(t.get("kind") == "pretraining" for t in trained):
+    x_base, y_base = (subject.bundle.provenance.get("base") for subject in (a, b))
+    # What each knew before: nothing, or the same.
+    alike = bool(x_base and y_base and x_base.get("files", 0) == y_base.get("files", 1)) or not (x_base or y_base)
+    if alike and all(t.get("kind") == "pretraining" for t in trained):
         if trained[0]["corpus"] == trained[1]["corpus"]:
             equal.append("pre-training text")
         if trained[0]["steps"] == trained[1]["steps"] and _batch(trained[0]) == _batch(trained[1]):

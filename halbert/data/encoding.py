@@ -45,6 +45,7 @@ from halbert.data.shards import ShardWriter
 from halbert.data.spread import encode_spread
 from halbert.errors import HalbertError, InputError
 from halbert.files import whole_folder
+from halbert.memory import give_back
 from halbert.processes import check_started, cores, in_order, open_pool
 from halbert.text import Tokenizer
 from halbert.version import __version__
@@ -86,7 +87,9 @@ def _prepare(tokenizer: Tokenizer, folder: Path, dedupe: bool, whole: bool) -> N
 
 def _encode(block: Block) -> Piece:
     assert _encoder is not None
-    return _encoder(block)
+    piece = _encoder(block)
+    give_back()  # blocks leave holes: without this a process grows from block to block, if ever more slowly
+    return piece
 
 
 def encode_files(
@@ -195,6 +198,7 @@ def _encode_all(
         if block.spool:
             block.spool.unlink()
         done += block.read
+        give_back()
         told(done, max(total, done))
 
     def unfinished() -> Iterator[Block]:

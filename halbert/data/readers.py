@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,17 +137,24 @@ def iter_examples(
     column: str = "label",
     columns: Mapping[str, Any] | None = None,
     header: bool = True,
+    fixed: bool = False,
 ) -> Iterator[Example]:
     """The rows of a file as examples, one in memory at a time.
 
     Columns: ``text``, or ``text_a`` and ``text_b`` (and ``text_c``); ``column`` (only if ``labelled``), which is
     ``label``, ``labels`` or ``score``; ``choices``, a list of texts, ``id`` and ``language`` where there are such.
-    ``columns`` says what the file calls them. Raises :class:`InputError` for a missing file or column, an empty label, a
-    score that is no number, and a file without rows.
+    ``columns`` says what the file calls them; numbers are those of a file without a header, unless its first row has them.
+    ``fixed``: a user cannot choose them. Raises :class:`InputError` for a missing file or column, an empty label, a score
+    that is no number, and a file without rows.
     """
     path, names = Path(path), dict(columns or {})
+    if "text" in names and "text_a" in names:
+        raise InputError("text and text_a were both named; expected one text, or a pair")
     rows = read_rows(path, header)
     first = next(rows, None)
+    if header and first is not None and _numbered(names.values(), first):
+        rows = read_rows(path, False)
+        first = next(rows, None)
     if first is None:
         raise InputError(f"{path}: holds no rows")
     if ending(path) == ".txt" and not labelled and not names:  # nothing to check: a third of the time of what follows
@@ -157,7 +164,7 @@ def iter_examples(
         return
     called = {role: names.get(role, role) for role in _ROLES}
     there = {role for role in _ROLES if pick(first, called[role]) is not None or called[role] in first}
-    paired = {"text_a", "text_b"} <= there or "text_a" in names
+    paired = ({"text_a", "text_b"} <= there and "text" not in names) or "text_a" in names
     if labelled and column == "label" and "labels" in there and "label" not in there:
         column = "labels"
     wanted = (["text_a", "text_b"] if paired else ["text"]) + ([column] if labelled else [])
@@ -167,10 +174,17 @@ def iter_examples(
         raise InputError(
             f"{path}: has no column {name!r}{nearest(name, first)}; found the columns {', '.join(map(str, first))}, "
             f"expected {called['text']} (or {called['text_a']} and {called['text_b']})"
-            f"{f' and {called[column]}' if labelled else ''}; --column {lost[0]}=NAME says what the file calls it"
+            f"{f' and {called[column]}' if labelled else ''}"
+            + ("" if lost[0] in names or fixed else f"; --column {lost[0]}=NAME says what the file calls it")
         )
     for number, row in enumerate(itertools.chain([first], rows), 1):
         yield _example(row, called, wanted, there, f"{path}: row {number}")
+
+
+def _numbered(names: Iterable[Any], first: Mapping[str, Any]) -> bool:
+    """Whether all columns are named by numbers, which no header has."""
+    told = [str(name) for name in names]
+    return bool(told) and all(name.isdecimal() and name not in first for name in told)
 
 
 _ROLES = ("text", "text_a", "text_b", "text_c", "label", "labels", "score", "choices", "id", "language")

@@ -11,7 +11,7 @@ import msgspec
 
 from halbert.bundle import Bundle, weight_hashes
 from halbert.data.features import check_labels
-from halbert.data.readers import Example, read_examples
+from halbert.data.readers import Example, ending, read_examples
 from halbert.errors import HalbertError, InputError
 from halbert.files import check_target, read_json, whole_folder, write_json
 from halbert.run.backend import Favoured
@@ -100,7 +100,7 @@ def _examples(
     bundle: Bundle, calibrate: Path, data: str | os.PathLike[str] | None, columns: Mapping[str, str] | None
 ) -> tuple[list[Example], list[Example], str | None]:
     """(texts for the ranges, texts for the check, the metric of the latter)."""
-    texts = read_examples(calibrate, labelled=False, columns=columns)
+    texts = read_examples(calibrate, labelled=False, columns=None if ending(calibrate) == ".txt" else columns)
     if len(texts) < LEAST:
         raise InputError(f"{calibrate}: holds {len(texts)} texts; at least {LEAST} are needed, a few hundred are good")
     if data is None:

@@ -14,6 +14,7 @@ from halbert.data.hidden import hide
 from halbert.data.readers import Example
 from halbert.heads import HeadSpec
 from halbert.run.predictor import Predictor, Progress, candidate_scores
+from halbert.spec import PretrainSpec
 from halbert.tasks.decoding import check_finite
 
 BATCH_TOKENS = 1024  # a batch whose states stay in the cache of its core (docs/performance.md)
@@ -55,8 +56,12 @@ def vectors_of(
 
 
 def hits_of(predictor: Predictor, name: str, features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(hidden pieces, those found, the sum of their cross entropies in nats) of every row."""
-    tokenizer, spec = predictor.bundle.tokenizer, predictor.bundle.spec.pretraining
+    """(hidden pieces, those found, the sum of their cross entropies in nats) of every row.
+
+    Hidden are single pieces, 15 %, by one draw, however a model was trained: so that models, and one before and after it
+    learnt more, can be set side by side.
+    """
+    tokenizer, spec = predictor.bundle.tokenizer, PretrainSpec(sentence_objective="none", masking="piece")
     wanted, found, losses = (np.zeros(features.rows) for _ in range(3))
     for number, group in enumerate(group_by_length(np.asarray(features.lengths), 4 * BATCH_TOKENS)):
         rows = pad_rows([features.row(r) for r in group], tokenizer.special_ids["pad"], most=predictor.longest)

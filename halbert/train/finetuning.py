@@ -196,13 +196,12 @@ class _Attempt:
         }  # fmt: skip
         heads: dict[str, HeadSpec] = {} if self.head is None else {self.head.kind: self.head}
         embeds = self.head is None
-        base = {k: v for k, v in self.bundle.provenance.items() if k != "training"}
         tuned = Bundle(
             msgspec.structs.replace(self.bundle.spec, encoder=run.model.spec), self.bundle.tokenizer, arrays_of(run.model),
             heads, name=self.bundle.name, origins=self.bundle.origins, warnings=self.bundle.warnings,
             pooling="mean", normalize=embeds,
             provenance={
-                "base": {"name": self.bundle.name, **base},
+                "base": self.bundle.as_base(),
                 "training": {
                     "kind": "finetuning", "task": prepared.task.kind, "data_set": prepared.task.name,
                     "recipe": msgspec.to_builtins(recipe), "examples": prepared.survey.count,

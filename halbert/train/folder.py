@@ -25,7 +25,8 @@ FREE = {"corpus", "workers", "checkpoint_every", "keep_checkpoints", "log_every"
 
 
 _PARALLEL = "start_parallel_sha256"
-_CORPORA = {"corpus_sha256": "the corpus", _PARALLEL: "the parallel corpus"}
+_START = "start_weights"
+_CORPORA = {"corpus_sha256": "the corpus", _PARALLEL: "the parallel corpus", _START: "the model it starts from"}
 
 
 def _changed(name: str, before: Any, now: Any) -> str:
@@ -43,7 +44,10 @@ class RunFolder:
     another recipe or corpus.
     """
 
-    def __init__(self, out: str | os.PathLike[str], recipe: PretrainRecipe, corpus: Corpus, resume: bool, world: World):
+    def __init__(
+        self, out: str | os.PathLike[str], recipe: PretrainRecipe, corpus: Corpus, resume: bool, world: World,
+        start_weights: str = "",
+    ) -> None:  # fmt: skip
         self.out = Path(out)
         self.place = self.out / "training"
         self.checkpoints = Checkpoints(self.place / "checkpoints", recipe.keep_checkpoints)
@@ -51,18 +55,20 @@ class RunFolder:
         fault: HalbertError | None = None
         if world.first:
             try:
-                self._begin(recipe, corpus, resume)
+                self._begin(recipe, corpus, resume, start_weights)
             except HalbertError as error:
                 fault = error
         refused = torch.full((1,), float(fault is not None), device=world.device)
         if mean_over(refused, world)[0] > 0:  # the others wait for this
             raise fault or HalbertError("the first process says why this run cannot begin")
 
-    def _begin(self, recipe: PretrainRecipe, corpus: Corpus, resume: bool) -> None:
+    def _begin(self, recipe: PretrainRecipe, corpus: Corpus, resume: bool, start_weights: str) -> None:
         told: dict[str, Any] = {
             **json.loads(msgspec.json.encode(recipe.named())), "corpus": corpus.folder.name,
             "corpus_sha256": sha256(corpus.folder / "manifest.json"),
         }  # fmt: skip
+        if start_weights:
+            told[_START] = start_weights
         file = self.place / "recipe.json"
         parallel = Path(recipe.start_parallel) / "manifest.json"
         if recipe.start_parallel and parallel.exists():

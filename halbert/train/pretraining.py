@@ -34,7 +34,7 @@ from halbert.train.loop import Run
 from halbert.train.objectives import pretraining_loss
 from halbert.train.preview import preview
 from halbert.train.recipe import PretrainRecipe, Stage
-from halbert.train.start import base_of, base_told, begun, pretraining_heads, spec_of_recipe, tokenizer_of
+from halbert.train.start import base_of, begun, pretraining_heads, spec_of_recipe, tokenizer_of, weights_hash
 
 
 class Reader:
@@ -107,7 +107,7 @@ def pretrain(
     plans = [reader.plan(stage) for stage in recipe.stages()]  # checks tokenizer and numbers
     with joined() as world:
         say = tell if tell is not None and world.first else _silent
-        place = RunFolder(out, recipe, corpus, resume, world) if out is not None else None
+        place = RunFolder(out, recipe, corpus, resume, world, weights_hash(base)) if out is not None else None
         try:
             heads = pretraining_heads(spec.pretraining)
             model = Model(spec.encoder, heads).initialize(recipe.seed)
@@ -115,7 +115,10 @@ def pretrain(
             loss_of = begun(
                 model, recipe, spec.pretraining.sentence_objective, corpus, base, place, world, say, fresh=found is None
             )
-            told = base_told(base)
+            kept: dict[str, Any] = (
+                {} if base is None else {"warnings": base.warnings, "origins": _kept_origins(base, recipe)}
+            )
+            told = {} if base is None else {"base": base.as_base()}
             del base  # its weights, which may be large
             model.to(world.device)
             model.checkpoint_activations = recipe.checkpoint_activations == "layer"
@@ -138,7 +141,7 @@ def pretrain(
                 summary = run.take(batches)
             journal.close()
             bundle = Bundle(
-                spec, tokenizer, arrays_of(model), heads, name=name or (Path(out).name if out else "pretrained"),
+                spec, tokenizer, arrays_of(model), heads, name=name or (Path(out).name if out else "pretrained"), **kept,
                 provenance={
                     **told,
                     "training": {
@@ -157,6 +160,12 @@ def pretrain(
                 place.abandon()
             raise
     return bundle
+
+
+def _kept_origins(base: Bundle, recipe: PretrainRecipe) -> dict[str, str]:
+    """Where the fields came from that a model has from the one it began with."""
+    chosen = {*recipe.encoder, *recipe.pretraining, "pooler", "sentence_objective"}
+    return {} if recipe.preset else {field: why for field, why in base.origins.items() if field not in chosen}
 
 
 _MOST_INPUTS = 100  # named in a model's provenance

@@ -96,7 +96,9 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def named(self) -> PretrainRecipe:
         """With the names of its corpora alone: where they lay on this machine is nobody else's business."""
-        start = self.start if self.start_model is None else Path(self.start).name
+        start = self.start if self.start_model is None else Path(self.start).absolute().name
+        if start in _STARTS and self.start_model is not None:  # a folder that is called so
+            start = f"./{start}"
         return msgspec.structs.replace(
             self, corpus=Path(self.corpus).name, start_parallel=Path(self.start_parallel).name, start=start
         )

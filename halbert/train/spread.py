@@ -31,6 +31,7 @@ from halbert.text import Tokenizer
 from halbert.train.journal import Report
 from halbert.train.pretraining import pretrain
 from halbert.train.recipe import PretrainRecipe
+from halbert.weights.tensorflow1 import is_checkpoint
 
 FAILURES = 8  # of a process or its machine, before a run is given up
 
@@ -169,9 +170,10 @@ def _cores(nodes: list[int], count: int) -> int:
 def _absolute(recipe: PretrainRecipe) -> PretrainRecipe:
     """The recipe with paths that do not depend on where a process was started."""
     told = {name: getattr(recipe, name) for name in ("corpus", "start_parallel")}
-    if recipe.start_model is not None and Path(recipe.start).exists():
+    start = Path(recipe.start)
+    if recipe.start_model is not None and (start.exists() or is_checkpoint(start)):
         told["start"] = recipe.start
-    return msgspec.structs.replace(recipe, **{name: str(Path(path).resolve()) for name, path in told.items() if path})
+    return msgspec.structs.replace(recipe, **{name: str(Path(path).absolute()) for name, path in told.items() if path})
 
 
 @contextlib.contextmanager

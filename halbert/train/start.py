@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,17 @@ def base_of(recipe: PretrainRecipe, tokenizer: Tokenizer | None) -> Bundle | Non
             f"halbert corpus … --tokenizer {base.name}"
         )
     return base
+
+
+def weights_hash(base: Bundle | None) -> str:
+    """What tells the weights of a start from others, whatever the model is called; nothing where there is none."""
+    if base is None:
+        return ""
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(base.arrays):
+        found.update(name.encode())
+        found.update(np.ascontiguousarray(base.arrays[name], np.float32).data)
+    return found.hexdigest()
 
 
 def tokenizer_of(base: Bundle | None) -> Tokenizer:
@@ -144,15 +156,6 @@ def copy_weights(model: Model, base: Bundle, objective: str) -> list[str]:
             else:
                 missing.append("heads." + name.split(".")[1] if name.startswith("heads.") else name)
     return sorted({"the pooler" if "pooler" in name else f"the head {name[6:]}" for name in missing})
-
-
-def base_told(base: Bundle | None) -> dict[str, Any]:
-    """What the provenance says of the model that a run began with: all of its own, but how its training went."""
-    if base is None:
-        return {}
-    training = {key: value for key, value in base.provenance.get("training", {}).items() if key != "journal"}
-    told = {**base.provenance, **({"training": training} if training else {})}
-    return {"base": {"name": base.name, **told}}
 
 
 def begun(

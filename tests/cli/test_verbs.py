@@ -403,6 +403,11 @@ def test_a_column_of_another_name(halbert, world, tmp_path):
     quantized = ("quantize", world / "tuned", "--calibrate", file, "--data", file, "--force", "--json")
     told = json.loads(ok(halbert(*quantized, *both, "--out", tmp_path / "int8")).out)
     assert told["metric"] == "accuracy" and told["checked_on"] == "30 texts of reviews.csv"
+    lines = tmp_path / "lines.txt"  # which has one column, whatever tables call theirs
+    lines.write_text("".join(f"{text}\n" for text, _ in rows))
+    quantized = ("quantize", world / "tuned", "--calibrate", lines, "--data", file, "--force", "--json")
+    again = json.loads(ok(halbert(*quantized, *both, "--out", tmp_path / "more")).out)
+    assert again["calibrated_on"] == "30 texts of lines.txt" and again["engines"] == told["engines"]
     audit = ("audit", world / "model", world / "albert", "--task", "classify", "--data", file, "--only", "size")
     ok(halbert(*audit, *both, "--out", tmp_path / "report"))
     command = json.loads((tmp_path / "report/results.json").read_text())["command"]

@@ -114,18 +114,24 @@ def test_further_rows_and_tasks_change_no_others(place):
 
 
 def test_all_models_are_tuned_at_the_usual_rate_of_the_widest(place, tmp_path):
-    """At 5e-5, which base models are tuned with, narrow ones learn too little of little data."""
+    """At 5e-5, which base models are tuned with, narrow ones learn too little of little data. Who gives the command that is
+    told has the same rate, whatever it is."""
     models = [str(place / name) for name in ("bert", "albert")]
-    told = compare(models, out=tmp_path / "a", probes=["size"], changes={"epochs": 2})["command"]
-    assert "--set epochs=2" in told and "--set learning_rate=0.0001" in told
-    told = compare([*models, "bert-tiny", "bert-base-uncased"], out=tmp_path / "b", probes=["size"], random_weights=0)[
-        "command"
-    ]
-    assert "learning_rate" not in told  # 5e-5 is the recipe's own
-    told = compare(models, out=tmp_path / "c", probes=["size"], changes={"learning_rate": 3e-4})["command"]
-    assert "--set learning_rate=0.0003" in told
+    data = {"tasks": ["classify"], "data": [place / "my rows.csv"], "probes": ["size"]}
+    rates = {
+        "a": ({"changes": {"epochs": 2}}, "0.0001"), "b": ({"changes": {"learning_rate": 3e-4}}, "0.0003"),
+        "c": ({"changes": {"learning_rate": 5e-5}}, "5e-05"), "d": ({"recipe": FinetuneRecipe()}, "5e-05"),
+    }  # fmt: skip
+    for name, (how, rate) in rates.items():
+        told = compare(models, out=tmp_path / name, **data, **how)["command"]
+        assert f"--set learning_rate={rate}" in told and ("--set epochs=2" in told) == (name == "a")
+    shapes = [*models, "bert-tiny", "bert-base-uncased"]
+    told = compare(shapes, out=tmp_path / "e", random_weights=0, **data)["command"]
+    assert "--set learning_rate=5e-05" in told
     with pytest.raises(InputError, match="did you mean 'epochs'"):
-        compare(["nobody", "knows"], out=tmp_path / "d", changes={"epoch": 1})
+        compare(["nobody", "knows"], out=tmp_path / "f", changes={"epoch": 1})
+    with pytest.raises(InputError, match="recipe and changes were both given"):
+        compare(["nobody", "knows"], out=tmp_path / "f", changes={"epochs": 1}, recipe=FinetuneRecipe())
 
 
 def test_one_probe_and_no_data(place, tmp_path):

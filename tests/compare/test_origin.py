@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from halbert import presets
 from halbert.compare.origin import learnt_from
+from halbert.train.finetuning import finetune
 from tests import small
 
 CORPUS = {
@@ -25,8 +27,6 @@ def test_a_model_that_was_trained_here():
 
 def test_a_released_model():
     assert learnt_from(made(), "bert-base-uncased").startswith("16 GB (ALBERT paper, section 4.1")
-    from halbert import presets
-
     hub = presets.get("bert-large-uncased").hub
     assert learnt_from(made(hub=hub)).startswith("16 GB")
     assert learnt_from(made(), "albert-base-v2").startswith("not known (the README says")
@@ -35,3 +35,25 @@ def test_a_released_model():
 def test_nobody_says():
     assert learnt_from(made(), "my-model") == "not known: its files do not say"
     assert learnt_from(made(training={"kind": "finetuning"}, base={})) == "not known: its files do not say"
+
+
+def test_a_model_that_went_on_learning():
+    """What it knew before is told too: of its own making, or released."""
+    base = {"name": "bert-mini", "training": {"kind": "pretraining", "corpus": CORPUS}}
+    more = {**CORPUS, "tokens": 480, "note": "reports"}
+    told = learnt_from(made(training={"kind": "pretraining", "corpus": more}, base=base))
+    assert told.startswith("4.0 MiB, 480 pieces") and "; before that, as bert-mini: 4.0 MiB, 1,234,567 pieces" in told
+    released = {"name": "bert-base-uncased", "hub": presets.get("bert-base-uncased").hub}
+    told = learnt_from(made(training={"kind": "pretraining", "corpus": more}, base=released))
+    assert "before that, as bert-base-uncased: 16 GB (ALBERT paper" in told
+
+
+def test_a_tuned_model_tells_what_its_base_learnt_from(tmp_path):
+    """In what fine-tuning really writes."""
+    start = made(training={"kind": "pretraining", "corpus": CORPUS, "journal": [1, 2]})
+    files = [small.write_csv(tmp_path / f"{part}.csv", small.rows(12)) for part in ("train", "dev")]
+    (run,) = finetune(
+        start, train=files[0], dev=files[1], out=tmp_path / "out", changes={"epochs": 1, "precision": "fp32"}
+    )
+    assert learnt_from(run.bundle) == learnt_from(start) != "not known: its files do not say"
+    assert "journal" not in run.bundle.provenance["base"]["training"]

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from halbert.compare.scorecard import write_scorecard
+from halbert.compare.scorecard import TITLES, write_scorecard
 from halbert.heads import HeadSpec
 from halbert.run.evaluation import evaluate
 from halbert.run.predictor import load
+from halbert.tasks.metrics import METRICS
 from tests import small, tiny
 from tests.compare import browsing
 
@@ -34,6 +35,19 @@ def rows(folder, kind):
     paragraphs = [{"context": f"the cat sat on {HOSTILE}", "qas": questions}]
     (folder / "rows.json").write_text(json.dumps({"data": [{"title": HOSTILE, "paragraphs": paragraphs}]}))
     return folder / "rows.json"
+
+
+def test_every_metric_has_a_title():
+    assert set(TITLES) == set(METRICS)
+
+
+def test_masked_pieces_have_a_page_too(tmp_path):
+    predictor = load(tiny.bundle(small.encoder(), {"mlm": tiny.HEADS["mlm"]}), precision="fp32")
+    (tmp_path / "a.txt").write_text("the cat sat on a mat\n" * 9)
+    told = evaluate(predictor, tmp_path / "a.txt", task="fill")
+    write_scorecard(told, tmp_path / "out", "model", "a.txt")
+    page = (tmp_path / "out/index.html").read_text()
+    assert "loss of masked pieces, nats" in page and f"{told['metrics']['masked_loss']['value']:.3f}" in page
 
 
 @pytest.fixture(scope="module", params=["label", "score", "tag", "span"])

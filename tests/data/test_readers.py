@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halbert.data import readers
-from halbert.data.readers import Example, read_examples, read_rows
+from halbert.data.readers import Example, iter_examples, read_examples, read_rows
 from halbert.errors import InputError, MissingExtra
 from tests import small
 
@@ -189,3 +189,28 @@ def test_banking77(shared_data):
 
 def read_examples_of_banking(shared_data):
     return list(read_rows(shared_data / "banking77" / "test.csv"))
+
+
+def test_a_text_that_was_named_is_read_alone(tmp_path):
+    """Where a file also has the columns of pairs, which were answered without a word."""
+    (tmp_path / "a.csv").write_text("text_a,text_b,body\nx,y,z\n")
+
+    def read(**columns):
+        return [(e.text, e.pair) for e in iter_examples(tmp_path / "a.csv", labelled=False, columns=columns)]
+
+    assert read(text="body") == [("z", None)] and read() == [("x", "y")]
+    with pytest.raises(InputError, match="no column 'nope'"):
+        read(text="nope")
+    with pytest.raises(InputError, match="text and text_a were both named"):
+        read(text="body", text_a="text_a")
+
+
+def test_numbers_are_the_columns_of_a_file_without_a_header(tmp_path):
+    for name, line in (("a.csv", "red,the cat\n"), ("a.tsv", "red\tthe cat\n")):
+        (tmp_path / name).write_text(line * 2)
+        found = list(iter_examples(tmp_path / name, columns={"text": "2", "label": "1"}))
+        assert [(e.text, e.label) for e in found] == [("the cat", "red")] * 2
+    (tmp_path / "b.csv").write_text("1,2\nred,the cat\n")  # a header of numbers is one
+    assert [e.text for e in iter_examples(tmp_path / "b.csv", labelled=False, columns={"text": "2"})] == ["the cat"]
+    with pytest.raises(InputError, match="no column '3'"):
+        list(iter_examples(tmp_path / "a.csv", labelled=False, columns={"text": "3"}))

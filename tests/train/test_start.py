@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from halbert.card import card
 from halbert.data.corpus import Corpus
 from halbert.errors import InputError, SpecError
 from halbert.heads import HeadSpec
@@ -18,6 +19,7 @@ from halbert.source import load_bundle
 from halbert.spec import PretrainSpec
 from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
 from halbert.train.recipe import PretrainRecipe, read_recipe
+from halbert.train.spread import _absolute
 from halbert.train.start import base_of, spec_of_recipe
 from tests import tiny
 from tests.train import made
@@ -124,9 +126,12 @@ def test_a_run_goes_on_bit_for_bit_and_needs_the_same_start(corpus, tmp_path):
 
     with pytest.raises(Killed):
         pretrain(recipe, out=tmp_path / "run", report=die)
-    saved(tmp_path / "other", seed=5)
-    with pytest.raises(InputError, match=r'start \("model", and now "other"\)'):
-        pretrain(msgspec.structs.replace(recipe, start=str(tmp_path / "other")), out=tmp_path / "run", resume=True)
+    for other, said in (("other", r'start \("model", and now "other"\)'), ("b/model", "the model it starts from")):
+        saved(tmp_path / other, seed=5)
+        with pytest.raises(InputError, match=said):
+            pretrain(msgspec.structs.replace(recipe, start=str(tmp_path / other)), out=tmp_path / "run", resume=True)
+    shutil.copytree(model, tmp_path / "moved/model")
+    recipe = msgspec.structs.replace(recipe, start=str(tmp_path / "moved/model"))
     told: list[str] = []
     again = pretrain(recipe, out=tmp_path / "run", resume=True, tell=told.append)
     assert not any("Begins" in line for line in told)
@@ -205,3 +210,36 @@ def test_a_finished_run_says_how_it_is_lengthened(corpus, tmp_path):
     longer = msgspec.structs.replace(recipe, steps=8)
     with pytest.raises(InputError, match=r"steps \(4, and now 8\).* or begin another run with .* --set start=.*run"):
         pretrain(longer, tiny.tokenizer(), tmp_path / "run", resume=True)
+
+
+def test_a_start_is_called_after_its_folder(corpus, tmp_path, monkeypatch):
+    """Also where the path does not say it, and where the folder is called as a start is that is no model."""
+    monkeypatch.chdir(saved(tmp_path / "model"))
+    assert made.recipe(start=".").named().start == "model"
+    saved(tmp_path / "random")
+    monkeypatch.chdir(tmp_path)
+    recipe = made.recipe(corpus, start="./random", **STILL)
+    assert recipe.named().start == "./random" and recipe.named().start_model
+    assert pretrain(recipe).provenance["base"]["name"] == "random"
+    (tmp_path / "latest").symlink_to("model")
+    recipe = made.recipe(corpus, start="latest")
+    assert _absolute(recipe).start == str(tmp_path / "latest") and _absolute(recipe).named() == recipe.named()
+    assert _absolute(made.recipe(corpus, start="bert-mini-en")).start == "bert-mini-en"
+
+
+def test_googles_checkpoint_is_found_from_anywhere(tmp_path, monkeypatch):
+    """Its name is of no file: .index and .data have it."""
+    (tmp_path / "ck").mkdir()
+    (tmp_path / "ck/bert_model.ckpt.index").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert _absolute(made.recipe(start="ck/bert_model.ckpt")).start == str(tmp_path / "ck/bert_model.ckpt")
+
+
+def test_what_was_doubtful_of_the_model_stays_so(corpus, tmp_path):
+    base = tiny.bundle(heads=BOTH, warnings=["a contradiction"], origins={"hidden_act": "assumed", "pooler": "assumed"})
+    base.replace(provenance={"hub": "org/name"}).save(tmp_path / "model")
+    found = pretrain(made.recipe(corpus, start=str(tmp_path / "model"), **STILL))
+    assert found.warnings == ("a contradiction",) and found.origins == {"hidden_act": "assumed"}
+    assert 'base_model: "org/name"' in card(found)
+    chosen = made.recipe(corpus, start=str(tmp_path / "model"), **{**STILL, "encoder": {"hidden_act": "gelu"}})
+    assert pretrain(chosen).origins == {}

@@ -28,7 +28,7 @@ def read_parallel(path: str | os.PathLike[str], most: int = MOST) -> dict[str, l
     first = next(iter(read_rows(Path(path))), {})
     columns = _TATOEBA if set(_TATOEBA.values()) <= set(first) else {}
     found: dict[str, list[Example]] = {}
-    for example in iter_examples(path, labelled=False, columns=columns):
+    for example in iter_examples(path, labelled=False, columns=columns, fixed=True):
         if example.pair is None:
             raise InputError(f"{path}: has no column 'text_b'; expected text_a, text_b and language")
         some = found.setdefault(example.language or "", [])
