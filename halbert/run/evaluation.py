@@ -110,16 +110,16 @@ def evaluate(
     seconds = time.perf_counter() - began
     metrics = metrics_of(row.judges(head), row.form, features)
     owners = len(np.unique(features.target)) if row.form == "texts" else len(features)
+    # Of long texts each window is judged; where it is of is what its example says.
+    judged_of = [examples[i] for i in features.target] if row.form == "texts" else examples
     found: dict[str, Any] = {
         "task": row.kind, "data_set": row.name or None, "n": len(examples),
         "metrics": _scores(metrics, result),
         "seconds": round(seconds, 4), "examples_per_second": round(len(examples) / max(seconds, 1e-9), 2),
         "engine": predictor.backend.describe(),
         "cut": {**features.cut._asdict(), "windows": int(features.rows - owners) if row.form in _WINDOWED else 0},
-        **findings.tell(row.form, head, result, examples),
+        **findings.tell(row.form, head, result, judged_of),
     }  # fmt: skip
-    # Of long texts each window is judged; where it is of is what its example says.
-    judged_of = [examples[i] for i in features.target] if row.form == "texts" else examples
     languages = sorted({e.language for e in examples if e.language is not None})
     if languages:
         found["by_language"] = {

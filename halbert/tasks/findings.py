@@ -80,7 +80,7 @@ def errors(form: str, found: Judged) -> np.ndarray:
 
 
 def tell(form: str, head: HeadSpec | None, found: Judged, examples: Sequence[Example]) -> dict[str, Any]:
-    """Everything beside the scores, as JSON has it."""
+    """Everything beside the scores, as JSON has it; ``examples`` are those of what was judged, windows of hidden pieces each."""
     result: dict[str, Any] = {}
     one_class = form in ("labelled", "choices") and np.ndim(found.truth) == 1
     if one_class and len(found.truth):
@@ -120,9 +120,11 @@ def tell(form: str, head: HeadSpec | None, found: Judged, examples: Sequence[Exa
 def _bad(form: str, head: HeadSpec | None, found: Judged, examples: Sequence[Example], i: int) -> dict[str, Any]:
     truth, guess = told(form, head, found, i)
     row: dict[str, Any] = {"index": i, "truth": truth, "guess": guess}
-    if form != "texts":
-        example = examples[i]
-        row["text"] = shortened(example.text)
+    example = examples[i]
+    row["text"] = shortened(example.text)
+    if form == "texts":
+        row |= {"truth": f"{truth} hidden pieces", "guess": f"{guess} found"}
+    else:
         if example.pair is not None:
             row["pair"] = shortened(example.pair)
         if form == "choices":

@@ -183,6 +183,12 @@ def test_masked_pieces_of_texts_longer_than_the_model(tmp_path):
     told = evaluate(filler, tmp_path / "a.jsonl", task="fill")
     assert told["cut"]["windows"] > 2 and len(told["slowest"]) == 5
     assert {row["text"][:3] for row in told["slowest"]} <= {"the", "a d"}
+    worst = told["worst"][0]
+    assert (
+        worst["text"][:3] in ("the", "a d")
+        and worst["truth"].endswith(" hidden pieces")
+        and worst["guess"].endswith(" found")
+    )
     counts = {language: row["n"] for language, row in told["by_language"].items()}
     rows += [{"text": "", "language": "en"}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

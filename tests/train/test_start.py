@@ -240,6 +240,6 @@ def test_what_was_doubtful_of_the_model_stays_so(corpus, tmp_path):
     base.replace(provenance={"hub": "org/name"}).save(tmp_path / "model")
     found = pretrain(made.recipe(corpus, start=str(tmp_path / "model"), **STILL))
     assert found.warnings == ("a contradiction",) and found.origins == {"hidden_act": "assumed"}
-    assert 'base_model: "org/name"' in card(found)
+    assert 'base_model: "org/name"' in card(found) and "It began with the weights of model." in card(found)
     chosen = made.recipe(corpus, start=str(tmp_path / "model"), **{**STILL, "encoder": {"hidden_act": "gelu"}})
     assert pretrain(chosen).origins == {}
