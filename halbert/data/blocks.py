@@ -133,6 +133,7 @@ class Cutter:
             stream.lines += data.count(b"\n", 0, end)
             offset += end
             rest = data[end:]
+            del data  # not beside the next one
             yield self._size >= SHARD_BYTES
 
     def _end_of_text(self, data: bytes, want: int, ended: bool) -> int:
