@@ -48,8 +48,8 @@ def card(bundle: Bundle) -> str:
         lines.append(f"- head `{name}`: {head.kind}" + (f", labels {', '.join(head.labels)}" if head.labels else ""))
     if "about" in told:  # what its makers say of it, Markdown
         lines += ["", str(told["about"])]
-    if name := (told.get("base") or {}).get("name"):
-        lines += ["", f"It began with the weights of {name}."]
+    if base := (told.get("base") or {}).get("name"):
+        lines += ["", f"It began with the weights of {base}."]
     if "source" in told:
         lines += ["", f"Source: {told['source']}" + (f", revision {told['revision']}" if "revision" in told else "")]
     assumed = {field: why for field, why in bundle.origins.items() if why.startswith("assumed")}
