@@ -102,8 +102,9 @@ class Bundle:
 
     def as_base(self) -> dict[str, Any]:
         """What the provenance of a model that is made from this one says of it: all but how its training went."""
-        training = {key: value for key, value in self.provenance.get("training", {}).items() if key != "journal"}
-        return {"name": self.name, **self.provenance, **({"training": training} if training else {})}
+        told = {"name": self.name, **self.provenance}
+        training = {key: value for key, value in told.pop("training", {}).items() if key != "journal"}
+        return {**told, "training": training} if training else told
 
     def replace(self, **changes: Any) -> Bundle:
         """A copy with some of the constructor's arguments changed."""
