@@ -130,7 +130,8 @@ def about(name: str, told: dict[str, Any]) -> str:
         tests = [100 * row["test"] for row in told.get(what, [])]
         if tests:
             lines.append(
-                f"| SST-2 test, {title}, {len(tests)} seeds | {statistics.mean(tests):.1f} % ({min(tests):.1f} to {max(tests):.1f}) | "
+                f"| SST-2 test, {title}, {len(tests)} seed{'s' * (len(tests) > 1)} | {statistics.mean(tests):.1f} % "
+                f"({min(tests):.1f} to {max(tests):.1f}) | "
                 "50.1 % |"
             )
     lines.append("| SST-2 test, a bag of words (TF-IDF, logistic regression) | 83.4 % | 50.1 % |")
