@@ -60,9 +60,8 @@ def find_inputs(
 
     Each is a path, a folder (every file in it, by name, but for hidden ones), an address such as ``https://…`` or
     ``s3://…``, and may be preceded by its language: ``de=wiki.txt``; others are of ``language``. ``column`` is what JSON Lines
-    and Parquet call their texts. Raises
-    :class:`InputError` for an ending nothing here reads (which is noted in ``skipped`` instead, where such a list is given)
-    and for a language that is no code.
+    and Parquet call their texts. Raises :class:`InputError` for an ending nothing here reads (which is noted in ``skipped``
+    instead, where such a list is given) and for a language that is no code.
     """
     if language and not re.fullmatch(_CODE, language):
         raise InputError(f"the language is {language!r}; expected a code such as de or zh-Hant")

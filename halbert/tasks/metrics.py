@@ -225,6 +225,10 @@ def _tag_classes(truth: Any, guess: Any) -> np.ndarray:
 
 
 _NONE = "there is no entity in the data or in the answers"
+# Right pieces, or nats, over hidden pieces: a pair a text.
+_A_PIECE = _summed(
+    lambda truth, guess: np.stack([guess, truth], 1), lambda s: _share(s[..., 0], s[..., 1]), "nothing was masked"
+)
 METRICS: dict[str, Metric] = {
     # Class numbers: scikit-learn.
     "accuracy": _shared(_right),
@@ -256,12 +260,8 @@ METRICS: dict[str, Metric] = {
     "recall_at_1": _shared(functools.partial(ranking.recall, at=1)),
     "recall_at_10": _shared(functools.partial(ranking.recall, at=10)),
     "ndcg_at_10": _shared(functools.partial(ranking.ndcg, at=10)),
-    # Right pieces and pieces, a pair a text.
-    "masked_accuracy": _summed(lambda truth, guess: np.stack([guess, truth], 1), lambda s: _share(s[..., 0], s[..., 1]),
-                               "nothing was masked"),
-    # Nats over pieces, a pair a text.
-    "masked_loss": _summed(lambda truth, guess: np.stack([guess, truth], 1), lambda s: _share(s[..., 0], s[..., 1]),
-                           "nothing was masked"),
+    "masked_accuracy": _A_PIECE,
+    "masked_loss": _A_PIECE,
 }  # fmt: skip
 
 

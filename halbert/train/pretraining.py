@@ -107,7 +107,8 @@ def pretrain(
     plans = [reader.plan(stage) for stage in recipe.stages()]  # checks tokenizer and numbers
     with joined() as world:
         say = tell if tell is not None and world.first else _silent
-        place = RunFolder(out, recipe, corpus, resume, world, weights_hash(base)) if out is not None else None
+        start = weights_hash(base) if world.first and base else ""  # who writes compares
+        place = RunFolder(out, recipe, corpus, resume, world, start) if out is not None else None
         try:
             heads = pretraining_heads(spec.pretraining)
             model = Model(spec.encoder, heads).initialize(recipe.seed)

@@ -57,10 +57,8 @@ def base_of(recipe: PretrainRecipe, tokenizer: Tokenizer | None) -> Bundle | Non
     return base
 
 
-def weights_hash(base: Bundle | None) -> str:
-    """What tells the weights of a start from others, whatever the model is called; nothing where there is none."""
-    if base is None:
-        return ""
+def weights_hash(base: Bundle) -> str:
+    """What tells the weights of a start from others, whatever the model is called."""
     found = hashlib.blake2b(digest_size=16)
     for name in sorted(base.arrays):
         found.update(name.encode())
