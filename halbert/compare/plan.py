@@ -197,11 +197,16 @@ def split_task(
     return TaskData(name=name, where=Path(data).name, train=train, test=held, abroad=others)
 
 
+_SAY_NOTHING = {"train", "training", "data", "dataset", "examples"}
+
+
 def task_names(data: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """A name for each file, out of its own; two files of one name get different ones."""
+    """A name for each file, out of its own, or its folder's where that says nothing; no two are called the same."""
     names: list[str] = []
-    for path in data:
-        stem = name = "-".join(Path(path).name.split(".")[0].split()) or "task"
+    for path in map(Path, data):
+        own = path.name.split(".")[0]
+        told = path.absolute().parent.name if own.lower() in _SAY_NOTHING else ""
+        stem = name = "-".join((told or own).split()) or "task"
         n = 2
         while name in names:
             name, n = f"{stem}-{n}", n + 1

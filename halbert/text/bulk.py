@@ -35,17 +35,21 @@ class Bulk:
     def __init__(self, make: Callable[[str], tuple[np.ndarray, np.ndarray]], most_chunks: int = 1 << 20) -> None:
         self._make = make
         self._most = most_chunks
+        self._rows = 256
         self._lock = threading.Lock()  # numpy releases the interpreter's lock, and new chunks move the tables
         self._forget()
 
     def _forget(self) -> None:
-        self._table = np.zeros((256, 4), np.uint64)
+        self._table = np.zeros((self._rows, 4), np.uint64)
         self._pool = np.zeros(256, np.uint32)
         self._used, self._count = 1, 0
 
     def limit(self, chunks: int) -> None:
-        """Remember at most so many chunks."""
-        self._most = min(self._most, chunks)
+        """Remember at most so many chunks. Their table has its size at once, so that memory does not follow the text."""
+        with self._lock:
+            self._most = min(self._most, chunks)
+            self._rows = 1 << (2 * self._most).bit_length()
+            self._forget()
 
     def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids (uint32) of every text."""
@@ -154,7 +158,7 @@ class Bulk:
         begin[long], end[long] = rows[len(once) :, _BEGIN], rows[len(once) :, _END]
         if 2 * self._count > len(self._table):
             old = self._table[self._table[:, _BEGIN] != 0]
-            self._table = np.zeros((1 << (4 * self._count - 1).bit_length(), 4), np.uint64)
+            self._table = np.zeros((1 << (2 * self._count).bit_length(), 4), np.uint64)
             self._place(old)
         self._place(rows[: len(once)])
 

@@ -231,6 +231,9 @@ def test_subjects_of_one_name_get_different_ones(place, tmp_path):
 
 def test_task_names():
     assert task_names(["a/x.csv", "b/x.csv", "x.tsv.gz", "y y.csv", ".csv"]) == ["x", "x-2", "x-3", "y-y", "task"]
+    assert task_names(["sst 2/train.tsv", "/trec/Train.csv.gz", "trec/dev.tsv", "/train.csv"]) == [
+        "sst-2", "trec", "dev", "train",
+    ]  # fmt: skip
 
 
 def test_every_fifth_row_is_kept_for_the_test(place):
