@@ -120,6 +120,7 @@ def run(
     told = ["--language", language] if language else []
     field = text_column(column)
     told += [] if field == "text" else ["--column", f"text={field}"]
+    told += ["--licence", licence] if licence else []
     command = f"halbert corpus FILES… {shlex.join(['--tokenizer', model, *told, *switches])}"
     try:
         with Bars(quiet).bytes("Encoding") as progress:

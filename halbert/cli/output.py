@@ -107,20 +107,9 @@ class Bars:
             yield _lines(title, total)
             note(f"{title}: done in {time.monotonic() - began:.0f} s")
             return
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from halbert.cli.terminal import TwoLines
 
-        columns = (
-            TextColumn("{task.description:<42}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-            TimeRemainingColumn(), TextColumn("{task.fields[detail]}"),
-        )  # fmt: skip
-        with Progress(*columns, console=console) as bars:
+        with TwoLines(console) as bars:
             bar = bars.add_task(title, total=total, detail="")
 
             def step(detail: str = "", advance: int = 1, total: int | None = None) -> None:

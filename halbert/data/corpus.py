@@ -179,6 +179,9 @@ def link_shard(source: Path, shard: Shard, folder: Path, number: int) -> Shard:
         try:
             os.link(source / name, folder / new)
         except OSError:  # another file system, or one without links
-            shutil.copyfile(source / name, folder / new)
+            try:
+                shutil.copyfile(source / name, folder / new)
+            except OSError as error:  # which names the file that was read, where the other's disk is full
+                raise OSError(error.errno, error.strerror, str(folder / new)) from None
         hashes[new] = digest
     return Shard(**{name: getattr(shard, name) for name in shard.__struct_fields__} | {"sha256": hashes})

@@ -71,6 +71,10 @@ def find_inputs(
         told = None if exists(path) else _LANGUAGE.fullmatch(path)
         if told:
             own, path = told.groups()
+        elif (rest := path.partition("=")[2]) and not exists(path) and exists(rest):
+            raise InputError(
+                f"{path}: what stands before = is no code of a language; expected something like en={rest}"
+            )
         path = path.removeprefix("file://")
         if "://" not in path and Path(path).is_dir():
             found += [(inside, own) for inside in _files_in(path)]
@@ -173,7 +177,8 @@ class InputStream:
             if isinstance(error, ImportError):  # of the protocol
                 known = "; run: pip install 'halbert[io]'" if item.path.startswith("http") else ""
                 raise MissingExtra(f"{item.path}: cannot be opened: {error}{known}") from None
-            raise InputError(f"{item.path}: cannot be opened: {error}") from None
+            why = "no such file" if isinstance(error, FileNotFoundError) else error
+            raise InputError(f"{item.path}: cannot be opened: {why}") from None
         self._raw = _Hashed(opened)
         self._content: Any = self._raw
         try:

@@ -6,18 +6,19 @@ import re
 
 # A run of stops, what closes after it, a blank, and what opens the next sentence, which is no small letter. Every
 # alternative begins with a stop (the look-ahead says so once more), which lets the search leap from stop to stop; runs are
-# matched whole or not at all, so that a page of dots takes linear time. The stops of Chinese, Japanese, Devanagari, Khmer
-# and Tibetan need no white space after them.
+# matched whole or not at all, so that a page of dots takes linear time. The stops of Chinese, Japanese, Devanagari, Khmer,
+# Tibetan and Burmese need no white space after them. After what is quoted Japanese goes on with a particle.
 _STOP = re.compile(
-    r"""(?=[.!?…؟۔։።。！？｡।॥។༎])(?:
+    r"""(?=[.!?…؟۔։።。！？｡．।॥។༎။])(?:
         (?<![.!?…؟۔։።])([.!?…؟۔։።]++["'”’»)\]“‘«›]*+)\x20["'“‘«(\[„‚‹¿¡–—-]*+([^\W_a-z])
-        | [。！？｡]++[”’」』）〉》】]*+\x20? | [।॥។༎]++["'”’»)\]]*+\x20?
+        | (?:[。！？｡]|．(?!\d))++(?:[”’」』）〉》】]++(?![とっがはをのもに、，])|(?![”’」』）〉》】]))\x20?
+        | [।॥។༎။]++["'”’»)\]]*+\x20?
     )""",
     re.VERBOSE,
 )
 _ABBREVIATIONS = frozenset(
     """adj al approx aug bros bzw ca capt cf cmdr co col corp cpl dec dept dr dra e.g esp eq ed feb fr gen gov hon hr i.e
-    inc ing jan jr lt ltd maj messrs mlle mm mme mr mrs ms mt nov nr oct ph.d prof pvt rep rev sen sep sept sgt sr sra srta
+    inc ing jan jr lt ltd maj messrs mlle mme mr mrs ms mt nov nr oct ph.d prof pvt rep rev sen sep sept sgt sr sra srta
     st str supt u.a usw vgl viz vs""".split()  # noqa: SIM905 - a list of words reads better
 )
 # Ordinary words too: abbreviations only where a number follows.

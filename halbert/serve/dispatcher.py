@@ -24,6 +24,9 @@ from halbert.serve.queue import FairQueue
 
 log = logging.getLogger("halbert.serve")
 GULP = 4_096  # tokens that are computed together; more wait for their turn, so that nobody waits for long
+NEARLY = float(
+    os.environ.get("NEARLY", "0.7")
+)  # of the time that a gulp takes, after which the next one goes to the worker
 AHEAD = 2  # gulps the worker has at a time: while one is answered the next is there
 PART = 1_024  # tokens of a large request that wait as one
 TRIES = 3  # of a job at which the worker died
@@ -285,9 +288,19 @@ class Dispatcher:
             part = self._suspects.popleft()
             self._alone = part.job.number
             return [part]
-        if len(self._gulps) >= AHEAD or self._alone in self._out:
+        if len(self._gulps) >= AHEAD or self._alone in self._out or self._early():
             return []
         return self.queue.take(GULP)
+
+    def _early(self) -> bool:
+        """Whether the next gulp may wait, so that more can join it: the one before it is not nearly done."""
+        if not self._gulps:
+            return False
+        gulp = self._gulps[0]
+        left = gulp.since + NEARLY * gulp.tokens / self.queue.pace - time.perf_counter()
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self._wake.set)
+        return left > 0
 
     async def _supervise(self) -> None:
         """Answers from the worker; when it ends, another one, which gets what it was at."""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from halbert.errors import HalbertError
+
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -24,11 +26,17 @@ class Journal:
         """Record one entry; ``timing`` is what would be another in the same run on another day."""
         entry = {name: _number(value) for name, value in {**entry, **timing}.items()}
         self.entries.append(entry)
-        if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entry) + "\n")
-        if self.events is not None:
-            self._draw(entry)
+        try:
+            if self.path is not None:
+                with self.path.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(entry) + "\n")
+            if self.events is not None:
+                self._draw(entry)
+        except OSError as error:  # a full disk, mostly
+            raise HalbertError(
+                f"{self.path or self.events}: cannot be written: {error.strerror or error}; when that is mended, --resume goes "
+                "on from the last checkpoint, if there is one"
+            ) from None
         if self.report is not None:
             self.report(entry)
 

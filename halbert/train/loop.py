@@ -56,8 +56,8 @@ class Progress(msgspec.Struct, kw_only=True):
     """How far a run is: with the weights and the optimiser's moments, all that the next step depends on.
 
     ``tokens`` are real pieces and ``places`` those of the batches, padding included; ``sums`` belong to the journal's
-    next entry; ``usual`` is the moving mean of the loss, ``backoff`` what the rate is multiplied by after a skipped step;
-    ``watched`` is what whoever watches the run has to remember.
+    next entry; ``first`` is the first step's loss, ``usual`` the moving mean, ``backoff`` what the rate is multiplied by
+    after a skipped step; ``watched`` is what whoever watches the run has to remember.
     """
 
     step: int = 0
@@ -69,6 +69,7 @@ class Progress(msgspec.Struct, kw_only=True):
     journal: int = 0
     sums: dict[str, float] = {}
     count: int = 0
+    first: float = 0.0
     usual: float = 0.0
     backoff: float = 1.0
     skipped: int = 0
@@ -163,6 +164,7 @@ class Run:
             objective.compile(dynamic=False)
         self.module = together(objective, self.world, recipe.strategy)
         self.progress = Progress()
+        self._before = self.progress  # as it was before the step that is being taken
         self.watch: Callable[[Run, Outcome], bool] | None = None  # told of every step; True ends the run
         self.save_last = True
         self.own = recipe.accumulate // self.world.size
@@ -192,14 +194,14 @@ class Run:
         """All steps that are left. Returns a summary: steps, tokens, seconds, precision, shares of padding and waiting.
 
         Raises :class:`Stopped` after SIGTERM, :class:`Interrupted` after Ctrl-C, and :class:`Diverged` when the loss is not
-        finite or leaps, before the weights have seen it; the checkpoints are kept.
+        finite or leaps, before the weights have seen it; what was learnt until then is kept in a checkpoint.
         """
         now, self.last_save = self.progress, time.perf_counter()
         worked = giving_back()
         self.model.train()
         with Stop(self.checkpoints is not None) as stop, kept_memory():
             while now.step < self.steps:
-                began = time.perf_counter()
+                began, self._before = time.perf_counter(), msgspec.structs.replace(now)
                 found = self._gradients(batches, bool(stop.asked))
                 reason = self._update(found)
                 now.step += 1
@@ -230,6 +232,19 @@ class Run:
             self.checkpoints.save(now.step, found)
         self.last_save = time.perf_counter()
 
+    def _keep(self) -> None:
+        """A checkpoint from before the step that failed, so that nothing is lost of what was learnt until then."""
+        kept = self._before.step
+        if (
+            isinstance(self.recipe, FinetuneRecipe)
+            or self.checkpoints is None
+            or kept in (0, *self.checkpoints.steps())
+        ):
+            return
+        self.progress = self._before
+        with contextlib.suppress(InputError):  # a full disk; what failed first is what is told
+            self.save()
+
     def gradients_of(self, batch: Any, seed: int, share: int = 1, last: bool = True) -> Loss:
         """One batch forward and backward; dropout draws from ``seed``."""
         torch.manual_seed(seed)
@@ -244,7 +259,12 @@ class Run:
         now, losses, where, tokens, places = self.progress, [], [], 0, 0
         for part in range(self.own):
             began = time.perf_counter()
-            batch = next(batches)
+            try:
+                batch = next(batches)
+            except HalbertError:
+                if self.world.size == 1:  # of several processes the others do not know of it
+                    self._keep()
+                raise
             now.waited += time.perf_counter() - began
             if isinstance(batch, Loaded):
                 where.append(now.position)
@@ -275,13 +295,18 @@ class Run:
         self.rate = rate * now.backoff
         self.scaler.unscale_(self.optimizer)
         self.norm = float(clip_gradients(self.model.parameters(), recipe.clip))
-        reason = ""
+        if not now.step:
+            now.first = found.loss
+        reason, blind = "", math.log(self.model.spec.vocab_size)
         # In fp16 the scaler leaves out a step whose gradients overflow, and lowers its scale.
         if not math.isfinite(found.loss) or not (math.isfinite(self.norm) or self.precision == "fp16"):
             reason = "the loss or its gradient is not finite"
+        elif now.step and found.loss > recipe.spike_factor * max(now.first, blind):
+            reason = f"the loss rose to {found.loss:.3f}; it was {now.first:.3f} in the first step, and guessing blindly has {blind:.1f}"
         elif now.step >= SPIKE_AFTER and found.loss > max(recipe.spike_factor * now.usual, now.usual + LEAP):
             reason = f"the loss leapt to {found.loss:.3f}, {recipe.spike_factor:g} times its usual {now.usual:.3f}"
         if reason and (recipe.on_spike == "stop" or now.skipped >= SKIPS):
+            self._keep()
             raise Diverged(self._what_now(reason, found.where))
         if reason:
             now.backoff, now.skipped = now.backoff / 2, now.skipped + 1

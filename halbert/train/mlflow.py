@@ -47,7 +47,12 @@ def report_to(
             kept = {"experiment": experiment, "run": _begin(client, experiment, Path(out).name, parameters), "step": 0}
         client.update_run(kept["run"], status="RUNNING")
     except (MlflowException, OSError) as error:
-        raise InputError(f"MLflow, experiment {experiment!r}: {error}") from None
+        where = (
+            ""
+            if os.environ.get("MLFLOW_TRACKING_URI")
+            else "; MLFLOW_TRACKING_URI says which server keeps the runs (http://HOST:5000); to keep them here: pip install mlflow"
+        )
+        raise InputError(f"MLflow, experiment {experiment!r}: {error}{where}") from None
 
     def report(entry: dict[str, Any]) -> None:
         nonlocal failed

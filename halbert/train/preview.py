@@ -54,12 +54,17 @@ def measure(run: Run, batch: PretrainBatch) -> float:
 
 
 def estimate(seconds: float, recipe: PretrainRecipe, spec: ModelSpec, run: Run) -> str:
-    """Time in all from that of one step, the arithmetic, and what it takes of the machine."""
-    hours = seconds * recipe.steps / 3600
-    flops = 0.0
-    for stage in recipe.stages():
-        rows = stage.batch_tokens // stage.length * recipe.accumulate
-        flops += float(BACKWARD * rows * spec.encoder.count_flops(stage.length) * (stage.end - stage.begin))
+    """Time in all from that of a step of the first phase, the arithmetic, and what it takes of the machine."""
+    stages = recipe.stages()
+    steps = [stage.end - stage.begin for stage in stages]
+    each_step = [
+        float(
+            BACKWARD * (stage.batch_tokens // stage.length) * recipe.accumulate * spec.encoder.count_flops(stage.length)
+        )
+        for stage in stages
+    ]
+    flops = sum(n * each for n, each in zip(steps, each_step, strict=True))
+    hours = seconds * flops / each_step[0] / 3600
     who = "GPU" if run.device.type == "cuda" else "core"
     each = run.world.size * (1 if who == "GPU" else torch.get_num_threads())
     size = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min" if hours > 1 / 60 else f"{3600 * hours:.0f} s"
@@ -71,25 +76,28 @@ def examples(batches: list[PretrainBatch], tokenizer: Tokenizer, objective: str)
     found: dict[int, str] = {}
     wanted = {NO_LABEL} if objective == "none" else {0, 1}
     for batch in batches:
-        for row in range(len(batch.ids)):
-            label = int(batch.pair_labels[row]) if batch.starts is None else NO_LABEL
-            if batch.mask[row].any() and label not in found and (label in wanted or batch.starts is not None):
+        width = batch.ids.shape[1]
+        begins = np.arange(len(batch.ids)) * width if batch.starts is None else batch.starts
+        for begin, label in zip(begins.tolist(), batch.pair_labels.tolist(), strict=True):
+            if batch.mask.flat[begin] and label in wanted and label not in found:
                 name = LABEL_NAMES[objective][label] if label != NO_LABEL else "text"
-                found[label] = f"{name.replace('_', ' ')}: {decoded(batch, row, tokenizer)}"
+                found[label] = f"{name.replace('_', ' ')}: {decoded(batch, begin, tokenizer)}"
         if found.keys() >= wanted:
             break
     return [found[label] for label in sorted(found)]
 
 
-def decoded(batch: PretrainBatch, row: int, tokenizer: Tokenizer) -> str:
-    """The first pieces of a row, as a reader would write them down."""
-    width = batch.ids.shape[1]
+def decoded(batch: PretrainBatch, begin: int, tokenizer: Tokenizer) -> str:
+    """The first pieces of an instance, which begins at this place of the flat batch, as a reader would write them down."""
+    ids, width = batch.ids.ravel(), batch.ids.shape[1]
     real = batch.labels != IGNORED
     was = dict(zip(batch.positions[real].tolist(), batch.labels[real].tolist(), strict=True))
+    own = batch.mask if batch.sequence is None else batch.sequence
+    rest = own.ravel()[begin : begin - begin % width + width]
+    size = int(np.count_nonzero(rest == rest[0]))
     pieces = []
-    for column in range(min(SHOWN, int(np.count_nonzero(batch.mask[row])))):
-        piece = tokenizer.vocab[int(batch.ids[row, column])]
-        truth = was.get(row * width + column)
+    for place in range(begin, begin + min(SHOWN, size)):
+        piece = tokenizer.vocab[int(ids[place])]
+        truth = was.get(place)
         pieces.append(piece if truth is None else f"[{piece.strip('[]')}: {tokenizer.vocab[truth]}]")
-    more = " …" if np.count_nonzero(batch.mask[row]) > SHOWN else ""
-    return " ".join(pieces) + more
+    return " ".join(pieces) + (" …" if size > SHOWN else "")

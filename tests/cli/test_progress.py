@@ -1,5 +1,6 @@
-"""Progress where there is no terminal: what is left is told by what was done lately."""
+"""Progress: on a terminal of any width everything can be read; without one, what is left is told by what was done lately."""
 
+import io
 import re
 
 import pytest
@@ -48,3 +49,20 @@ def test_nothing_is_foretold_of_a_first_step(clock, capsys):
         clock(31)
         step("", 10)
     assert "10 of 1,000" in (said := capsys.readouterr().err) and not minutes(said)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_everything_can_be_read_on_a_terminal_of_any_width(width):
+    from rich.console import Console
+
+    from halbert.cli.terminal import TwoLines
+
+    console = Console(width=width, height=20, force_terminal=True, record=True, file=io.StringIO())
+    said = "masked_loss 8.307 masked_accuracy 0.031 pair_loss 0.693 pair_accuracy 0.508, 127,626 pieces/s, 1.2% padding"
+    with TwoLines(console) as bars:
+        bar = bars.add_task("Pre-training my-model", total=30_000, detail="")
+        bars.update(bar, advance=120, detail=said)
+        bars.refresh()
+    shown = " ".join(console.export_text().split())
+    assert all(word in shown for word in [*said.split(), "120/30000", "left"]), shown
+    assert "…" not in shown

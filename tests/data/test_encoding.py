@@ -576,3 +576,10 @@ def test_a_first_line_without_end_begins_once(tmp_path, monkeypatch):
     )
     plain = encode_files([write(tmp_path / "b.txt", sentence * 4)], VOCABULARY, tmp_path / "d", workers=1)
     assert corpus.manifest.tokens == plain.manifest.tokens
+
+
+def test_what_is_no_language_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("One. Two.\n")
+    with pytest.raises(InputError, match=r"english=a.txt: what stands before = is no code .* en=a.txt"):
+        encode_files(["english=a.txt"], tiny.tokenizer(), tmp_path / "out")

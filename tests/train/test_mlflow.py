@@ -50,6 +50,10 @@ def test_a_store_that_refuses(store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "other").as_uri())
     with pytest.raises(InputError, match="MLflow, experiment 'trials'"):
         report_to("trials", tmp_path, {})
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_URI says which server"):
+        report_to("trials", tmp_path, {})
 
 
 def refuse(*_, **__):
