@@ -46,6 +46,8 @@ from models.texts import english
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
 OUT = ROOT / "benchmarks/results/ablations.json"
+LONG = ROOT / "benchmarks/results/ablations-long.json"
+KNOWN_AS = {"bert-1": "bert-mini-en", "bert-2": "bert-mini-en"}  # its recipe with other seeds
 VOCABULARY, BATCHES = 8000, 100
 LENGTHS = (64, 128)  # of pairs that finished models are asked for
 NSP, SHARED = "pretraining.sentence_objective=nsp", "encoder.num_hidden_groups=1"
@@ -157,14 +159,27 @@ def draw(result: dict[str, Any]) -> None:
     before, mark, rest = page.read_text("utf-8").partition("<!-- drawn -->\n")
     _, end, after = rest.partition("<!-- /drawn -->\n")
     page.write_text(before + mark + "\n".join(lines) + "\n" + end + after, "utf-8")
+    points += [
+        {
+            "knobs": f"{KNOWN_AS.get(row['model'], row['model'])}, SOP",
+            "of": kinds[key],
+            "percent": 100 * row[key]["64"]["value"],
+        }
+        for row in json.loads(LONG.read_text())["models"]
+        for key in ("nsp_accuracy", "sop_accuracy")
+    ]
+    for point in points:
+        point["chance"] = None if point["of"] == "masked pieces" else 50
     names = list(dict.fromkeys(point["knobs"] for point in points))
+    base = alt.Chart(width=210, height=34 * len(names))
+    dots = base.mark_circle(size=90, opacity=0.7).encode(
+        x=alt.X("percent:Q", title="percent", scale=alt.Scale(zero=False, nice=True)),
+        y=alt.Y("knobs:N", title=None, sort=names, axis=alt.Axis(labelLimit=240)),
+        color=alt.Color("knobs:N", sort=names, legend=None),
+    )
     chart = (
-        alt.Chart(alt.Data(values=points), width=210, height=34 * len(names))
-        .mark_circle(size=90, opacity=0.7)
-        .encode(
-            x=alt.X("percent:Q", title="percent", scale=alt.Scale(zero=False, nice=True)),
-            y=alt.Y("knobs:N", title=None, sort=names, axis=alt.Axis(labelLimit=240)),
-            color=alt.Color("knobs:N", sort=names, legend=None),
+        alt.layer(
+            base.mark_rule(strokeDash=[4, 4], color="#666").encode(x="chance:Q"), dots, data=alt.Data(values=points)
         )
         .facet(column=alt.Column("of:N", title=None, sort=list(kinds.values())))
         .resolve_scale(x="independent")
