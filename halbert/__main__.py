@@ -1,5 +1,5 @@
 """``python -m halbert``: the same as ``halbert``."""
 
-from halbert.cli.main import run
+from halbert.cli.main import main
 
-run()
+main()

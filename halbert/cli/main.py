@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import importlib
@@ -78,8 +79,27 @@ def _terminate(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
+def main() -> None:
+    """Entry point of the process: :func:`run`, and its end.
+
+    Threads of Ray that are still there when the interpreter goes have ended processes by SIGSEGV whose work was done; where
+    Ray was used nothing is waited for but what was written.
+    """
+    status: Any = 0
+    try:
+        run()
+    except SystemExit as ended:
+        status = ended.code or 0
+    if "ray" not in sys.modules or not isinstance(status, int):
+        sys.exit(status)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+            stream.flush()
+    os._exit(status)
+
+
 def run() -> None:
-    """Entry point. 0 done; 1 the input is at fault; 2 usage; 70 our fault; 130 Ctrl-C; 143 SIGTERM; 129 SIGHUP."""
+    """What a command does. 0 done; 1 the input is at fault; 2 usage; 70 our fault; 130 Ctrl-C; 143 SIGTERM; 129 SIGHUP."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are not UTF-8 are printed as they are

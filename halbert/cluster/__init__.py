@@ -93,6 +93,7 @@ class Cluster:
         except ImportError:
             raise missing_extra("ray", "cluster", "--engine ray") from None
         self.ray = ray
+        self.leftovers: list[Path] = []  # files that go even where nothing else is cleaned up
         self._own = not ray.is_initialized()
         told_by = "" if address else " (RAY_ADDRESS)"
         address = address or os.environ.get("RAY_ADDRESS") or None
@@ -115,7 +116,7 @@ class Cluster:
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Cluster:
-        head = _Head(self.ray.get_runtime_context().gcs_address)
+        head = _Head(self.ray.get_runtime_context().gcs_address, self.leftovers)
         head.start()
         self._open.callback(head.stop)
         self._open.enter_context(told_in_lines())
@@ -136,6 +137,29 @@ class Cluster:
         """Cores of each machine that has some to give."""
         found = (int(node["Resources"].get("CPU", 0)) for node in self.ray.nodes() if node["Alive"])
         return [count for count in found if count]
+
+    @contextlib.contextmanager
+    def alone(self, seconds: float = 60.0) -> Iterator[None]:
+        """All cores of this machine, for what is timed and may have nothing of the cluster's beside it.
+
+        Raises :class:`HalbertError` where other work still holds some of them after so many ``seconds``.
+        """
+        own = self.ray.get_runtime_context().get_node_id()
+        count = next((node["Resources"].get("CPU", 0) for node in self.ray.nodes() if node["NodeID"] == own), 0)
+        if not count:  # nobody works here
+            yield
+            return
+        claim = self.ray.remote(_Claim).options(num_cpus=count, scheduling_strategy=self.beside()).remote()
+        try:
+            ready, _ = self.ray.wait([claim.held.remote()], timeout=seconds)
+            if not ready:
+                raise HalbertError(
+                    f"other work of the cluster holds cores of this machine ({socket.gethostname()}); times are not measured "
+                    "beside it: wait until it is done, or leave them out with --only"
+                )
+            yield
+        finally:
+            self.ray.kill(claim)
 
     def stream(
         self,
@@ -219,9 +243,9 @@ class _Head(threading.Thread):
     Nothing can be raised instead: whatever of Ray is called then, its cleaning up included, waits for the head.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, leftovers: list[Path]) -> None:
         super().__init__(daemon=True)
-        self.address = address
+        self.address, self.leftovers = address, leftovers
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -236,11 +260,22 @@ class _Head(threading.Thread):
             if silent > _PATIENCE and not self._over.is_set():
                 word = f"halbert: the head of the cluster at {self.address} has not answered for {silent:.0f} s; what is finished stays"
                 os.write(2, f"\n{word}: give the command again (with --resume, where it has that)\n".encode())
+                for file in self.leftovers:
+                    with contextlib.suppress(OSError):
+                        file.unlink(missing_ok=True)
                 os._exit(1)
 
     def stop(self) -> None:
         """The work is over."""
         self._over.set()
+
+
+class _Claim:
+    """Holds cores."""
+
+    def held(self) -> bool:
+        """They are."""
+        return True
 
 
 class _Worker:

@@ -20,6 +20,7 @@ except ImportError:
 
 RESAMPLES = 10_000
 FEW = 10  # runs, below which their spread is computed and not resampled: of three, resampled medians know no tail
+PACED = ("s", "bytes", "texts/s")  # units of what a machine does: of several machines they are no figures of one thing
 Statistic = Literal["exact", "mean", "p50", "p95", "p99"]
 
 # Standard errors over that of a mean, of normal samples: sqrt(p (1 - p)) over the density at the quantile.

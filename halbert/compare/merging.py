@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from halbert.compare.baseline import measurements_of, other_grounds
-from halbert.compare.measurement import Measurement, compare_all
+from halbert.compare.measurement import PACED, Measurement, compare_all
 from halbert.compare.verdict import judge
 from halbert.errors import InputError
 
@@ -18,8 +18,9 @@ _SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermedia
 def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Results of several audits as those of one; a subject that is in several is told apart by machine or date.
 
-    Figures of different audits are compared where they were made alike (``how``), their samples resampled apart. Claims are
-    left to the caller. Raises :class:`InputError` for fewer than two results, or the same one twice.
+    Figures of different audits are compared where they were made alike (``how``), times and memory on machines of one kind
+    only, their samples resampled apart. Claims are left to the caller. Raises :class:`InputError` for fewer than two
+    results, or the same one twice.
     """
     if len(found) < 2:
         raise InputError("one result was given; merging needs at least two")
@@ -56,13 +57,18 @@ def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     parts = [part for number, r in enumerate(found) for part in _parts(r, names[number])]
     home = {name: part for part in parts for name in part["subjects"]}
 
+    def machine(subject: str) -> tuple[str, int]:
+        told = home[subject]["machine"]
+        return told["processor"], told["cores"]
+
     def equal_in(a: str, b: str) -> list[str]:
         if origin[a] == origin[b]:
             return inside.get((origin[a], frozenset((back[a], back[b]))), [])
-        machines = [(home[s]["machine"]["processor"], home[s]["machine"]["cores"]) for s in (a, b)]
-        return _equal(described[a], described[b]) + (["machine"] if machines[0] == machines[1] else [])
+        return _equal(described[a], described[b]) + (["machine"] if machine(a) == machine(b) else [])
 
     def comparable(one: Measurement, two: Measurement) -> bool:
+        if one.unit in PACED and one.statistic != "exact" and machine(one.subject) != machine(two.subject):
+            return False
         of, other = (found[origin[m.subject]] for m in (one, two))
         a, b = (msgspec.structs.replace(m, subject=back[m.subject]) for m in (one, two))
         if of is other:
@@ -84,8 +90,8 @@ def merge(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "data": _agreed([r.get("data", {}) for r in found]),
         "seconds": round(sum(r.get("seconds", 0.0) for r in found), 1),
         "notes": [
-            f"Put together from {len(found)} audits. Figures of different audits are compared where they were made alike; times "
-            "also depend on the machine and the day.",
+            f"Put together from {len(found)} audits. Figures of different audits are compared where they were made alike, times and "
+            "memory on machines of one kind only; times also depend on the day.",
             *dict.fromkeys(note for r in found for note in r["notes"]),
         ],
         "merged": parts,

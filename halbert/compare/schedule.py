@@ -54,6 +54,10 @@ class Elsewhere(Protocol):
         """Those rounds, whole and in their order: by subject, a sample."""
         ...
 
+    def alone(self, probe: Probe) -> contextlib.AbstractContextManager[None]:
+        """This machine for a probe whose rounds are taken here, with nothing beside it where it measures that."""
+        ...
+
 
 class Budget:
     """Seconds shared out among the probes that are still to come; without a number there is no end.
@@ -99,7 +103,6 @@ def run_probe(
     budget = budget or Budget(None, 1)
     budget.begin()
     rounds = kept.rounds(probe.name) if kept else []
-    prepared: dict[str, Any] = {}
     for _ in rounds[: probe.rounds]:
         for subject in able:
             progress(subject.name)
@@ -115,19 +118,22 @@ def run_probe(
                     kept.keep(probe.name, taken)
                 if budget.spent(len(rounds)):
                     break
-    while (
-        able and len(rounds) < probe.rounds and not (rounds and (budget.spent(len(rounds)) or _narrow(probe, rounds)))
-    ):
-        if not prepared:
+
+    def wanted() -> bool:
+        return len(rounds) < probe.rounds and not (rounds and (budget.spent(len(rounds)) or _narrow(probe, rounds)))
+
+    if able and wanted():
+        with contextlib.nullcontext() if elsewhere is None else elsewhere.alone(probe):
             prepared = {s.name: probe.prepare(s) for s in able}
-        number, taken = len(rounds), {}
-        shift = number % len(able)
-        for subject in able[shift:] + able[:shift]:
-            taken[subject.name] = probe.sample(subject, prepared[subject.name], number)
-            progress(subject.name)
-        rounds.append(taken)
-        if kept:
-            kept.keep(probe.name, taken)
+            while wanted():
+                number, taken = len(rounds), {}
+                shift = number % len(able)
+                for subject in able[shift:] + able[:shift]:
+                    taken[subject.name] = probe.sample(subject, prepared[subject.name], number)
+                    progress(subject.name)
+                rounds.append(taken)
+                if kept:
+                    kept.keep(probe.name, taken)
     results = []
     for subject in subjects:
         for quantity in probe.quantities:

@@ -12,12 +12,12 @@ import msgspec
 
 from halbert.cluster import Cluster
 from halbert.compare.battery import build_probes
+from halbert.compare.measurement import PACED
 from halbert.compare.plan import Plan
 from halbert.compare.schedule import Probe, Sample
 
 # The others measure time or memory, and do that on one machine by itself; or are counted in no time.
 SPREAD = frozenset(("finetuning", "learning", "layers", "masked", "masked-languages", "retrieval", "inside"))
-PACED = ("s", "bytes", "texts/s")  # units of what a machine does; of several machines they are no samples of one thing
 WHY = "the rounds were taken by several machines; without --engine ray it is measured"
 Item = tuple[int, int]  # round, number of the subject
 
@@ -48,6 +48,8 @@ class Spread:
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         self.cluster, self.plan = cluster, plan
+        self.nodes = cluster.nodes()  # as many as there were: one may be lost
+        self.taken: list[str] = []
 
     def takes(self, probe: Probe) -> bool:
         """Whether a probe's rounds can be taken anywhere."""
@@ -55,6 +57,7 @@ class Spread:
 
     def rounds(self, probe: Probe, able: Sequence[str], numbers: Sequence[int]) -> Generator[dict[str, Sample]]:
         """Those rounds, whole and in their order: by subject, a sample."""
+        self.taken += [probe.title] if numbers else []
         names = [subject.name for subject in self.plan.subjects]
         items = [(number, names.index(name)) for number in numbers for name in able]
         waiting: dict[int, dict[str, Sample]] = {number: {} for number in numbers}
@@ -68,10 +71,16 @@ class Spread:
                     yield {name: waiting[number][name] for name in able}
                     number = next(following, None)
 
+    def alone(self, probe: Probe) -> contextlib.AbstractContextManager[None]:
+        """This machine for a probe that times or weighs, with nothing of the cluster's beside it (:meth:`Cluster.alone`)."""
+        paced = any(quantity.unit in PACED for quantity in probe.quantities)
+        return self.cluster.alone() if paced else contextlib.nullcontext()
+
     def note(self) -> str:
         """For the report."""
-        nodes = self.cluster.nodes()
+        nodes, told = self.nodes, ", ".join(title.lower() for title in self.taken)
+        others = f"Samples of {told} were taken by" if told else "No samples were taken by the workers of"
         return (
-            f"Samples of {', '.join(sorted(SPREAD))} were taken by a cluster of {len(nodes)} machine(s) with {sum(nodes)} cores, "
-            "a core each; speed and memory by the machine that is named below, by itself."
+            f"{others} a cluster of {len(nodes)} machine(s) with {sum(nodes)} cores, a core each; speed and memory by the machine "
+            "that is named below, by itself, of which the cluster had no core meanwhile."
         )

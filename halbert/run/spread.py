@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,13 @@ class Worker:
         return number, list(self.backend.stream(batches, self.outputs))
 
 
+def _held(items: Any) -> Iterator[Any]:
+    """What a reference is to."""
+    import ray
+
+    return iter(ray.get(items))
+
+
 def kind_of(backend: Backend) -> dict[str, Any]:
     """By what an engine computes, but for the number of threads, which changes nothing."""
     return {name: value for name, value in backend.describe().items() if name != "threads"}
@@ -60,7 +68,8 @@ class SpreadBackend:
             cores = self.threads or min(cluster.nodes(), default=1)
             how = {**self.how, "threads": cores}
             arguments = (self.bundle, list(outputs), how, kind_of(self.own))
-            for number, found in cluster.stream(items.__iter__, Worker, arguments, cpus=cores, alike=True):
+            source = functools.partial(_held, cluster.ray.put(items))  # what a task is told is for a few kilobytes
+            for number, found in cluster.stream(source, Worker, arguments, cpus=cores, alike=True):
                 early[number] = found
                 while wanted in early:
                     yield from early.pop(wanted)

@@ -33,6 +33,7 @@ from halbert.train.pretraining import pretrain
 from halbert.train.recipe import PretrainRecipe
 from halbert.weights.tensorflow1 import is_checkpoint
 
+ENDING = 20.0  # seconds for the processes to end after a fault, which is every one's or soon will be
 FAILURES = 8  # of a process or its machine, before a run is given up
 
 
@@ -97,6 +98,7 @@ def pretrain_spread(
     if recipe.corpus:
         Corpus(recipe.corpus)  # what is at fault with it is said before a cluster is begun
     with connect() as cluster, _sign(out) as sign:
+        cluster.leftovers.append(sign)
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
         from ray.util.queue import Empty, Queue
@@ -142,7 +144,8 @@ def _follow(
             why = out_of_memory(error) or last[-1][:300]
             over.put(HalbertError(f"the cluster gave up: {why}; the same command with --resume goes on"))
 
-    threading.Thread(target=run, daemon=True).start()
+    running = threading.Thread(target=run, daemon=True)
+    running.start()
     fault: Exception | None = None
     while True:
         ended = not over.empty()
@@ -156,6 +159,7 @@ def _follow(
                 elif kind == "line" and tell is not None:
                     tell(what)
         if fault is not None:
+            running.join(ENDING)  # a thread that finds Ray shut down would end the process without a word
             return fault
         if ended:
             return over.get()

@@ -9,6 +9,7 @@ import pytest
 
 from halbert.compare.audit import report_again
 from halbert.compare.claims import Check, cases_of
+from halbert.compare.measurement import PACED
 from halbert.compare.merging import merge
 from halbert.errors import InputError
 from tests.compare.made import results
@@ -60,6 +61,17 @@ def test_machines_tell_results_of_one_day_apart():
     first = results(("bert", "albert"))
     merged = merge([first, another(first, "2026-01-02", "another")])
     assert merged["subjects"][2]["name"] == "bert (another, 2 cores)"
+
+
+@pytest.mark.parametrize("processor", ["a processor", "another"])
+def test_times_are_compared_on_one_kind_of_machine_alone(processor):
+    merged = merge([results(("bert", "albert")), another(results(("small", "tiny")), processor=processor)])
+    across = {c["name"] for c in merged["comparisons"] if (c["a"], c["b"]) == ("bert", "tiny")}
+    paced = {m["name"] for m in merged["measurements"] if m["unit"] in PACED and m["statistic"] != "exact"}
+    assert "throughput" in paced and {"parameters", "bytes_on_disk"} <= across
+    assert paced & across == (paced if processor == "a processor" else set())
+    inside = {c["name"] for c in merged["comparisons"] if (c["a"], c["b"]) == ("small", "tiny")}
+    assert paced <= inside
 
 
 def test_a_page_of_two_audits(tmp_path):

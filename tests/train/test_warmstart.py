@@ -147,3 +147,33 @@ def test_too_little_text(tmp_path):
     fine = build_corpus([tiny.SPEECH], tiny.tokenizer(), tmp_path / "d")
     with pytest.raises(InputError, match="too few pieces"):
         piece_embeddings(fine, tiny.tokenizer().vocab_size, 0)
+
+
+def test_pairs_that_are_remembered_are_bounded(tmp_path, monkeypatch):
+    """The strongest stay, as they are in all; what is within the bound is not touched."""
+    corpus = build_corpus(DOCUMENTS, words(), tmp_path / "c", shard_tokens=60)
+    every = neighbour_counts(corpus)
+    monkeypatch.setattr(warmstart, "MOST_PAIRS", every.nnz)
+    assert (neighbour_counts(corpus) != every).nnz == 0
+    seen, strongest = [], warmstart._strongest
+
+    def watched(counts, most):
+        found = strongest(counts, most)
+        seen.append(found.nnz)
+        return found
+
+    monkeypatch.setattr(warmstart, "_strongest", watched)
+    monkeypatch.setattr(warmstart, "MOST_PAIRS", every.nnz // 4)
+    few = neighbour_counts(corpus)
+    assert 0 < few.nnz <= 2 * (every.nnz // 4) and max(seen) <= every.nnz // 4
+    kept = few.tocoo()
+    assert (kept.data <= every.tocsr()[kept.row, kept.col].A1 + 1e-9).all()  # may have been forgotten once
+    assert kept.data.mean() > every.data.mean()
+
+
+def test_slices_are_the_whole(tmp_path, monkeypatch):
+    counts = neighbour_counts(build_corpus(DOCUMENTS, words(), tmp_path / "c"))
+    whole = warmstart.positive_pmi(counts)
+    for size in (1, 37):
+        monkeypatch.setattr(warmstart, "_SLICE", size)
+        assert (warmstart.positive_pmi(counts) != whole).nnz == 0
