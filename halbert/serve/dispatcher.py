@@ -24,9 +24,7 @@ from halbert.serve.queue import FairQueue
 
 log = logging.getLogger("halbert.serve")
 GULP = 4_096  # tokens that are computed together; more wait for their turn, so that nobody waits for long
-NEARLY = float(
-    os.environ.get("NEARLY", "0.7")
-)  # of the time that a gulp takes, after which the next one goes to the worker
+NEARLY = 0.7  # of a gulp's time, after which the next one goes to the worker: until then more may join it
 AHEAD = 2  # gulps the worker has at a time: while one is answered the next is there
 PART = 1_024  # tokens of a large request that wait as one
 TRIES = 3  # of a job at which the worker died
@@ -111,6 +109,7 @@ class Dispatcher:
         self._suspects: deque[Part] = deque()
         self._alone = -1  # the number of the suspect that was asked last
         self._wake = asyncio.Event()
+        self._alarm = 0.0  # when it will be looked at again whether a gulp is due
         self._loads: dict[int, asyncio.Future[Told]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -296,11 +295,12 @@ class Dispatcher:
         """Whether the next gulp may wait, so that more can join it: the one before it is not nearly done."""
         if not self._gulps:
             return False
-        gulp = self._gulps[0]
-        left = gulp.since + NEARLY * gulp.tokens / self.queue.pace - time.perf_counter()
-        if left > 0:
-            asyncio.get_running_loop().call_later(left, self._wake.set)
-        return left > 0
+        gulp, now = self._gulps[0], time.perf_counter() + 0.001  # alarms may come that much too early
+        due = gulp.since + NEARLY * gulp.tokens / self.queue.pace
+        if due > now and not now < self._alarm <= due:
+            self._alarm = due
+            asyncio.get_running_loop().call_later(due - now, self._wake.set)
+        return due > now
 
     async def _supervise(self) -> None:
         """Answers from the worker; when it ends, another one, which gets what it was at."""

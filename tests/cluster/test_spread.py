@@ -277,7 +277,8 @@ def test_an_audit_has_the_samples_of_one_machine(cluster, tmp_path, monkeypatch)
             assert one["value"] > 0 and other["value"] is None and "several machines" in other["why"]
         elif not one["name"].startswith("latency"):
             np.testing.assert_allclose(one["samples"], other["samples"], rtol=1e-3, atol=1e-4)
-    assert any("cluster of 1 machine(s) with 2 cores" in note for note in found["spread"]["notes"])
+    (note,) = (note for note in found["spread"]["notes"] if "cluster of 1 machine(s) with 2 cores" in note)
+    assert "fine-tuning: rows" in note and "translations" not in note  # what was not asked for
 
 
 def test_workers_of_another_kind_are_refused():
@@ -323,3 +324,31 @@ def test_nothing_of_ray_is_imported_without_being_asked():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         == "False"
     )
+
+
+def test_times_are_not_taken_beside_other_work(cluster):
+    """Not while one of the machine's cores is held; afterwards nobody else gets one, until they are given back."""
+
+    @ray.remote(num_cpus=1)
+    class Busy:
+        def here(self):
+            return True
+
+    def free(cores, seconds=20):
+        until = time.monotonic() + seconds
+        while ray.available_resources().get("CPU", 0) != cores and time.monotonic() < until:
+            time.sleep(0.1)
+        return ray.available_resources().get("CPU", 0) == cores
+
+    with cluster() as connected:
+        other = Busy.remote()
+        assert ray.get(other.here.remote())
+        with (
+            pytest.raises(HalbertError, match="other work of the cluster holds cores of this machine"),
+            connected.alone(2.0),
+        ):
+            raise AssertionError("beside it")
+        ray.kill(other)
+        with connected.alone():
+            assert free(0)
+        assert free(2)

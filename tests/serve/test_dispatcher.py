@@ -58,7 +58,7 @@ while (body := read(sys.stdin.buffer)) is not None:
             say(Later(numbers=[job.number]))
             threading.Thread(target=later, args=(job,), daemon=True).start()
         else:
-            time.sleep(0.002)
+            time.sleep(0.3 if what == "slow" else 0.002)
             answer(job)
 """
 
@@ -221,5 +221,36 @@ def test_time_of_parts_that_were_computed_together_counts_once():
         for part in parts:
             part.done.set_result(Answer(number=part.job.number, seconds={"compute": 0.5}, group=7))
         assert (await asked).seconds["compute"] == 0.5
+
+    run(test)
+
+
+def test_what_comes_while_a_gulp_is_computed_is_one_gulp_and_not_as_many(monkeypatch):
+    """The next one is not sent with the first that comes; and is sent before the one that is computed is done."""
+    sent, said = [], Dispatcher._say
+
+    async def watched(self, message):
+        sent.append((len(message.jobs), time.perf_counter()))
+        await said(self, message)
+
+    monkeypatch.setattr(Dispatcher, "_say", watched)
+
+    async def test(dispatcher):
+        dispatcher.queue.pace = 5.0  # so that what takes 0.3 s is thought to take longer
+        first = asyncio.create_task(dispatcher.ask("embed", "m", ["slow"]))
+        others = []
+        for number in range(5):
+            await asyncio.sleep(0.02)
+            others.append(asyncio.create_task(dispatcher.ask("embed", "m", [f"text {number}"])))
+        await asyncio.gather(first, *others)
+        assert [count for count, _ in sent] == [1, 5]
+        dispatcher.queue.pace = 20_000.0  # and now for one of no time
+        sent.clear()
+        first = asyncio.create_task(dispatcher.ask("embed", "m", ["slow"]))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(dispatcher.ask("embed", "m", ["text"]))
+        await asyncio.sleep(0.05)
+        assert [count for count, _ in sent] == [1, 1] and not first.done()
+        await asyncio.gather(first, second)
 
     run(test)
