@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -75,6 +76,12 @@ def options(version: bool = typer.Option(False, "--version", help="Show the vers
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
+def _background(failed: threading.ExceptHookArgs) -> None:
+    """A thread that writes beside us (TensorBoard's) finds the disk full as we do, who say it."""
+    if not (isinstance(failed.exc_value, OSError) and failed.exc_value.errno in _FULL):
+        threading.__excepthook__(failed)
+
+
 def _terminate(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
@@ -109,6 +116,7 @@ def run() -> None:
     for number in ASKED:
         if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
             signal.signal(number, _terminate)
+    threading.excepthook = _background
     theirs = warnings.showwarning
 
     def shown(message: Any, category: Any, filename: Any, *more: Any) -> None:

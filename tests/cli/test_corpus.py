@@ -34,7 +34,7 @@ def test_what_is_told(halbert, world, tmp_path, monkeypatch):
         ("y.jsonl", "de"),
     ]
     assert (m.licence, m.command) == (
-        "CC0", "halbert corpus FILES… --tokenizer model --language en --dedupe --skip-bad"
+        "CC0", "halbert corpus FILES… --tokenizer model --language en --licence CC0 --dedupe --skip-bad"
     )  # fmt: skip
     assert m.duplicates.paragraphs > 0 and m.cut.lines > 0 and len(m.skipped) == 1
     assert f"dropped as duplicates: {m.duplicates.paragraphs} paragraphs" in done.err

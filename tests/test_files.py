@@ -1,0 +1,36 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from halbert.files import write_bytes
+
+
+def test_a_write_that_fails_names_its_file_and_leaves_the_old_one(tmp_path, monkeypatch):
+    """A full disk fails where there is no name any more: at the open file."""
+    file = tmp_path / "a.json"
+    write_bytes(file, b"old")
+    opened = os.fdopen
+
+    class Full:
+        def __init__(self, handle, mode):
+            self.stream = opened(handle, mode)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *told):
+            self.stream.close()
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fdopen", Full)
+    with pytest.raises(OSError, match="No space left") as found:
+        write_bytes(file, b"new")
+    assert found.value.filename == str(file)
+    assert file.read_bytes() == b"old" and [each.name for each in tmp_path.iterdir()] == ["a.json"]
