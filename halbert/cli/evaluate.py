@@ -41,7 +41,11 @@ FEW = 10
 def run(
     model: Model,
     data: Annotated[
-        Path, typer.Option(help="Labelled rows: .csv, .tsv, .jsonl, .parquet, .conll, .conllu, SQuAD's .json.")
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Labelled rows: .csv, .tsv, .jsonl, .parquet, .conll, .conllu, SQuAD's .json; also an address.",
+        ),
     ],
     task: Annotated[str | None, typer.Option(metavar="KIND", help="Another kind of task, or a data set.")] = None,
     column: Column = None,
@@ -59,6 +63,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """See HELP."""
+    from halbert.data.addresses import brought, is_address
     from halbert.files import check_target
     from halbert.run.evaluation import evaluate
     from halbert.run.predictor import load
@@ -66,23 +71,20 @@ def run(
     if out is not None:
         check_target(out)
     cluster = cluster_of(engine, address)
-    predictor = load(model, head, precision.value, device.value, threads, backend.value, compile)
-    if cluster is not None:
-        from halbert.run.spread import SpreadBackend
-
-        predictor.backend = SpreadBackend(
-            predictor, cluster, threads, precision=precision.value, device=device.value, backend=backend.value,
-            compile=compile,
-        )  # fmt: skip
-    with Bars(quiet or json).task(f"Evaluating on {data.name}", None) as step:
-        result = evaluate(
-            predictor, data, max_length, task=task, columns=column_names(column), out=out,
-            progress=lambda n: step("", n),
-        )  # fmt: skip
+    predictor = load(model, head, precision.value, device.value, threads, backend.value, compile, cluster)
+    if is_address(data):
+        note(f"bringing {data} here")
+    with brought(data) as file:
+        assert file is not None
+        with Bars(quiet or json).task(f"Evaluating on {file.name}", None) as step:
+            result = evaluate(
+                predictor, file, max_length, task=task, columns=column_names(column), out=out,
+                progress=lambda n: step("", n),
+            )  # fmt: skip
     if out is not None:
         from halbert.compare.scorecard import write_scorecard
 
-        write_scorecard(result, out, predictor.bundle.name, data.name)
+        write_scorecard(result, out, predictor.bundle.name, file.name)
     if json:
         print_json(result)
         return
@@ -91,7 +93,7 @@ def run(
         note(f"wrote {out}; open {out / 'index.html'}")
 
 
-def show(result: dict[str, Any], data: Path) -> None:
+def show(result: dict[str, Any], data: str) -> None:
     """The same for people."""
     rows = []
     for name, m in result["metrics"].items():

@@ -74,15 +74,10 @@ def run(
             for each in reports:
                 each(entry)
 
-        connect = cluster_of(engine, address)
-        if connect is None:
-            bundle = pretrain(plan, text, out, resume=resume, report=report, tell=None if quiet else note)
-        else:
-            from halbert.train.spread import pretrain_spread
-
-            bundle = pretrain_spread(
-                plan, text, out, connect=connect, workers=workers, report=report, tell=None if quiet else note
-            )
+        bundle = pretrain(
+            plan, text, out, resume=resume, report=report, tell=None if quiet else note, workers=workers,
+            cluster=cluster_of(engine, address),
+        )  # fmt: skip
     training = bundle.provenance["training"]
     last = next(entry for entry in reversed(training["journal"]) if "masked_loss" in entry)
     if not quiet:

@@ -8,10 +8,11 @@ scheduling, holds back who is too fast, and gives to others what a lost worker w
 from __future__ import annotations
 
 import contextlib
-import logging
+import functools
 import os
 import platform
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -19,17 +20,20 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from halbert.cluster.joining import TRIES, join
 from halbert.cluster.parcel import Parcel as Parcel
 from halbert.cluster.parcel import packed, stream_of, unpacked
-from halbert.cluster.telling import in_a_line, quiet, told_in_lines, unsaid
-from halbert.errors import HalbertError, InputError, missing_extra
-from halbert.processes import cores
+from halbert.cluster.telling import in_a_line, quiet, shortened, told_in_lines
+from halbert.errors import HalbertError, InputError
 from halbert.version import __version__
 
 Work = Callable[[Any], Any]
-TRIES = 8  # of an item whose worker or machine was lost
 # Seconds without the head. Ray's core ends a process after a third more, without a word.
 _PATIENCE = 0.75 * float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", 60))  # noqa: SIM112
+
+
+# How every function that can use a cluster is told of it: see :func:`connection`.
+ClusterLike = str | Callable[[], "Cluster"]
 
 
 class Place(NamedTuple):
@@ -41,8 +45,11 @@ class Place(NamedTuple):
 
 
 def here() -> Place:
-    """This process."""
-    return Place(__version__, _processor(), socket.gethostname())
+    """This process; of a machine's several nodes Ray's own number tells which (``ray list nodes``)."""
+    ray, node = sys.modules.get("ray"), socket.gethostname()
+    if ray is not None and ray.is_initialized():
+        node += f" (node {ray.get_runtime_context().get_node_id()[:8]})"
+    return Place(__version__, _processor(), node)
 
 
 # What /proc/cpuinfo says of a core that is the same for all of its kind: maker, model and abilities (x86, then ARM).
@@ -75,6 +82,11 @@ def refused(place: Place, own: Place, alike: bool = False) -> str:
     return ""
 
 
+def connection(cluster: ClusterLike | None) -> Callable[[], Cluster] | None:
+    """What connects to a cluster, given its address (``"HEAD:6379"``; ``"local"``: one on this machine alone) or just that."""
+    return functools.partial(Cluster, cluster) if isinstance(cluster, str) else cluster
+
+
 class Cluster:
     """A connection to a cluster; without an address (or Ray's ``RAY_ADDRESS``), one on this machine alone that ends with it.
 
@@ -83,36 +95,8 @@ class Cluster:
     """
 
     def __init__(self, address: str | None = None) -> None:
-        try:
-            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and no warning about it
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody else is told of the user's work
-            os.environ.setdefault("RAY_task_oom_retries", str(TRIES))  # and not for ever
-            import ray
-            import ray.data
-        except ImportError:
-            raise missing_extra("ray", "cluster", "--engine ray") from None
-        self.ray = ray
+        self.ray, self._own = join(address)
         self.leftovers: list[Path] = []  # files that go even where nothing else is cleaned up
-        self._own = not ray.is_initialized()
-        told_by = "" if address else " (RAY_ADDRESS)"
-        address = address or os.environ.get("RAY_ADDRESS") or None
-        if address == "local":  # Ray's own word for what comes without an address
-            address = None
-        if self._own:
-            if address is not None:
-                _reach(address, told_by)
-            told: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-            try:
-                with unsaid():
-                    if address is None:  # whatever else runs here
-                        ray.init(address="local", include_dashboard=False, num_cpus=cores(), **told)
-                    else:
-                        ray.init(address=address, **told)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-                where = "on this machine" if address is None else f"at {address}{told_by}"
-                raise InputError(f"no Ray cluster answers {where}: {str(error).splitlines()[0][:200]}") from None
-
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Cluster:
@@ -226,17 +210,6 @@ def _let_end(before: set[threading.Thread]) -> None:
         thread.join(_PATIENCE)
 
 
-def _reach(address: str, told_by: str) -> None:
-    """Whether anybody listens there: Ray itself tries for minutes. Raises :class:`InputError`."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon:  # auto, or what else Ray may know
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), 5).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise InputError(f"no Ray cluster answers at {address}{told_by}: {error}") from None
-
-
 class _Head(threading.Thread):
     """Ends the process with a word when the head is lost, shortly before Ray does without one.
 
@@ -270,6 +243,12 @@ class _Head(threading.Thread):
         self._over.set()
 
 
+def found_by(fault: HalbertError, node: str) -> HalbertError:
+    """The same error, which says by whom it was found; what it is about it names itself."""
+    fault.args = (f"{fault} (found by the worker on {node})",)
+    return fault
+
+
 class _Claim:
     """Holds cores."""
 
@@ -287,17 +266,20 @@ class _Worker:
 
     def __call__(self, table: Any) -> Any:
         error, result = None, None
+        kind, what = unpacked(table)
         try:
-            kind, what = unpacked(table)
             if kind == "fault":  # the input's, where it was read
                 raise what
             if self.work is None:  # not before there is something to tell an error by
                 self.work = self.make(*self.arguments)
             result = self.work(what)
         except HalbertError as fault:  # for the driver to raise, not for Ray to try again
-            error = fault
+            error = fault if kind == "fault" else found_by(fault, self.place.node)
         except Exception as fault:
-            error = HalbertError(f"the worker on {self.place.node} failed: {type(fault).__name__}: {str(fault)[:500]}")
+            named = getattr(self.work, "named", None)
+            at = f" at {named(what)}" if named else ""
+            told = shortened(f"{type(fault).__name__}: {fault}", 500)
+            error = HalbertError(f"the worker on {self.place.node} failed{at}: {told}")
         return packed((self.place, error), result)
 
 

@@ -16,6 +16,11 @@ _SHORT = "a worker ran out of memory"
 _AGAIN = "again and again; give its machine more, or use fewer workers on it"
 
 
+def shortened(text: str, most: int = 300) -> str:
+    """What fits, whole words of it."""
+    return text if len(text) <= most else f"{text[:most].rsplit(None, 1)[0]} …"
+
+
 def out_of_memory(fault: object) -> str:
     """Whose memory ended, where that is what Ray says, else nothing."""
     text = str(fault)
@@ -44,7 +49,7 @@ def told_in_lines() -> Iterator[None]:
         if short := out_of_memory(text):
             warnings.warn(f"{short}; what it was at is done again", stacklevel=1)
         elif text and "will be retried" not in text:
-            warnings.warn(f"Ray: {text.splitlines()[0][:300]}", stacklevel=1)
+            warnings.warn(f"Ray: {shortened(text.splitlines()[0])}", stacklevel=1)
 
     worker.print_to_stdstream = line
     try:
@@ -60,7 +65,7 @@ def in_a_line(fault: BaseException) -> HalbertError:
     name = type(cause).__name__
     if (name.startswith("OutOfMemory") and type(cause).__module__.startswith("ray.")) or out_of_memory(fault):
         return HalbertError(f"{out_of_memory(cause) or _SHORT} {_AGAIN}; the same command goes on")
-    return HalbertError(f"the cluster gave up ({name}): {(lines or [name])[-1][:300]}; the same command goes on")
+    return HalbertError(f"the cluster gave up ({name}): {shortened((lines or [name])[-1])}; the same command goes on")
 
 
 @contextlib.contextmanager

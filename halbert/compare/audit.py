@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 import torch
 
-from halbert.cluster import Cluster
+from halbert.cluster import ClusterLike, connection
 from halbert.compare.baseline import SCHEMA, measurements_of, read_results, regressions
 from halbert.compare.battery import build_probes
 from halbert.compare.claims import answer_all, read_claims
 from halbert.compare.kept import Kept, check_report
-from halbert.compare.machine import Bystander, describe_machine, warnings_of
+from halbert.compare.machine import Bystander, describe_machine, named_machine, warnings_of
 from halbert.compare.measurement import Comparison, Measurement, compare_all
 from halbert.compare.merging import merge
 from halbert.compare.origin import learnt_from
@@ -88,7 +88,7 @@ def compare(
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
-    cluster: Callable[[], Cluster] | None = None,
+    cluster: ClusterLike | None = None,
 ) -> dict[str, Any]:
     """Measure models against each other on the user's own labelled files and write page, report and results.
 
@@ -164,7 +164,7 @@ def run_kept(
     resume: bool,
     progress: Progress | None,
     random_weights: int | None = None,
-    cluster: Callable[[], Cluster] | None = None,
+    cluster: ClusterLike | None = None,
 ) -> dict[str, Any]:
     """Run the plan made for a folder, so that it can be stopped and gone on with (:mod:`halbert.compare.kept`). Returns
     what ``results.json`` holds."""
@@ -172,7 +172,8 @@ def run_kept(
         plan = plan_in(folder)
         kept = Kept(out, _identity(plan, random_weights, cluster is not None), resume)
         try:
-            with contextlib.nullcontext() if cluster is None else cluster() as connected:
+            connect = connection(cluster)
+            with contextlib.nullcontext() if connect is None else connect() as connected:
                 away = Spread(connected, plan) if connected else None
                 results = run_plan(plan, folder, progress or Silent(), kept, away)
         except BaseException:
@@ -242,6 +243,7 @@ def run_plan(
             measurements += run_probe(probe, plan.subjects, again, step, kept=kept, budget=budget, elsewhere=away)
         bystander.look()
     machine |= bystander.told()
+    measurements = [_placed(m, machine) for m in measurements]
     by_name = {s.name: s for s in plan.subjects}
     comparisons = compare_all(
         measurements,
@@ -286,6 +288,15 @@ def run_plan(
         write_report(results, folder)
         step("done")
     return results
+
+
+def _placed(m: Measurement, machine: Mapping[str, Any]) -> Measurement:
+    """The measurement, which says what it was made on: this machine, or those of a cluster, of the same kind."""
+    if m.value is None:
+        return m
+    away = sorted({place for place in m.rounds_on or () if place})
+    told = f"{machine['processor']}: {', '.join(away)}" if away else named_machine(machine)
+    return msgspec.structs.replace(m, machine=told)
 
 
 def report_again(

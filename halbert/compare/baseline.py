@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from halbert.compare.machine import named_machine
 from halbert.compare.measurement import Comparison, Measurement, compare_pair, shared_level, spread_of_difference
 from halbert.compare.plan import rests_on
 from halbert.compare.verdict import interval, show
@@ -55,11 +56,20 @@ def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def measurements_of(results: Mapping[str, Any], where: str = "results") -> list[Measurement]:
-    """The measurements as such. Raises :class:`InputError` where they are none."""
+    """The measurements as such, with their machine, which those of older audits do not name themselves.
+
+    Raises :class:`InputError` where they are none.
+    """
     try:
-        return msgspec.convert(results["measurements"], list[Measurement])
+        found = msgspec.convert(results["measurements"], list[Measurement])
     except msgspec.ValidationError as error:
         raise InputError(f"{where}: measurements: {error}") from None
+    home = {name: part["machine"] for part in results.get("merged", ()) for name in part["subjects"]}
+    return [
+        m if m.machine or m.value is None
+        else msgspec.structs.replace(m, machine=named_machine(home.get(m.subject, results["machine"])))
+        for m in found
+    ]  # fmt: skip
 
 
 def other_grounds(a: Measurement, b: Measurement, of_a: Mapping[str, Any], of_b: Mapping[str, Any]) -> str | None:

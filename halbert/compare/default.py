@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from halbert.cluster import Cluster
+from halbert.cluster import ClusterLike
 from halbert.compare import named
 from halbert.compare.audit import TEXTS, open_subjects, run_kept
 from halbert.compare.claims import read_claims
@@ -62,7 +62,7 @@ def default_audit(
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
-    cluster: Callable[[], Cluster] | None = None,
+    cluster: ClusterLike | None = None,
 ) -> dict[str, Any]:
     """Audit the models in the box; the labelled rows are written to ``out/data``. Returns what ``results.json`` holds.
 

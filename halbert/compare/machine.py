@@ -8,6 +8,7 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ def describe_machine() -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+def named_machine(told: Mapping[str, Any]) -> str:
+    """A machine that was described, in words."""
+    return f"{told['processor']}, {told['cores']} cores"
 
 
 def peak_memory() -> int:

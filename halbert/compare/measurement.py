@@ -60,6 +60,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
     ``items`` holds, where a run judges many examples, the per-example results of each run: comparisons pair them.
     ``labels`` name the samples, where each is of something else; ``calls`` in turn are of one round and drawn together.
+    ``machine`` is what it was measured on; ``rounds_on`` says where each round was taken, if a cluster took them.
     An undefined value is ``None``, with the reason in ``why``.
     """
 
@@ -81,6 +82,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     labels: list[str] | None = None
     calls: int = 1
     floor: float | None = None
+    machine: str = ""
+    rounds_on: list[str] | None = None
 
     @property
     def learnt(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from halbert.compare.baseline import measurements_of, other_grounds
+from halbert.compare.machine import named_machine
 from halbert.compare.measurement import PACED, Measurement, compare_all
 from halbert.compare.verdict import judge
 from halbert.errors import InputError
@@ -134,7 +135,7 @@ def _names(found: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     own = [[s["name"] for s in r["subjects"]] for r in found]
     marks = [
         [r["created"][:10] for r in found],
-        [f"{r['machine']['processor']}, {r['machine']['cores']} cores" for r in found],
+        [named_machine(r["machine"]) for r in found],
         [f"{r['machine']['processor']}, {r['created'][:16].replace('T', ' ')}" for r in found],
     ]
     mark = next((m for m in marks if len(set(m)) == len(m)), [str(i + 1) for i in range(len(found))])

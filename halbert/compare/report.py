@@ -47,9 +47,11 @@ def matrix(results: dict[str, Any]) -> list[dict[str, Any]]:
         row = rows.setdefault(
             m["name"],
             {"name": m["name"], "title": m["title"], "probe": m["probe"], "how": m["how"], "command": m["command"],
-             "better": m["better"], "cells": {}},
+             "better": m["better"], "cells": {}, "machines": []},
         )  # fmt: skip
         row["cells"][m["subject"]] = {**cell(m), "raw": m["value"]}
+        if m.get("machine") and m["machine"] not in row["machines"]:
+            row["machines"].append(m["machine"])
     for row in rows.values():
         largest = max((c["raw"] for c in row["cells"].values() if c["raw"] is not None), default=0) or 1
         for c in row["cells"].values():

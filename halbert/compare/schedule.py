@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 
 from halbert.compare.kept import Kept
 from halbert.compare.measurement import Measurement, Quantity, measured, undefined
 from halbert.compare.subject import Subject
 
-# One round's result: samples by quantity; a list is several samples, a tuple (sample, items) one with its examples.
+# One round's result: samples by quantity; a list is several samples, a tuple (sample, items) one with its examples. Where
+# it was not taken here, ``PLACE`` says where.
 Sample = dict[str, Any]
+PLACE = "place"
 LEAST = 20  # rounds before a median's interval is looked at
 
 
@@ -144,7 +147,9 @@ def run_probe(
                 results.append(undefined(quantity, probe.name, subject.name, command, why))
             else:
                 samples, items = _collected(rounds, subject.name, quantity.name)
-                results.append(measured(quantity, probe.name, subject.name, samples, command, items or None))
+                found_here = measured(quantity, probe.name, subject.name, samples, command, items or None)
+                places = [taken[subject.name].get(PLACE, "") for taken in rounds]
+                results.append(msgspec.structs.replace(found_here, rounds_on=places) if any(places) else found_here)
     return results
 
 

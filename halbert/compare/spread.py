@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from halbert.cluster import Cluster
+from halbert.cluster import Cluster, here
 from halbert.compare.battery import build_probes
 from halbert.compare.measurement import PACED
 from halbert.compare.plan import Plan
-from halbert.compare.schedule import Probe, Sample
+from halbert.compare.schedule import PLACE, Probe, Sample
 
 # The others measure time or memory, and do that on one machine by itself; or are counted in no time.
 SPREAD = frozenset(("finetuning", "learning", "layers", "masked", "masked-languages", "retrieval", "inside"))
@@ -30,6 +30,7 @@ class Worker:
         only = msgspec.structs.replace(plan, probes=(name.partition(":")[0],), threads=1)
         self.probe = next(probe for probe in build_probes(only, Path(self.place.name)) if probe.name == name)
         self.prepared: dict[int, Any] = {}
+        self.node = here().node
 
     def __call__(self, item: Item) -> tuple[Item, Sample]:
         """One round of one subject."""
@@ -37,7 +38,12 @@ class Worker:
         subject = self.plan.subjects[place]
         if place not in self.prepared:
             self.prepared[place] = self.probe.prepare(subject)
-        return item, self.probe.sample(subject, self.prepared[place], number)
+        return item, {**self.probe.sample(subject, self.prepared[place], number), PLACE: self.node}
+
+    def named(self, item: Item) -> str:
+        """What an item is, for people."""
+        number, place = item
+        return f"round {number + 1} of {self.plan.subjects[place].name} ({self.probe.title.lower()})"
 
 
 class Spread:

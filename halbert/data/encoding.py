@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from halbert.cluster import Cluster
+from halbert.cluster import Cluster, ClusterLike, connection
 from halbert.data import blocks, documents
 from halbert.data.blocks import Block, Cutter, paragraphs
 from halbert.data.corpus import Corpus, link_shard
@@ -107,7 +107,7 @@ def encode_files(
     note: str = "",
     command: str = "",
     progress: Progress | None = None,
-    cluster: Callable[[], Cluster] | None = None,
+    cluster: ClusterLike | None = None,
     overwrite: bool = False,
 ) -> Corpus:
     """Write a corpus of text files, JSON Lines and Parquet, local or at an address that fsspec reads.
@@ -115,7 +115,8 @@ def encode_files(
     ``files`` as in :func:`halbert.data.inputs.find_inputs`; ``progress`` is told how many bytes of how many are done.
     ``column`` is the field of JSON Lines, or the column of Parquet, that holds the texts.
     ``whole`` keeps every paragraph as one sentence, as texts have to be that translate each other (``start_parallel``).
-    With ``cluster`` its workers encode, to the same bytes: the inputs are read and the shards written by this machine.
+    With ``cluster`` (:func:`halbert.cluster.connection`) its workers encode, to the same bytes: the inputs are read and the
+    shards written by this machine.
     Memory does not follow the size of the input. A run that was stopped goes on when it is called again in the same way.
     Raises :class:`InputError` naming file and line when an input cannot be read, which ``skip_bad`` turns into its being
     left out and listed, when there is no text, and when ``out`` is there or another command has begun it; ``overwrite``
@@ -142,12 +143,13 @@ def encode_files(
             total = sum(map(size_of, inputs))
         cutter = Cutter(inputs, record.spool)
         with open_pool(workers, _prepare, (tokenizer, record.folder, dedupe, whole)) as pool:
-            if cluster is None:
+            connect = connection(cluster)
+            if connect is None:
                 encoder = Encoder(tokenizer, record.folder, dedupe, whole)
                 _encode_all(cutter, record, pool, workers or cores(), encoder, told, total)
             else:
                 make = functools.partial(Encoder, tokenizer, dedupe=dedupe, whole=whole)
-                cutter.sources += _encode_there(cluster, inputs, record, make, workers, told, total)
+                cutter.sources += _encode_there(connect, inputs, record, make, workers, told, total)
             if not any(piece.shard for piece in record.pieces.values()):
                 raise InputError("the input holds no text; a corpus needs at least one sentence")
             with whole_folder(target, overwrite) as folder:

@@ -89,6 +89,15 @@ class Worker:
             Made(block._replace(parts=[]), piece, dict(zip((f.name for f in files), sizes, strict=True))), data
         )
 
+    def named(self, sent: Parcel | Block | list[Source]) -> str:
+        """What an item is, for people."""
+        if isinstance(sent, list):
+            return "the end of the inputs"
+        block: Block = sent.item if isinstance(sent, Parcel) else sent
+        return (
+            f"block {block.number} ({', '.join(f'{part.shown} from line {part.line:,}' for part in block.parts[:3])})"
+        )
+
 
 def encode_spread(
     cluster: Cluster,

@@ -123,3 +123,9 @@ class Worker:
             number=part.number, answers=found, count=len(part.examples), cut=predictor.cut, windowed=predictor.windowed,
             length=predictor.length, engine=kind_of(predictor.backend),
         )  # fmt: skip
+
+    def named(self, part: Part | int) -> str:
+        """What an item is, for people."""
+        if isinstance(part, int):
+            return f"{part:,} texts that are finished"
+        return f"texts {part.start:,} to {part.start + len(part.examples) - 1:,}"

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from halbert.bundle import Bundle, Pooling
+from halbert.cluster import ClusterLike, connection
 from halbert.data.batches import Rows
 from halbert.errors import InputError
 from halbert.heads import HeadSpec
@@ -37,18 +38,28 @@ def load(
     threads: int | None = None,
     backend: BackendName = "auto",
     compile: bool = False,
+    cluster: ClusterLike | None = None,
 ) -> Predictor:
     """A predictor for a model folder, a released name, a hub name or a bundle.
 
     ``compile``: the torch engine compiles the model, which takes a while for every new width of a batch and pays for many
-    texts on a GPU. Raises :class:`halbert.errors.InputError` when the model cannot be had or has no such head.
+    texts on a GPU. With ``cluster`` (:func:`halbert.cluster.connection`) what has more than one batch is computed by its workers,
+    to the same bits; each call starts their engines, so that it is for many texts at a time.
+
+    Raises :class:`halbert.errors.InputError` when the model cannot be had or has no such head.
     """
     if not isinstance(model, Bundle):
         model = resolve_bundle(model, int8=precision == "int8" or (precision == "auto" and has_only_int8(model)))
     bundle = model
     if head is not None:
         bundle.head(head)
-    return Predictor(bundle, open_backend(bundle, backend, precision, device, threads, compile), head)
+    predictor = Predictor(bundle, open_backend(bundle, backend, precision, device, threads, compile), head)
+    if (connect := connection(cluster)) is not None:
+        from halbert.run.spread import SpreadBackend
+
+        how = {"backend": backend, "precision": precision, "device": device, "compile": compile}
+        predictor.backend = SpreadBackend(predictor, connect, threads, **how)
+    return predictor
 
 
 def open_backend(

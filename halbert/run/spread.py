@@ -33,6 +33,11 @@ class Worker:
         number, batches = item
         return number, list(self.backend.stream(batches, self.outputs))
 
+    def named(self, item: tuple[int, list[Rows]]) -> str:
+        """What an item is, for people."""
+        number, batches = item
+        return f"batches {TOGETHER * number:,} to {TOGETHER * number + len(batches) - 1:,}"
+
 
 def _held(items: Any) -> Iterator[Any]:
     """What a reference is to."""

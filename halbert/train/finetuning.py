@@ -15,7 +15,7 @@ import msgspec
 import torch
 
 from halbert.bundle import Bundle
-from halbert.cluster import Cluster
+from halbert.cluster import ClusterLike, connection
 from halbert.data.features import Cut
 from halbert.data.labelled import DataFile
 from halbert.data.readers import Example
@@ -235,13 +235,13 @@ def finetune(
     resume: bool = False,
     report: Report | None = None,
     tell: Callable[[str], None] | None = None,
-    cluster: Callable[[], Cluster] | None = None,
+    cluster: ClusterLike | None = None,
 ) -> list[FinetuneRun]:
     """Fine-tune with ``seeds`` seeds and save the run whose first metric is the median; return all runs.
 
     Without a ``recipe`` the task's usual one for this encoder is taken, with ``changes``. ``columns`` says what the files
     call their columns. Until the bundle is there, ``OUT.training`` holds what a run needs to go on (``resume``). ``tell``
-    is given lines for people. With ``cluster`` its workers take a seed each.
+    is given lines for people. With ``cluster`` (:func:`halbert.cluster.connection`) its workers take a seed each.
 
     Raises :class:`InputError` for unusable files before anything is trained, and :class:`Diverged` when every seed has
     diverged.
@@ -270,11 +270,12 @@ def finetune(
     try:
         for line in prepared.notes if tell else ():
             tell(line)  # type: ignore[misc]
-        if cluster is not None:
+        connect = connection(cluster)
+        if connect is not None:
             named = tuple((Path(file).name, Path(file).read_bytes()) for file in (train, dev))
             tuning = Tuning(bundle, task, recipe, called, named)  # type: ignore[arg-type]
             left = [recipe.seed + i for i in range(seeds) if not workplace.run(recipe.seed + i).exists()]
-            for seed, run in spread_seeds(cluster, tuning, finetune_once, left):
+            for seed, run in spread_seeds(connect, tuning, finetune_once, left):
                 _keep(run, workplace.run(seed))
                 if tell:
                     tell(f"seed {seed}: done")

@@ -37,6 +37,12 @@ def _changed(name: str, before: Any, now: Any) -> str:
     return f"{name} ({json.dumps(before)}, and now {json.dumps(now)})"
 
 
+def check_begun(out: str | os.PathLike[str]) -> None:
+    """Raises :class:`InputError` where a run is there, which is not begun anew."""
+    if (Path(out) / "training/recipe.json").exists():
+        raise InputError(f"{out}: holds a run already; go on with it by --resume, or choose another folder")
+
+
 class RunFolder:
     """``out``, which is to hold the bundle, and ``out/training``, which holds the run.
 
@@ -73,8 +79,8 @@ class RunFolder:
         parallel = Path(recipe.start_parallel) / "manifest.json"
         if recipe.start_parallel and parallel.exists():
             told[_PARALLEL] = sha256(parallel)
-        if file.exists() and not resume:
-            raise InputError(f"{self.out}: holds a run already; go on with it by --resume, or choose another folder")
+        if not resume:
+            check_begun(self.out)
         if file.exists():
             # Fields that a recipe did not have when the run was begun are as if they were not there.
             defaults = {**json.loads(msgspec.json.encode(PretrainRecipe())), "long_sentences": "cut"}  # as it was then

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from halbert.bundle import Bundle
+from halbert.cluster import ClusterLike, connection
 from halbert.data.corpus import Corpus
 from halbert.data.instances import PretrainBatch
 from halbert.data.plan import START, Plan, Position
@@ -80,13 +81,16 @@ def pretrain(
     resume: bool = False,
     report: Report | None = None,
     tell: Callable[[str], None] | None = None,
+    cluster: ClusterLike | None = None,
+    workers: int | None = None,
 ) -> Bundle:
     """Pre-train the model a recipe describes and return its bundle, saved to ``out`` if given.
 
     What belongs to the run lies in ``out/training``: the recipe, ``journal.jsonl``, TensorBoard's events, checkpoints and
     the picture of the loss. With ``resume`` the run goes on from its last checkpoint. ``tell`` is given lines for people.
     A recipe that starts from a model needs no ``tokenizer``: it is the model's. Under torchrun every process calls this,
-    and the first one writes.
+    and the first one writes. With ``cluster`` (:func:`halbert.cluster.connection`) Ray starts that many ``workers`` (one for
+    every GPU, or every machine), which all see the corpus and ``out``, and starts them again when one is lost.
 
     Raises :class:`InputError` when the corpus was made with another tokenizer or ``out`` holds something else, and
     :class:`halbert.errors.Stopped` after SIGTERM.
@@ -105,6 +109,27 @@ def pretrain(
     corpus = Corpus(recipe.corpus)
     reader = Reader(recipe, corpus, tokenizer, spec.pretraining)
     plans = [reader.plan(stage) for stage in recipe.stages()]  # checks tokenizer and numbers
+    if workers is not None and cluster is None:
+        raise InputError(
+            "workers are a cluster's: add --engine ray (cluster= in Python), or start processes by torchrun"
+        )
+    if (connect := connection(cluster)) is not None:
+        from halbert.train.spread import pretrain_spread  # whose processes call this function
+
+        if out is None:
+            raise InputError("a training by a cluster needs out, a folder that all of its machines see")
+        del base
+        return pretrain_spread(
+            recipe,
+            tokenizer,
+            Path(out),
+            connect=connect,
+            name=name,
+            workers=workers,
+            resume=resume,
+            report=report,
+            tell=tell,
+        )
     with joined() as world:
         say = tell if tell is not None and world.first else _silent
         start = weights_hash(base) if world.first and base else ""  # who writes compares

@@ -47,6 +47,10 @@ class Worker:
             )
         return seed, run
 
+    def named(self, seed: int) -> str:
+        """What an item is, for people."""
+        return f"seed {seed}"
+
 
 def spread_seeds(
     connect: Callable[[], Cluster], tuning: Tuning, tune: Callable[..., Any], seeds: Sequence[int]

@@ -22,12 +22,12 @@ import torch
 from torch import distributed
 
 from halbert.bundle import Bundle
-from halbert.cluster import Cluster, Place, here, refused
-from halbert.cluster.telling import out_of_memory, quiet
-from halbert.data.corpus import Corpus
+from halbert.cluster import Cluster, Place, found_by, here, refused
+from halbert.cluster.telling import out_of_memory, quiet, shortened
 from halbert.errors import HalbertError, InputError
 from halbert.source import load_bundle
 from halbert.text import Tokenizer
+from halbert.train.folder import check_begun
 from halbert.train.journal import Report
 from halbert.train.pretraining import pretrain
 from halbert.train.recipe import PretrainRecipe
@@ -45,6 +45,7 @@ class Job:
     tokenizer: Tokenizer | None
     out: Path
     sign: Path  # a file that everybody who shares the storage can see
+    name: str | None
     driver: Place
     told: Any  # a queue to the driver
     threads: int | None
@@ -73,11 +74,17 @@ def _train(config: dict[str, Job]) -> None:
         torch.set_num_threads(job.threads)  # Ray's own limit is for one core
     try:
         pretrain(
-            job.recipe, job.tokenizer, job.out, resume=True, report=lambda entry: say("entry", entry),
+            job.recipe, job.tokenizer, job.out, name=job.name, resume=True, report=lambda entry: say("entry", entry),
             tell=lambda line: say("line", line),
         )  # fmt: skip
     except HalbertError as error:  # an input at fault is no reason to try again
-        say("fault", error)
+        say("fault", found_by(error, f"{own.node}, process {rank}"))
+    except Exception as error:
+        told = shortened(f"{type(error).__name__}: {error}")
+        job.told.put(
+            ("line", f"Process {rank} on {own.node} failed ({told}); all begin again from the last checkpoint")
+        )
+        raise
 
 
 def pretrain_spread(
@@ -86,17 +93,19 @@ def pretrain_spread(
     out: Path,
     *,
     connect: Callable[[], Cluster],
+    name: str | None = None,
     workers: int | None = None,
+    resume: bool = False,
     report: Report | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Bundle:
     """:func:`halbert.train.pretraining.pretrain` by ``workers`` processes of a cluster (one a machine, or one a GPU).
 
-    A run that is there already is gone on with. Raises what the training raises, and :class:`HalbertError` where the
+    Raises what the training raises, and :class:`HalbertError` where the
     storage is not shared, versions differ, or processes died more than eight times.
     """
-    if recipe.corpus:
-        Corpus(recipe.corpus)  # what is at fault with it is said before a cluster is begun
+    if not resume:
+        check_begun(out)
     with connect() as cluster, _sign(out) as sign:
         cluster.leftovers.append(sign)
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -117,7 +126,7 @@ def pretrain_spread(
             resources_per_worker=None if gpus else {"CPU": 1},
         )  # fmt: skip
         threads = None if gpus else _cores(cluster.nodes(), count)
-        job = Job(_absolute(recipe), tokenizer, out.resolve(), sign, here(), told, threads)
+        job = Job(_absolute(recipe), tokenizer, out.resolve(), sign, name, here(), told, threads)
         with tempfile.TemporaryDirectory() as spare, quiet("ray.train"):
             trainer = TorchTrainer(
                 _train, train_loop_config={"job": job}, scaling_config=scaling,
@@ -141,7 +150,7 @@ def _follow(
             over.put(None)
         except Exception as error:
             last = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            why = out_of_memory(error) or last[-1][:300]
+            why = out_of_memory(error) or shortened(last[-1])
             over.put(HalbertError(f"the cluster gave up: {why}; the same command with --resume goes on"))
 
     running = threading.Thread(target=run, daemon=True)

@@ -6,13 +6,17 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 from halbert.cluster import Cluster
@@ -20,7 +24,6 @@ from halbert.data.corpus import Corpus
 from halbert.data.encoding import encode_files
 from halbert.errors import HalbertError
 from halbert.train.recipe import read_recipe
-from halbert.train.spread import pretrain_spread
 from tests import tiny
 from tests.cluster.test_spread import same, small_blocks, write_texts
 from tests.train import made
@@ -84,7 +87,7 @@ def test_a_training_has_the_curve_of_one_process(machines, tmp_path, kill):
             os.kill(nodes[1].all_processes["raylet"][0].process.pid, signal.SIGKILL)
 
     told = []
-    pretrain_spread(recipe, tokenizer, tmp_path / "shared", connect=Cluster, workers=2, report=report, tell=told.append)
+    pretrain(recipe, tokenizer, tmp_path / "shared", cluster=Cluster, workers=2, report=report, tell=told.append)
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "training/journal.jsonl").read_text().splitlines()]
         for name in ("alone", "shared")
@@ -200,7 +203,8 @@ def test_a_machine_whose_disk_is_full_is_named(full, small_blocks, tmp_path):
     ray.init(address=several.address, logging_level="ERROR", log_to_driver=False)
     try:
         with pytest.raises(
-            HalbertError, match=r"the worker on \S+ failed: OSError: \[Errno 28\] No space left on device"
+            HalbertError,
+            match=r"the worker on \S+ \(node [0-9a-f]{8}\) failed at block \d+ \(\S+ from line \d+\): OSError: \[Errno 28\] No space",
         ):
             encode_files(files, tokenizer, tmp_path / "spread", cluster=Cluster)
     finally:
@@ -253,3 +257,45 @@ def _until(share):
             raise HalbertError("stopped here")
 
     return progress
+
+
+def test_a_cluster_that_asks_for_a_token(tmp_path):
+    """What `ray start` does by itself where a machine has one, as it has after any cluster of its own."""
+    home, other = tmp_path / "home", tmp_path / "other"
+    place = tempfile.mkdtemp(prefix="ray-")  # sockets have short names
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray/auth_token").write_text("0123456789abcdef" * 4)
+    other.mkdir()
+    (tmp_path / "t.txt").write_text("the cat\n" * 50)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    clean = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_MODE"}
+    program = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
+    try:
+        begun = subprocess.run(
+            [*program, "start", "--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false", f"--temp-dir={place}"],
+            env={**clean, "HOME": str(home)}, capture_output=True, text=True, timeout=90, check=False,
+        )  # fmt: skip
+        assert begun.returncode == 0, begun.stdout + begun.stderr
+        command = [
+            sys.executable, "-m", "halbert", "embed", "bert-mini-en", "--input", str(tmp_path / "t.txt"), "--output",
+            str(tmp_path / "v.npy"), "--engine", "ray", "--address", f"127.0.0.1:{port}",
+        ]  # fmt: skip
+        for place_of, status in ((other, 1), (home, 0)):
+            run = subprocess.run(
+                command,
+                env={**clean, "HOME": str(place_of)},
+                capture_output=True,
+                text=True,
+                timeout=150,
+                check=False,
+            )
+            assert run.returncode == status, run.stderr[-2000:]
+            assert ("asks for a token" in run.stderr) == bool(status)
+        assert np.load(tmp_path / "v.npy").shape == (50, 256)
+    finally:
+        for process in psutil.process_iter(["cmdline"]):
+            if place in " ".join(process.info["cmdline"] or ()):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        shutil.rmtree(place, ignore_errors=True)

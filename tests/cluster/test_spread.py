@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from halbert.cli import main
-from halbert.cluster import Cluster, Parcel, Place, here, refused
+from halbert.cluster import Cluster, Parcel, Place, here, joining, refused
 from halbert.cluster.parcel import packed, unpacked
 from halbert.data import blocks
 from halbert.data.encoding import encode_files
@@ -29,6 +29,7 @@ from halbert.processes import cores
 from halbert.train.finetuning import finetune
 from tests import small, tiny
 from tests.compare.pages import check_folder
+from tests.train import made
 
 ray = pytest.importorskip("ray")
 pytestmark = [
@@ -87,6 +88,9 @@ class Slow:
             raise ValueError("a bug")
         return item + self.more, os.getpid()
 
+    def named(self, item):
+        return f"item {item!r}"
+
 
 @pytest.mark.parametrize("data", [b"", b"\0\xff" * 50_000, np.arange(1000, dtype=np.uint8).data])
 def test_a_parcels_bytes_are_not_copied(data):
@@ -117,9 +121,10 @@ def test_every_item_once(cluster):
         found = list(connected.stream(range(20).__iter__, Slow, (100,)))
         assert sorted(value for value, _ in found) == list(range(100, 120))
         assert os.getpid() not in {pid for _, pid in found}
-        with pytest.raises(InputError, match="row 7 is bad"):
+        node = r"\S+ \(node [0-9a-f]{8}\)"
+        with pytest.raises(InputError, match=rf"^row 7 is bad \(found by the worker on {node}\)$"):
             list(connected.stream([1, "bad"].__iter__, Slow, (1,), workers=1))
-        with pytest.raises(HalbertError, match=r"the worker on .* failed: ValueError: a bug"):
+        with pytest.raises(HalbertError, match=rf"^the worker on {node} failed at item 'broken': ValueError: a bug$"):
             list(connected.stream([1, "broken"].__iter__, Slow, (1,), workers=1))
         with pytest.raises(InputError, match="no machine of the cluster has the 99 cores"):
             next(connected.stream([1].__iter__, Slow, (1,), cpus=99))
@@ -198,9 +203,7 @@ def test_scores_are_those_of_one_machine(cluster, tmp_path, monkeypatch):
     small.bundle(("label",)).save(tmp_path / "m")
     found = {}
     for where in ("alone", "spread"):
-        predictor = load(tmp_path / "m", precision="fp32", threads=1)
-        if where == "spread":
-            predictor.backend = spread.SpreadBackend(predictor, cluster, 1, precision="fp32")
+        predictor = load(tmp_path / "m", precision="fp32", threads=1, cluster=cluster if where == "spread" else None)
         found[where] = evaluate(predictor, file, out=tmp_path / where, batch_tokens=64)
     names = ["metrics", "calibration", "confusions", "worst", "n", "cut"]
     assert [found["alone"][name] for name in names] == [found["spread"][name] for name in names]
@@ -223,16 +226,45 @@ def test_scores_are_those_of_one_machine(cluster, tmp_path, monkeypatch):
 
 
 def test_masked_pieces_are_scored_on_one_machine(tmp_path):
-    from halbert.run import spread
     from halbert.run.evaluation import evaluate
     from halbert.run.predictor import load
 
     small.bundle(("mlm",)).save(tmp_path / "m")
     (tmp_path / "t.txt").write_text("the cat sat\n")
-    predictor = load(tmp_path / "m", precision="fp32")
-    predictor.backend = spread.SpreadBackend(predictor, Cluster, 1)
+    predictor = load(tmp_path / "m", precision="fp32", cluster="nobody:1")
     with pytest.raises(InputError, match="leave --engine ray out"):
         evaluate(predictor, tmp_path / "t.txt", task="fill")
+
+
+@pytest.mark.slow
+def test_vectors_of_a_program_are_those_of_one_machine(cluster, tmp_path, monkeypatch):
+    from halbert.run import spread
+    from halbert.run.predictor import load
+
+    monkeypatch.setattr(spread, "TOGETHER", 2)
+    small.bundle(("label",)).save(tmp_path / "m")
+    texts = [f"{text} {i}" for i, (text, _) in enumerate(small.rows(400))]
+    plain, there = (load(tmp_path / "m", precision="fp32", threads=1, cluster=where) for where in (None, cluster))
+    assert (plain.embed(texts, batch_tokens=64) == there.embed(texts, batch_tokens=64)).all()
+    assert plain.predict(texts, batch_tokens=64) == there.predict(texts, batch_tokens=64)
+
+
+def test_what_a_training_by_a_cluster_needs(tmp_path):
+    """Said before a cluster is begun: nobody is at the address."""
+    from halbert.train.pretraining import pretrain
+
+    recipe = made.recipe(made.corpus(tmp_path / "corpus"))
+    with pytest.raises(InputError, match="needs out, a folder that all of its machines see"):
+        pretrain(recipe, tiny.tokenizer(), cluster="nobody:1")
+    with pytest.raises(InputError, match="workers are a cluster's: add --engine ray"):
+        pretrain(recipe, tiny.tokenizer(), workers=2)
+    (tmp_path / "out/training").mkdir(parents=True)
+    (tmp_path / "out/training/recipe.json").write_text("{}")
+    with pytest.raises(InputError, match="holds a run already; go on with it by --resume"):
+        pretrain(recipe, tiny.tokenizer(), tmp_path / "out", cluster="nobody:1")
+    with pytest.raises(InputError, match="nobody:1"):
+        pretrain(recipe, tiny.tokenizer(), tmp_path / "new", cluster="nobody:1")
+    assert not (tmp_path / "new").exists() and not list(tmp_path.glob(".new*"))
 
 
 @pytest.mark.slow
@@ -277,6 +309,10 @@ def test_an_audit_has_the_samples_of_one_machine(cluster, tmp_path, monkeypatch)
             assert one["value"] > 0 and other["value"] is None and "several machines" in other["why"]
         elif not one["name"].startswith("latency"):
             np.testing.assert_allclose(one["samples"], other["samples"], rtol=1e-3, atol=1e-4)
+        away = one["name"] in ("masked_accuracy", "rows_accuracy") and other["value"] is not None
+        assert one["rounds_on"] is None and (other["value"] is None) == (other["machine"] == "")
+        assert not away or all("(node " in place for place in other["rounds_on"])
+        assert not away or other["rounds_on"][0] in other["machine"]
     (note,) = (note for note in found["spread"]["notes"] if "cluster of 1 machine(s) with 2 cores" in note)
     assert "fine-tuning: rows" in note and "translations" not in note  # what was not asked for
 
@@ -309,6 +345,25 @@ def test_another_cluster_on_the_machine_is_left_alone(cluster):
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     address, nodes = told.stdout.split(maxsplit=1)
     assert address != ray.get_runtime_context().gcs_address and nodes.strip() == f"[{cores()}]"
+
+
+def test_a_program_that_is_connected_elsewhere_is_told_so(cluster):
+    here = ray.get_runtime_context().gcs_address
+    assert Cluster(here).nodes() == [2]
+    with pytest.raises(InputError, match=r"^10\.1\.2\.3:6379: this program is connected to another cluster"):
+        Cluster("10.1.2.3:6379")
+
+
+def test_a_token_is_shown_to_this_machine_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    assert not joining._has_token()
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text("0" * 64)
+    assert joining._has_token()
+    assert joining._is_here("127.0.0.1:1") and joining._is_here("localhost:1")
+    assert not any(map(joining._is_here, ("10.1.2.3:6379", "auto", "no.such.host.example:1", "a" * 300 + ":1", "")))
 
 
 def test_the_cluster_that_ray_is_told_of(monkeypatch):

@@ -1,0 +1,115 @@
+"""How a program gets to a cluster: one that is there, or one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from halbert.cluster.telling import shortened, unsaid
+from halbert.errors import HalbertError, InputError, missing_extra
+from halbert.processes import cores
+
+TRIES = 8  # of an item whose worker or machine was lost
+
+
+def join(address: str | None) -> tuple[Any, bool]:
+    """The module ``ray``, connected, and whether that is to be ended with the work.
+
+    Raises :class:`InputError` where no cluster answers, or another one is connected to already, and
+    :class:`halbert.errors.MissingExtra` without Ray.
+    """
+    told_by = "" if address else " (RAY_ADDRESS)"
+    wanted = address or os.environ.get("RAY_ADDRESS") or None
+    if wanted == "local":  # Ray's own word for what comes without an address
+        wanted = None
+    if wanted is not None and _is_here(wanted) and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray does for "auto"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and no warning about it
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody else is told of the user's work
+    os.environ.setdefault("RAY_task_oom_retries", str(TRIES))  # and not for ever
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise missing_extra("ray", "cluster", "--engine ray") from None
+    if ray.is_initialized():
+        if address:
+            _check_same(address, ray.get_runtime_context().gcs_address)
+        return ray, False
+    if wanted is not None:
+        _reach(wanted, told_by)
+    told: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        with unsaid():
+            if wanted is None:  # whatever else runs here
+                ray.init(address="local", include_dashboard=False, num_cpus=cores(), **told)
+            else:
+                ray.init(address=wanted, **told)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
+        where = "on this machine" if wanted is None else f"at {wanted}{told_by}"
+        raise _refusal(error, where) from None
+    return ray, True
+
+
+def _refusal(error: Exception, where: str) -> HalbertError:
+    """Why Ray did not connect; what it says of tokens is a page, and a cause of the cause."""
+    if "token" in f"{error} {error.__cause__}".lower():
+        return InputError(
+            f"the Ray cluster {where} asks for a token, as `ray start` does by itself where there is one: copy the head's "
+            "~/.ray/auth_token to the same place on this machine (and on all of the cluster's), and set RAY_AUTH_MODE=token"
+        )
+    return InputError(f"no Ray cluster answers {where}: {shortened(str(error).splitlines()[0], 200)}")
+
+
+def _has_token() -> bool:
+    """Whether Ray would find one to show."""
+    with contextlib.suppress(RuntimeError, OSError):  # nobody's home
+        return (
+            bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
+            or (Path.home() / ".ray/auth_token").exists()
+        )
+    return False
+
+
+def _is_here(address: str) -> bool:
+    """Whether an address is of this machine, to which nothing is given away by showing its own token."""
+    host = address.removeprefix("ray://").rpartition(":")[0].strip("[]")
+    try:
+        socket.create_server((host, 0)).close()
+    except (OSError, UnicodeError):
+        return False
+    return bool(host)
+
+
+def _reach(address: str, told_by: str) -> None:
+    """Whether anybody listens there: Ray itself tries for minutes. Raises :class:`InputError`."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:  # auto, or what else Ray may know
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), 5).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at {address}{told_by}: {error}") from None
+
+
+def _check_same(address: str, connected: str) -> None:
+    """Whether a program that is connected already is so to who is at an address, which may be written in several ways.
+
+    Raises :class:`InputError`.
+    """
+
+    def numbered(name: str) -> tuple[str, str]:
+        host, _, port = name.rpartition(":")
+        with contextlib.suppress(OSError):
+            host = socket.gethostbyname(host.strip("[]"))
+        return host, port
+
+    if ":" in address and "://" not in address and numbered(address) != numbered(connected):
+        raise InputError(
+            f"{address}: this program is connected to another cluster ({connected}); end that by ray.shutdown(), or name no other"
+        )
