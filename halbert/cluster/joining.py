@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from halbert.cluster.telling import shortened, unsaid
-from halbert.errors import HalbertError, InputError, missing_extra
+from halbert.errors import InputError, missing_extra
 from halbert.processes import cores
 
 TRIES = 8  # of an item whose worker or machine was lost
@@ -26,8 +26,6 @@ def join(address: str | None) -> tuple[Any, bool]:
     wanted = address or os.environ.get("RAY_ADDRESS") or None
     if wanted == "local":  # Ray's own word for what comes without an address
         wanted = None
-    if wanted is not None and _is_here(wanted) and _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray does for "auto"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and no warning about it
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody else is told of the user's work
@@ -43,6 +41,8 @@ def join(address: str | None) -> tuple[Any, bool]:
         return ray, False
     if wanted is not None:
         _reach(wanted, told_by)
+        if _asks_for_a_token(ray, wanted, told_by):
+            _show_token(ray, wanted, told_by)
     told: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         with unsaid():
@@ -52,18 +52,37 @@ def join(address: str | None) -> tuple[Any, bool]:
                 ray.init(address=wanted, **told)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         where = "on this machine" if wanted is None else f"at {wanted}{told_by}"
-        raise _refusal(error, where) from None
+        raise InputError(f"no Ray cluster answers {where}: {shortened(str(error).splitlines()[0], 200)}") from None
     return ray, True
 
 
-def _refusal(error: Exception, where: str) -> HalbertError:
-    """Why Ray did not connect; what it says of tokens is a page, and a cause of the cause."""
-    if "token" in f"{error} {error.__cause__}".lower():
-        return InputError(
-            f"the Ray cluster {where} asks for a token, as `ray start` does by itself where there is one: copy the head's "
-            "~/.ray/auth_token to the same place on this machine (and on all of the cluster's), and set RAY_AUTH_MODE=token"
+def _asks_for_a_token(ray: Any, address: str, told_by: str) -> bool:
+    """Whether a cluster refuses who shows none, which Ray itself would not say, and try twenty times.
+
+    Raises :class:`InputError` where something else listens, which takes Ray half a minute to notice, twenty times over.
+    """
+    refused = getattr(ray.exceptions, "AuthenticationError", None)
+    if refused is None or ":" not in address or "://" in address:
+        return False
+    try:
+        with unsaid():
+            ray._raylet.GcsClient(address=address)
+    except refused:
+        return True
+    except Exception as error:
+        raise InputError(f"no Ray cluster answers at {address}{told_by}: {shortened(str(error), 200)}") from None
+    return False
+
+
+def _show_token(ray: Any, address: str, told_by: str) -> None:
+    """This machine's own token to a cluster of its own, as Ray does for "auto"; raises :class:`InputError` for another's."""
+    if not (_is_here(address) and _has_token() and "RAY_AUTH_MODE" not in os.environ):
+        raise InputError(
+            f"the Ray cluster at {address}{told_by} asks for a token, as `ray start` does by itself where there is one: copy the "
+            "head's ~/.ray/auth_token to the same place on this machine (and on all of the cluster's), and set RAY_AUTH_MODE=token"
         )
-    return InputError(f"no Ray cluster answers {where}: {shortened(str(error).splitlines()[0], 200)}")
+    os.environ["RAY_AUTH_MODE"] = "token"
+    ray._raylet.Config.initialize("")  # which has read the environment before
 
 
 def _has_token() -> bool:

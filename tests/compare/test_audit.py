@@ -10,6 +10,7 @@ import pytest
 from halbert.compare import default, documented, named, trained
 from halbert.compare.audit import compare, open_subjects
 from halbert.compare.default import default_audit
+from halbert.compare.machine import named_machine
 from halbert.compare.plan import DEPTHS, PROBES, Depth, Plan, TaskData, rests_on, split_task, task_names
 from halbert.compare.probes.latency import LatencyProbe
 from halbert.compare.probes.memory import MemoryProbe
@@ -80,6 +81,7 @@ def test_all_probes(short, place, tmp_path):
     for m in results["measurements"]:
         undefined = m["subject"] == "bare" and m["probe"].startswith("masked")
         assert (m["value"] is None) == undefined, m["name"]
+        assert m["machine"] == ("" if undefined else named_machine(results["machine"])) and m["rounds_on"] is None
     assert values["masked_loss", "bare"]["why"] == "the model has no masked-piece head"
     assert values["my-rows_by_language", "bert"]["labels"] == ["de", "fr"] * 2
     assert {"translations.svg", "masked-languages.png", "transfer.svg", "known.svg"} < {

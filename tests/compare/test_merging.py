@@ -134,6 +134,9 @@ def test_a_merged_result_is_still_of_its_machines():
     assert [part["data"] for part in twice["merged"]] == [a["data"], b["data"], {}]
     for merged in (once, twice):
         check_results(merged)
+        on = {(m["subject"], m["machine"]) for m in merged["measurements"] if m["value"] is not None}
+        assert {("bert", "a processor, 2 cores"), ("albert", "a slow one, 2 cores")} <= on
+        assert len(on) == len(merged["subjects"])
         check = Check(
             pairs=(("albert-base-v2", "bert-base-uncased"),), measured=("latency_32_p50",), relation="<", value=1
         )
