@@ -152,26 +152,28 @@ def _follow(
             last = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             why = out_of_memory(error) or shortened(last[-1])
             over.put(HalbertError(f"the cluster gave up: {why}; the same command with --resume goes on"))
+        with contextlib.suppress(Exception):
+            told.put(("end", None))  # nobody waits for more
 
     running = threading.Thread(target=run, daemon=True)
     running.start()
     fault: Exception | None = None
     while True:
-        ended = not over.empty()
+        kind: str = "nothing"
+        what: Any = None
         with contextlib.suppress(empty):
-            while True:
-                kind, what = told.get(timeout=0.2)
-                if kind == "fault":
-                    fault = fault or what
-                elif kind == "entry" and report is not None:
-                    report(what)
-                elif kind == "line" and tell is not None:
-                    tell(what)
-        if fault is not None:
+            kind, what = told.get(timeout=2.0)  # asking more often takes time from the training
+        if kind == "entry" and report is not None:
+            report(what)
+        elif kind == "line" and tell is not None:
+            tell(what)
+        elif kind == "fault":
+            fault = fault or what
+        elif kind == "end" or (kind == "nothing" and not over.empty()):
+            return fault or over.get()
+        elif kind == "nothing" and fault is not None:
             running.join(ENDING)  # a thread that finds Ray shut down would end the process without a word
             return fault
-        if ended:
-            return over.get()
 
 
 def _cores(nodes: list[int], count: int) -> int:

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -67,8 +68,9 @@ def test_a_machine_dies_in_the_middle(machines, small_blocks, tmp_path):
     assert Corpus(tmp_path / "spread").manifest.documents == alone.manifest.documents
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize("kill", [False, True], ids=["whole", "killed"])
-def test_a_training_has_the_curve_of_one_process(machines, tmp_path, kill):
+def test_a_training_has_the_curve_of_one_process(machines, tmp_path, kill, strategy):
     """Two processes on two machines; with one of them killed, from the last checkpoint on."""
     from halbert.train.pretraining import pretrain
 
@@ -87,6 +89,7 @@ def test_a_training_has_the_curve_of_one_process(machines, tmp_path, kill):
             os.kill(nodes[1].all_processes["raylet"][0].process.pid, signal.SIGKILL)
 
     told = []
+    recipe = msgspec.structs.replace(recipe, strategy=strategy)
     pretrain(recipe, tokenizer, tmp_path / "shared", cluster=Cluster, workers=2, report=report, tell=told.append)
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "training/journal.jsonl").read_text().splitlines()]
