@@ -9,7 +9,7 @@ import os
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import small, tiny
 
 fsspec = pytest.importorskip("fsspec")
 TEXTS = ["the cat sat", "a dog ran", "the mat"]
@@ -44,6 +44,20 @@ def test_vectors_go_where_they_are_wanted(place, there, halbert):
     assert [path.name for path in (place / "here").iterdir()] == ["v.npy"]  # nothing else stays here
     told = halbert("tokenize", place / "m", "--input", "memory://there/texts.txt", "--json").out
     assert len(told.splitlines()) == 3 and json.loads(told.splitlines()[0])["tokens"][1] == "the"
+
+
+def test_labelled_rows_are_brought(place, there, halbert):
+    small.bundle(("label",)).save(place / "tuned")
+    table = small.write_csv(place / "rows.csv", small.rows(12))
+    there.pipe("/there/rows.csv", table.read_bytes())
+    told = []
+    for data in ("memory://there/rows.csv", str(table), f"file://{table}"):
+        done = halbert("evaluate", place / "tuned", "--data", data, "--json", "--precision", "fp32")
+        assert done.status == 0 and ("bringing memory" in done.err) == data.startswith("memory"), done.err
+        told.append(json.loads(done.out)["metrics"])
+    assert told[0] == told[1] == told[2]
+    lost = halbert("evaluate", place / "tuned", "--data", "memory://there/none.csv")
+    assert lost.status == 1 and "memory://there/none.csv: cannot be read" in lost.err
 
 
 def test_a_path_may_be_written_as_an_address(place, halbert):
