@@ -115,8 +115,8 @@ def verbs(data: Path, place: Path) -> Jobs:
         "predict, 100,000 texts": (["predict", tuned, "--input", paragraphs(text, place, 100_000)], "answers.jsonl"),
         "evaluate, 240,000 rows": (["evaluate", tuned, "--data", many, *columns], "scored"),
         "finetune, 4 seeds": ([*tune, "--set", "epochs=2", "--seeds", 4], "seeds"),
-        "pretrain, 800 steps": (
-            ["pretrain", "bert-mini-en", "--tokenizer", "bert-mini-en", "--set", f"corpus={corpus}", "--set", "steps=800",
+        "pretrain, 500 steps": (
+            ["pretrain", "bert-mini-en", "--tokenizer", "bert-mini-en", "--set", f"corpus={corpus}", "--set", "steps=500",
              "--set", "warmup_steps=50"],
             "pretrained",
         ),

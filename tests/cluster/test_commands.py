@@ -324,3 +324,20 @@ def test_with_a_machine_killed_and_with_the_head_killed(kind, tmp_path):
             time.sleep(3)
         assert run.returncode == 0, said[-3000:]
     job.check(plain, headless)
+
+
+@pytest.mark.parametrize("kind", [Embed, Pretrain], ids=lambda kind: kind.__name__.lower())
+def test_ctrl_c_leaves_what_is_finished_and_nobody_at_work(kind, tmp_path):
+    """With a cluster of the command's own, whose processes end with it."""
+    job, out = kind(tmp_path), tmp_path / "out"
+    run = halbert(*job.arguments(out), "--engine", "ray")
+    until_begun(run, job, out, None)
+    raylets = [child for child in psutil.Process(run.pid).children(recursive=True) if "raylet" in child.name()]
+    run.send_signal(signal.SIGINT)
+    said = ended(run, 130, 60)
+    assert raylets and "Traceback" not in said and "command" in said.splitlines()[-1]
+    psutil.wait_procs(raylets, timeout=20)
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in raylets)
+    ended(halbert(*job.arguments(out), "--engine", "ray", *job.again))
+    ended(halbert(*job.arguments(tmp_path / "plain")))
+    job.check(tmp_path / "plain", out)

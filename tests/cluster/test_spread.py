@@ -5,6 +5,7 @@ These tests run a cluster on this machine; those with several machines are in ``
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import gzip
 import os
@@ -265,6 +266,19 @@ def test_what_a_training_by_a_cluster_needs(tmp_path):
     with pytest.raises(InputError, match="nobody:1"):
         pretrain(recipe, tiny.tokenizer(), tmp_path / "new", cluster="nobody:1")
     assert not (tmp_path / "new").exists() and not list(tmp_path.glob(".new*"))
+
+
+@pytest.mark.slow
+def test_storage_that_is_not_shared_is_named(cluster, tmp_path, monkeypatch):
+    """All machines of these tests see the same: here the file that shows it is where none of them looks."""
+    from halbert.train import spread
+    from halbert.train.pretraining import pretrain
+
+    monkeypatch.setattr(spread, "_sign", lambda out: contextlib.nullcontext(tmp_path / "elsewhere"))
+    recipe = made.recipe(made.corpus(tmp_path / "corpus"))
+    with pytest.raises(HalbertError, match=r"out: the worker on \S+ \(node [0-9a-f]{8}\) does not see this folder"):
+        pretrain(recipe, tiny.tokenizer(), tmp_path / "out", cluster=cluster)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
