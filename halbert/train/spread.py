@@ -132,16 +132,20 @@ def pretrain_spread(
                 _train, train_loop_config={"job": job}, scaling_config=scaling,
                 run_config=RunConfig(storage_path=spare, failure_config=FailureConfig(max_failures=FAILURES)),
             )  # fmt: skip
-            fault = _follow(trainer.fit, told, Empty, report, tell)
+            fault = _follow(trainer.fit, told, Empty, report, tell, lambda: _end_training(cluster.ray))
     if fault is not None:
         raise fault
     return load_bundle(out)
 
 
 def _follow(
-    fit: Callable[[], Any], told: Any, empty: type[Exception], report: Report | None, tell: Callable[[str], None] | None
-) -> Exception | None:
-    """Run ``fit`` beside, and pass on what the processes tell until it is over; returns what was at fault, if anything."""
+    fit: Callable[[], Any], told: Any, empty: type[Exception], report: Report | None,
+    tell: Callable[[str], None] | None, end: Callable[[], None],
+) -> Exception | None:  # fmt: skip
+    """Run ``fit`` beside, and pass on what the processes tell until it is over; returns what was at fault, if anything.
+
+    Where it is broken off, by Ctrl-C, ``end`` ends ``fit``.
+    """
     over: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def run() -> None:
@@ -158,22 +162,37 @@ def _follow(
     running = threading.Thread(target=run, daemon=True)
     running.start()
     fault: Exception | None = None
-    while True:
-        kind: str = "nothing"
-        what: Any = None
-        with contextlib.suppress(empty):
-            kind, what = told.get(timeout=2.0)  # asking more often takes time from the training
-        if kind == "entry" and report is not None:
-            report(what)
-        elif kind == "line" and tell is not None:
-            tell(what)
-        elif kind == "fault":
-            fault = fault or what
-        elif kind == "end" or (kind == "nothing" and not over.empty()):
-            return fault or over.get()
-        elif kind == "nothing" and fault is not None:
-            running.join(ENDING)  # a thread that finds Ray shut down would end the process without a word
-            return fault
+    try:
+        while True:
+            kind: str = "nothing"
+            what: Any = None
+            with contextlib.suppress(empty):
+                kind, what = told.get(timeout=2.0)  # asking more often takes time from the training
+            if kind == "entry" and report is not None:
+                report(what)
+            elif kind == "line" and tell is not None:
+                tell(what)
+            elif kind == "fault":
+                fault = fault or what
+            elif kind == "end" or (kind == "nothing" and not over.empty()):
+                return fault or over.get()
+            elif kind == "nothing" and fault is not None:
+                running.join(ENDING)  # a thread that finds Ray shut down would end the process without a word
+                return fault
+    except BaseException:
+        end()
+        running.join(ENDING)  # a thread that finds Ray shut down would end the process without a word
+        raise
+
+
+def _end_training(ray: Any) -> None:
+    """End this program's training: Ray Train does so at Ctrl-C only where ``fit`` is called by the main thread."""
+    with contextlib.suppress(Exception):  # Ray's own insides, which may come to be otherwise
+        job = ray.get_runtime_context().get_job_id()
+        for name, told in ray._private.state.actors().items():
+            if told["ActorClassName"].startswith("TrainController") and told["JobID"] == job:
+                actor = ray.ActorID(bytes.fromhex(name))
+                ray._private.worker.global_worker.core_worker.kill_actor(actor, True)
 
 
 def _cores(nodes: list[int], count: int) -> int:
