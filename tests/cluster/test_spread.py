@@ -5,14 +5,18 @@ These tests run a cluster on this machine; those with several machines are in ``
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import filecmp
 import gzip
+import inspect
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -366,6 +370,20 @@ def test_a_program_that_is_connected_elsewhere_is_told_so(cluster):
     assert Cluster(here).nodes() == [2]
     with pytest.raises(InputError, match=r"^10\.1\.2\.3:6379: this program is connected to another cluster"):
         Cluster("10.1.2.3:6379")
+
+
+def test_what_the_documentation_calls_is_there():
+    """Every call of docs/scale.md's Python fits the signature of what it calls, the cluster's argument included."""
+    text = (Path(__file__).parents[2] / "docs/scale.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    tree, names = ast.parse(block), {}
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(ast.Module(imports, []), "docs/scale.md", "exec"), names)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for call in calls:
+        called = eval(ast.unparse(call.func), names)
+        inspect.signature(called).bind(*call.args, **{word.arg: word.value for word in call.keywords})
+    assert len(calls) == 6 and block.count('cluster="HEAD:6379"') == 5
 
 
 def test_a_token_is_shown_to_this_machine_alone(tmp_path, monkeypatch):
