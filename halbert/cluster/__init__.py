@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from halbert.cluster.joining import TRIES, join
+from halbert.cluster.joining import TRIES, join, leave
 from halbert.cluster.parcel import Parcel as Parcel
 from halbert.cluster.parcel import packed, stream_of, unpacked
 from halbert.cluster.telling import in_a_line, quiet, shortened, told_in_lines
@@ -105,7 +105,7 @@ class Cluster:
         self._open.callback(head.stop)
         self._open.enter_context(told_in_lines())
         if self._own:
-            self._open.callback(self.ray.shutdown)
+            self._open.callback(leave, self.ray)
         return self
 
     def __exit__(self, *told: object) -> None:

@@ -58,6 +58,18 @@ def join(address: str | None) -> tuple[Any, bool]:
     return ray, True
 
 
+def leave(ray: Any) -> None:
+    """Disconnect; what :func:`join` began ends.
+
+    Of that the autoscaler's monitor, which has nothing to scale, does not end when it is asked to, for which Ray waits a
+    second; so it is not asked (``ray._private.node.Node.kill_all_processes``; where Ray has another inside, it waits).
+    """
+    with contextlib.suppress(Exception):
+        for started in ray._private.worker._global_node.all_processes.get("monitor", ()):
+            started.process.kill()
+    ray.shutdown()
+
+
 def _asks_for_a_token(ray: Any, address: str, told_by: str) -> bool:
     """Whether a cluster refuses who shows none, which Ray itself would not say, and try twenty times.
 

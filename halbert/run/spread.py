@@ -11,13 +11,15 @@ import numpy as np
 from halbert.data.batches import Rows
 from halbert.errors import HalbertError
 from halbert.run.backend import Backend
-from halbert.run.parts import chunks
 from halbert.run.predictor import Predictor, open_backend
 
 if TYPE_CHECKING:
     from halbert.cluster import Cluster
 
-TOGETHER = 32  # batches of one item: a worker has something to do for longer than it takes to send it
+# Most batches of one item. Between two items the streams of an engine have less to do, so that more in one are better; but
+# each worker gets many items where it can, so that none waits long for another's last.
+TOGETHER = 128
+_SHARES = 16
 
 
 class Worker:
@@ -29,14 +31,14 @@ class Worker:
             raise HalbertError(f"a worker computes by {own}, this machine by {kind}; install the same")
 
     def __call__(self, item: tuple[int, list[Rows]]) -> tuple[int, list[dict[str, np.ndarray]]]:
-        """The outputs of an item's batches, and its number."""
-        number, batches = item
-        return number, list(self.backend.stream(batches, self.outputs))
+        """The outputs of an item's batches, and the number of the first."""
+        first, batches = item
+        return first, list(self.backend.stream(batches, self.outputs))
 
     def named(self, item: tuple[int, list[Rows]]) -> str:
         """What an item is, for people."""
-        number, batches = item
-        return f"batches {TOGETHER * number:,} to {TOGETHER * number + len(batches) - 1:,}"
+        first, batches = item
+        return f"batches {first:,} to {first + len(batches) - 1:,}"
 
 
 def _held(items: Any) -> Iterator[Any]:
@@ -66,16 +68,20 @@ class SpreadBackend:
 
     def stream(self, batches: Iterable[Rows], outputs: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """See :class:`halbert.run.backend.Backend`. All batches are read before the first is sent."""
-        items = list(enumerate(chunks(batches, TOGETHER)))
+        if not (read := list(batches)):
+            return
         early: dict[int, list[dict[str, np.ndarray]]] = {}
         wanted = 0
         with self.connect() as cluster:
             cores = self.threads or min(cluster.nodes(), default=1)
+            workers = sum(count // cores for count in cluster.nodes())
+            size = min(TOGETHER, len(read) // (_SHARES * max(1, workers)) + 1)
+            items = [(first, read[first : first + size]) for first in range(0, len(read), size)]
             how = {**self.how, "threads": cores}
             arguments = (self.bundle, list(outputs), how, kind_of(self.own))
             source = functools.partial(_held, cluster.ray.put(items))  # what a task is told is for a few kilobytes
-            for number, found in cluster.stream(source, Worker, arguments, cpus=cores, alike=True):
-                early[number] = found
-                while wanted in early:
-                    yield from early.pop(wanted)
-                    wanted += 1
+            for first, found in cluster.stream(source, Worker, arguments, cpus=cores, alike=True):
+                early[first] = found
+                while (ready := early.pop(wanted, None)) is not None:
+                    yield from ready
+                    wanted += len(ready)
