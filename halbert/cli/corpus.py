@@ -76,7 +76,7 @@ def run(
         bool,
         typer.Option(
             "--skip-bad",
-            help="Leave files out that cannot be read to the end, and list them in the manifest. Reads twice.",
+            help="Leave out lines and rows that cannot be read, and files with too many of them, and list them. Reads twice.",
         ),
     ] = False,
     licence: Annotated[str, typer.Option(help="Under which licence the text is; kept in the manifest.")] = "",
@@ -169,7 +169,12 @@ def _tell(corpus: Corpus, out: str, tokenizer: Tokenizer | None = None) -> None:
     )
     if m.skipped:
         shown = "".join(f"\n  {skipped.reason}" for skipped in m.skipped[:20])
-        note(f"warning: {len(m.skipped):,} file(s) were left out; the manifest lists them:{shown}")
+        rows = sum(skipped.rows for skipped in m.skipped)
+        whole = sum(not skipped.rows for skipped in m.skipped)
+        left = [f"{whole:,} file(s)"] * (whole > 0) + [f"{rows:,} line(s) of {len(m.skipped) - whole:,} other(s)"] * (
+            rows > 0
+        )
+        note(f"warning: {' and '.join(left)} were left out; the manifest lists them:{shown}")
     if m.cut.lines or m.cut.documents:
         note(f"cut because of their length: lines at {m.cut.lines:,} places, documents at {m.cut.documents:,}")
     if m.duplicates.paragraphs:

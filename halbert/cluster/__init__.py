@@ -95,7 +95,7 @@ class Cluster:
     """
 
     def __init__(self, address: str | None = None) -> None:
-        self.ray, self._own = join(address)
+        self.ray, self._ends, self.only_here = join(address)  # only here: all of it is this machine's and stays so
         self.leftovers: list[Path] = []  # files that go even where nothing else is cleaned up
         self._open = contextlib.ExitStack()
 
@@ -104,7 +104,7 @@ class Cluster:
         head.start()
         self._open.callback(head.stop)
         self._open.enter_context(told_in_lines())
-        if self._own:
+        if self._ends:
             self._open.callback(leave, self.ray)
         return self
 

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from halbert.cluster.telling import shortened, unsaid
 from halbert.errors import InputError, missing_extra
@@ -16,8 +16,17 @@ from halbert.processes import cores
 TRIES = 8  # of an item whose worker or machine was lost
 
 
-def join(address: str | None) -> tuple[Any, bool]:
-    """The module ``ray``, connected, and whether that is to be ended with the work.
+class Joined(NamedTuple):
+    """The module ``ray``, connected; whether that ``ends`` with the work; whether the cluster was ``begun`` by that, for this
+    machine alone."""
+
+    ray: Any
+    ends: bool
+    begun: bool
+
+
+def join(address: str | None) -> Joined:
+    """Connect.
 
     Raises :class:`InputError` where no cluster answers, or another one is connected to already, and
     :class:`halbert.errors.MissingExtra` without Ray.
@@ -38,7 +47,7 @@ def join(address: str | None) -> tuple[Any, bool]:
     if ray.is_initialized():
         if address:
             _check_same(address, ray.get_runtime_context().gcs_address)
-        return ray, False
+        return Joined(ray, ends=False, begun=False)
     if wanted is not None:
         _reach(wanted, told_by)
         if _asks_for_a_token(ray, wanted, told_by):
@@ -55,7 +64,7 @@ def join(address: str | None) -> tuple[Any, bool]:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         where = "on this machine" if wanted is None else f"at {wanted}{told_by}"
         raise InputError(f"no Ray cluster answers {where}: {shortened(str(error).splitlines()[0], 200)}") from None
-    return ray, True
+    return Joined(ray, ends=True, begun=wanted is None)
 
 
 def leave(ray: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -37,13 +37,19 @@ class Block(NamedTuple):
     spool: Path | None
 
 
-def paragraphs(item: Input) -> Iterator[str]:
-    """The paragraphs of an input of any format, in their order. Raises :class:`InputError` where it cannot be read."""
+def paragraphs(item: Input, read: Callable[[Documents], None] | None = None) -> Iterator[str]:
+    """The paragraphs of an input of any format, in their order; ``read`` is told of every part when it has been read.
+
+    Raises :class:`InputError` where it cannot be read.
+    """
     with tempfile.TemporaryDirectory(prefix="halbert-") as spool:
         for block in Cutter([item], Path(spool)).blocks():
             for part in block.parts:
-                for found, _ in Documents(part):
-                    yield from found
+                found = Documents(part)
+                for some, _ in found:
+                    yield from some
+                if read is not None:
+                    read(found)
             if block.spool:
                 block.spool.unlink()
 
@@ -173,7 +179,9 @@ class Cutter:
             path, begin = self._file.name, self._file.tell()
             self._file.write(data)
         first = offset == 0 and kind != "rows"
-        self._parts.append(Part(path, begin, begin + len(data), kind, item.path, line, first, item.column))
+        self._parts.append(
+            Part(path, begin, begin + len(data), kind, item.path, line, first, item.column, item.lenient)
+        )
         self._key.update(f"{self._language} {kind} {len(data)} {first} ".encode())
         self._key.update(data)
         self._size += len(data)

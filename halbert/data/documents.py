@@ -18,6 +18,7 @@ from halbert.errors import InputError
 
 LONGEST_LINE = 1 << 20
 LONGEST_ROW = 32 << 20
+TOLD = 3  # lines at fault of a file that are told of, one by one
 # Where a line is best cut, looked for in so many bytes before the limit.
 _SEAMS = (b". ", "。".encode(), "।".encode(), b" ")
 _NEAR = 1 << 16
@@ -28,7 +29,8 @@ Kind = Literal["text", "jsonl", "rows"]
 class Part(NamedTuple):
     """Bytes ``begin`` to ``end`` of a file that every worker can read; ``shown`` and ``line`` are for messages.
 
-    ``kind`` "rows" is one JSON string a line; of "jsonl" the field ``column`` is the text.
+    ``kind`` "rows" is one JSON string a line; of "jsonl" the field ``column`` is the text. ``lenient``: lines that cannot be
+    read are left out.
     """
 
     path: str
@@ -39,6 +41,7 @@ class Part(NamedTuple):
     line: int
     first: bool
     column: str = "text"
+    lenient: bool = False
 
 
 def too_long(path: str, line: int, what: str = "line") -> InputError:
@@ -95,12 +98,21 @@ class Documents:
     """The documents of a part: lists of paragraphs, each with whether its document ends there.
 
     ``lines`` counts the places where a line was cut. With ``content`` the part lies there, and not in its file.
-    Raises :class:`InputError` naming file and line when the part cannot be read.
+    Raises :class:`InputError` naming file and line when the part cannot be read; of a lenient one only where more than a line
+    is at fault, else ``bad`` counts the lines that are left out and ``told`` says of the first what they have.
     """
 
     def __init__(self, part: Part, content: memoryview | None = None) -> None:
         self.part, self.content = part, content
-        self.lines = 0
+        self.lines = self.bad = 0
+        self.told: list[str] = []
+
+    def _at_fault(self, fault: InputError) -> None:
+        if not self.part.lenient:
+            raise fault
+        self.bad += 1
+        if len(self.told) < TOLD:
+            self.told.append(str(fault))
 
     def __iter__(self) -> Iterator[tuple[list[str], bool]]:
         return self._of_text() if self.part.kind == "text" else self._of_rows()
@@ -134,7 +146,9 @@ class Documents:
                     other = (
                         " (--column text=NAME says which field it is)" if "missing required field" in str(error) else ""
                     )
-                    raise InputError(f"{self.part.shown}: line {number + i:,} {fault}: {error}{other}") from None
+                    what = "row" if self.part.kind == "rows" else "line"
+                    self._at_fault(InputError(f"{self.part.shown}: {what} {number + i:,} {fault}: {error}{other}"))
+                    continue
                 paragraphs: list[str] = []
                 for paragraph in document.split("\n"):
                     if len(paragraph) > LONGEST_LINE // 4:
@@ -183,10 +197,22 @@ class Documents:
                 rest = data[end:]
 
     def _decoded(self, data: bytes, number: int) -> str:
-        try:
-            return data.decode()
-        except UnicodeDecodeError as error:
-            line = number + data.count(b"\n", 0, error.start)
-            raise InputError(
-                f"{self.part.shown}: line {line:,} is not UTF-8; convert it, for example with: iconv -t UTF-8"
-            ) from None
+        """Text; a line that is none is left out, and what stands before and after it is not one document."""
+        found: list[str] = []
+        view, at = memoryview(data), 0
+        while True:
+            try:
+                found.append(str(view[at:], "utf-8"))
+                return "".join(found)
+            except UnicodeDecodeError as error:
+                wrong = at + error.start
+                number += data.count(b"\n", at, wrong)
+                self._at_fault(
+                    InputError(
+                        f"{self.part.shown}: line {number:,} is not UTF-8; convert it, for example with: iconv -t UTF-8"
+                    )
+                )
+            begin = data.rfind(b"\n", at, wrong) + 1 or at
+            found.append(str(view[at:begin], "utf-8"))
+            if (at := data.find(b"\n", wrong)) < 0:
+                return "".join(found)

@@ -20,7 +20,7 @@ from halbert.cluster import Cluster, ClusterLike, connection
 from halbert.data import blocks, documents
 from halbert.data.blocks import Block, Cutter, paragraphs
 from halbert.data.corpus import Corpus, link_shard
-from halbert.data.documents import Documents
+from halbert.data.documents import TOLD, Documents
 from halbert.data.duplicates import (
     Thinning,
     all_doubles,
@@ -52,6 +52,7 @@ from halbert.version import __version__
 
 # Chunks that each of several processes remembers: their table, twice as long, just does not grow beyond 32 MB.
 CHUNKS = 390_000
+MOST_BAD = 0.1  # of the lines of an input, for the others to be taken for text
 Progress = Callable[[int, int], None]
 
 
@@ -118,9 +119,10 @@ def encode_files(
     With ``cluster`` (:func:`halbert.cluster.connection`) its workers encode, to the same bytes: the inputs are read and the
     shards written by this machine.
     Memory does not follow the size of the input. A run that was stopped goes on when it is called again in the same way.
-    Raises :class:`InputError` naming file and line when an input cannot be read, which ``skip_bad`` turns into its being
-    left out and listed, when there is no text, and when ``out`` is there or another command has begun it; ``overwrite``
-    replaces both, but nothing that is no corpus.
+    Raises :class:`InputError` naming file and line when an input cannot be read, when there is no text, and when ``out`` is there or
+    another command has begun it; ``overwrite`` replaces both, but nothing that is no corpus. ``skip_bad``: lines and rows that
+    cannot be read are left out and listed, and so are whole files where that is more than a tenth of them, or where nothing
+    can be read after some place.
     """
     check_started()
     target = check_corpus(out, overwrite)
@@ -134,6 +136,8 @@ def encode_files(
     }  # fmt: skip
     if column != "text":
         job["column"] = column
+    if skip_bad:
+        job["skip_bad"] = True
     total = 0 if skip_bad else sum(map(size_of, inputs))  # what is not there is named before anything is made
     record = Record(target, job, overwrite)
     try:
@@ -174,18 +178,40 @@ def encode_files(
 
 
 def _readable(inputs: list[Input]) -> tuple[list[Input], list[Skipped]]:
-    """Those inputs that can be read to the end, and why the others cannot."""
-    good, bad = [], []
+    """Those inputs that can be read to the end, and what of them or of the others cannot."""
+    good, skipped = [], []
+
+    def skip(item: Input, reason: str, rows: int = 0) -> None:
+        # The name instead of the path: where it lay on this machine is nobody else's business.
+        skipped.append(Skipped(name=item.name, reason=reason.replace(item.path, item.name), rows=rows))
+
     for item in inputs:
+        parts = _Faults()
         try:
             size_of(item)
-            for _ in paragraphs(item):
-                pass
-            good.append(item)
+            count = sum(1 for _ in paragraphs(item, parts.add))
         except InputError as error:
-            # The name instead of the path: where it lay on this machine is nobody else's business.
-            bad.append(Skipped(name=item.name, reason=str(error).replace(item.path, item.name)))
-    return good, bad
+            skip(item, str(error))
+            continue
+        if parts.bad > MOST_BAD * (parts.bad + count):
+            skip(item, f"{parts.told[0]} ({parts.bad:,} of its lines are at fault, too many to leave out)")
+            continue
+        good.append(item)
+        if parts.bad:
+            skip(item, "; ".join(parts.told), parts.bad)
+    return good, skipped
+
+
+class _Faults:
+    """What is at fault with the lines of an input."""
+
+    def __init__(self) -> None:
+        self.bad, self.told = 0, list[str]()
+
+    def add(self, part: Documents) -> None:
+        """That of one of its parts."""
+        self.bad += part.bad
+        self.told = [*self.told, *part.told][:TOLD]
 
 
 def _encode_all(

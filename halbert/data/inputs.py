@@ -29,7 +29,8 @@ _PORTION = 1 << 20
 class Input(NamedTuple):
     """A file to read: where it is, what the manifest calls it, its language, what is in it and how it is packed.
 
-    ``column`` is the field or column that holds the texts, where there are such.
+    ``column`` is the field or column that holds the texts, where there are such. ``lenient``: rows that cannot be read are
+    left out.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Input(NamedTuple):
     kind: Kind
     packing: str
     column: str = "text"
+    lenient: bool = False
 
     @property
     def remote(self) -> bool:
@@ -61,7 +63,7 @@ def find_inputs(
     Each is a path, a folder (every file in it, by name, but for hidden ones), an address such as ``https://…`` or
     ``s3://…``, and may be preceded by its language: ``de=wiki.txt``; others are of ``language``. ``column`` is what JSON Lines
     and Parquet call their texts. Raises :class:`InputError` for an ending nothing here reads (which is noted in ``skipped``
-    instead, where such a list is given) and for a language that is no code.
+    instead, where such a list is given, whereupon the inputs are lenient) and for a language that is no code.
     """
     if language and not re.fullmatch(_CODE, language):
         raise InputError(f"the language is {language!r}; expected a code such as de or zh-Hant")
@@ -88,7 +90,7 @@ def find_inputs(
     inputs = []
     for (path, own), name in zip(found, names, strict=True):
         try:
-            inputs.append(Input(path, name, own, *_format(path), column))
+            inputs.append(Input(path, name, own, *_format(path), column, skipped is not None))
         except InputError as error:
             if skipped is None:
                 raise
@@ -232,8 +234,11 @@ class InputStream:
         self._raw.stream.close()
 
 
-def parquet_texts(item: Input) -> Iterator[list[str]]:
-    """The column of a Parquet file that holds its texts, some rows at a time. Raises :class:`InputError` naming file and row."""
+def parquet_texts(item: Input) -> Iterator[list[str | None]]:
+    """The column of a Parquet file that holds its texts, some rows at a time. Raises :class:`InputError` naming file and row.
+
+    Of a lenient input rows without a text are None.
+    """
     pyarrow = _arrow()
     number = 0
     source: Any = Path(item.path)
@@ -255,7 +260,7 @@ def parquet_texts(item: Input) -> Iterator[list[str]]:
             rows = max(1, min(1024, 4 * _PORTION * told.num_rows // max(told.total_byte_size, 1)))
             for batch in file.iter_batches(rows, [group], [item.column]):
                 texts = batch.column(0).to_pylist()
-                if None in texts:
+                if None in texts and not item.lenient:
                     raise InputError(f"{item.path}: row {number + texts.index(None) + 1:,} has no text")
                 yield texts
                 number += len(texts)

@@ -43,10 +43,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Skipped(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that was left out on request, and why."""
+    """A file that was left out on request, and why; or so many ``rows`` of it, and what the first of them have."""
 
     name: str
     reason: str
+    rows: int = 0
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):

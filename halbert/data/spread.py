@@ -1,4 +1,7 @@
-"""Blocks encoded by the workers of a cluster: their text goes out with them, their shards come back, nothing else is shared."""
+"""Blocks encoded by the workers of a cluster: their text goes out with them, their shards come back, nothing else is shared.
+
+Where all workers are on this machine, they read plain files and write shards themselves.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,14 @@ from halbert.data.record import Piece, Record
 from halbert.errors import InputError
 from halbert.files import write_bytes
 
-Encode = Callable[[Block, memoryview], Piece]
+Encode = Callable[[Block, memoryview | None], Piece]
 
 
 class Made(NamedTuple):
-    """What became of a block: its record, and the sizes of the files of its shard, by name; of one that was finished nothing."""
+    """What became of a block: its record, and the sizes of the files of its shard, by name; of one that was finished nothing.
+
+    The files of a shard without sizes are in their place already.
+    """
 
     block: Block
     piece: Piece | None
@@ -31,17 +37,21 @@ class Made(NamedTuple):
 
 
 def cut(
-    inputs: Sequence[Input], spool: Path, finished: Mapping[int, str], sizes: tuple[int, int]
+    inputs: Sequence[Input], spool: Path, finished: Mapping[int, str], sizes: tuple[int, int], here: bool
 ) -> Iterator[Parcel | Block | list[Source]]:
-    """All blocks in their order, those that are not finished with their bytes, and at the end what the inputs were.
+    """All blocks in their order, of which those without parts are finished, and at the end what the inputs were.
 
-    ``finished`` has the keys of blocks by number. This runs in another process, where the driver's ``sizes`` of blocks count.
+    Their bytes go with them, but for files that lie where the workers are (``here``): of what is unpacked as much would lie
+    on the disk as they are slow. ``finished`` has the keys of blocks by number. This runs in another process, where the
+    driver's ``sizes`` of blocks count.
     """
     blocks.SHARD_BYTES, blocks.SLACK = sizes
     cutter = Cutter(inputs, spool)
     for block in cutter.blocks():
         sent: Parcel | Block = block._replace(spool=None)
-        if finished.get(block.number) != block.key:
+        if finished.get(block.number) == block.key:
+            sent = block._replace(spool=None, parts=[])
+        elif block.spool or not here:
             sent = Parcel(sent, b"".join([_read(Path(part.path), part.begin, part.end) for part in block.parts]))
         if block.spool:
             block.spool.unlink()
@@ -59,17 +69,21 @@ def _read(path: Path, begin: int, end: int) -> bytes:
 
 
 class Worker:
-    """Makes shards out of blocks, somewhere; ``make`` is given the folder where they are written."""
+    """Makes shards out of blocks, somewhere; ``make`` is given the folder where they are written.
 
-    def __init__(self, make: Callable[[Path], Encode]) -> None:
-        self.make = make
+    Those of blocks that come without their bytes are written to ``folder``.
+    """
+
+    def __init__(self, make: Callable[[Path], Encode], folder: Path) -> None:
+        self.make, self.folder = make, folder
 
     def __call__(self, sent: Parcel | Block | list[Source]) -> Parcel | Made | list[Source]:
         """A block's shard."""
         if isinstance(sent, list):
             return sent
         if isinstance(sent, Block):
-            return Made(sent._replace(parts=[]), None, {})
+            found = self.make(self.folder)(sent, None) if sent.parts else None
+            return Made(sent._replace(parts=[]), found, {})
         block: Block = sent.item
         with tempfile.TemporaryDirectory() as place:
             begin, parts = 0, []
@@ -111,9 +125,10 @@ def encode_spread(
     # The task that reads was started somewhere else on this machine.
     there = [item if item.remote else item._replace(path=str(Path(item.path).resolve())) for item in inputs]
     sizes = blocks.SHARD_BYTES, blocks.SLACK
-    source = functools.partial(cut, there, record.spool.resolve(), record.verified(), sizes)
+    here = cluster.only_here
+    source = functools.partial(cut, there, record.spool.resolve(), record.verified(), sizes, here)
     sources: list[Source] = []
-    for made in cluster.stream(source, Worker, (make,), workers=workers):
+    for made in cluster.stream(source, Worker, (make, record.folder.resolve()), workers=workers):
         if isinstance(made, list):
             sources = made
             continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import queue
 import tempfile
 import threading
@@ -72,6 +73,7 @@ def _train(config: dict[str, Job]) -> None:
         return
     if job.threads is not None:
         torch.set_num_threads(job.threads)  # Ray's own limit is for one core
+        os.environ["OMP_NUM_THREADS"] = str(job.threads)  # for scipy, which a warm start brings in later
     try:
         pretrain(
             job.recipe, job.tokenizer, job.out, name=job.name, resume=True, report=lambda entry: say("entry", entry),

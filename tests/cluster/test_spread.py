@@ -112,11 +112,30 @@ def test_a_parcels_bytes_are_not_copied(data):
 
 def test_a_file_that_becomes_shorter_is_named(tmp_path, small_blocks):
     (tmp_path / "a.txt").write_text("the cat\n\n" * 5_000)
-    found = cut(find_inputs([tmp_path / "a.txt"]), tmp_path, {}, (20_000, 500))
+    found = cut(find_inputs([tmp_path / "a.txt"]), tmp_path, {}, (20_000, 500), here=False)
     assert isinstance(next(found), Parcel)
     os.truncate(tmp_path / "a.txt", 10)
     with pytest.raises(InputError, match=r"a\.txt"):
         list(found)
+
+
+def test_what_travels_with_a_block(tmp_path, small_blocks):
+    """Its bytes, but for a plain file that lies where the workers are; nothing of a block that is finished."""
+    inputs, (plain, packed, rows) = find_inputs(write_texts(tmp_path)), ("a.txt", "b.txt.gz", "c.jsonl")
+    for where in (False, True):
+        *sent, _ = cut(inputs, tmp_path, {}, (2000, 500), where)
+        with_bytes = {
+            Path(part.shown).name
+            for one in sent
+            if isinstance(one, Parcel)
+            for part in one.item.parts
+            if len({Path(part.shown).name for part in one.item.parts}) == 1
+        }
+        assert with_bytes == ({packed} if where else {plain, packed, rows})
+        assert all(one.parts for one in sent if not isinstance(one, Parcel)) and not list(tmp_path.glob("block-*"))
+    keys = {block.number: block.key for block in (getattr(one, "item", one) for one in sent)}
+    *known, _ = cut(inputs, tmp_path, keys, (2000, 500), True)
+    assert len(known) == len(sent) and not any(one.parts for one in known)
 
 
 @pytest.mark.slow
@@ -161,12 +180,20 @@ def test_an_error_in_the_middle_is_told_at_once(cluster):
     ]
 
 
-def test_a_corpus_has_the_same_bytes(cluster, small_blocks, tmp_path):
+@pytest.mark.parametrize("only_here", [False, True])
+def test_a_corpus_has_the_same_bytes(cluster, small_blocks, tmp_path, only_here):
+    def connect():
+        """As to a cluster that somebody else began, or as to one of this command's own."""
+        connected = cluster()
+        assert not connected.only_here
+        connected.only_here = only_here
+        return connected
+
     files, tokenizer = write_texts(tmp_path), tiny.tokenizer()
     alone = encode_files(files, tokenizer, tmp_path / "alone", workers=1)
     seen = []
     encode_files(
-        files, tokenizer, tmp_path / "spread", cluster=cluster, progress=lambda done, total: seen.append((done, total))
+        files, tokenizer, tmp_path / "spread", cluster=connect, progress=lambda done, total: seen.append((done, total))
     )
     assert len(alone) > 5
     same(alone.folder, tmp_path / "spread")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -9,6 +10,7 @@ import json
 import lzma
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -20,9 +22,12 @@ import psutil
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from halbert.data import blocks, documents, duplicates
 from halbert.data.corpus import Corpus, build_corpus, merge_corpora, read_documents
+from halbert.data.documents import Documents, Part
 from halbert.data.encoding import encode_files
 from halbert.data.manifest import Cuts, Dropped, Share, input_names
 from halbert.data.plan import Plan
@@ -375,6 +380,71 @@ def test_bad_files_are_named_and_can_be_skipped(tmp_path):
     for name in ("x.json", "x.csv", "x.tsv.gz", "x.pdf", "x.tar.gz", "x.parquet.gz"):
         with pytest.raises(InputError, match=rf"{name}: ends in .*expected plain text, .jsonl"):
             encode_files([tmp_path / name], VOCABULARY, tmp_path / "e")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_lines_are_left_out_and_listed(tmp_path, small_blocks, monkeypatch, workers):
+    """What is left is as if they had never been there, but that in plain text a document ends where one was."""
+    monkeypatch.setattr(blocks, "SLACK", 2000)  # no document is cut, wherever blocks end
+    lines = [line.encode() for line in text(60).split("\n")]
+    rows = [json.dumps({"text": f"the cat sat on mat {i}"}).encode() for i in range(60)]
+    texts: list[str | None] = [f"the dog sat on mat {i}" for i in range(60)]
+    places = (0, 7, 8, len(lines) - 1)
+    for at in places:
+        lines[at] = b"caf\xe9 " + lines[at]
+    rows[3], rows[20], rows[41] = b'{"text": "the cat', b'{"text": null}', b'{"text": "\xff"}'
+    texts[5] = texts[59] = None
+    files, good = [], []
+    for where, to in (("in", files), ("clean", good)):
+        clean = where == "clean"
+        to.append(
+            write(
+                tmp_path / where / "a.txt", b"\n".join(b"" if clean and i in places else x for i, x in enumerate(lines))
+            )
+        )
+        kept = [row for i, row in enumerate(rows) if not clean or i not in (3, 20, 41)]
+        to.append(write(tmp_path / where / "b.jsonl", b"\n".join(kept)))
+        column = pyarrow.array([x for x in texts if x is not None or not clean], pyarrow.string())
+        to.append(tmp_path / where / "c.parquet")
+        pyarrow.parquet.write_table(pyarrow.table({"text": column}), to[-1])
+    made = encode_files(files, VOCABULARY, tmp_path / "made", workers=workers, skip_bad=True)
+    wanted = encode_files(good, VOCABULARY, tmp_path / "wanted", workers=1)
+    assert read_back(made) == read_back(wanted) and len(made) > 1
+    found = {skipped.name: skipped for skipped in made.manifest.skipped}
+    assert {name: skipped.rows for name, skipped in found.items()} == {"a.txt": 4, "b.jsonl": 3, "c.parquet": 2}
+    assert re.fullmatch(
+        r"a.txt: line 1 is not UTF-8; .*; a.txt: line 8 is not UTF-8; .*; a.txt: line 9 is not UTF-8; .*",
+        found["a.txt"].reason,
+    )
+    assert re.match(r"b.jsonl: line 4 is not valid JSON.*b.jsonl: line 21 has no text", found["b.jsonl"].reason)
+    assert found["c.parquet"].reason.startswith("c.parquet: row 6 has no text")
+    assert str(tmp_path) not in (made.folder / "manifest.json").read_text()
+    assert [source.name for source in made.manifest.inputs] == ["a.txt", "b.jsonl", "c.parquet"]
+
+
+def test_a_file_of_which_too_many_lines_are_bad_is_no_text(tmp_path):
+    good = write(tmp_path / "in" / "good.txt", text(9))
+    latin = write(tmp_path / "in" / "latin.txt", b"\n".join([b"caf\xe9", *[b"the cat sat"] * 8]))
+    made = encode_files([good, latin], VOCABULARY, tmp_path / "c", workers=1, skip_bad=True)
+    (skipped,) = made.manifest.skipped
+    assert (skipped.name, skipped.rows) == ("latin.txt", 0)
+    assert "line 1 is not UTF-8" in skipped.reason and "1 of its lines are at fault, too many" in skipped.reason
+    assert read_back(made) == read_back(encode_files([good], VOCABULARY, tmp_path / "d", workers=1))
+
+
+@given(st.lists(st.binary(max_size=6).filter(lambda b: b"\n" not in b), max_size=9), st.integers(1, 99))
+def test_lines_that_are_no_text_are_empty(lines, number):
+    found = Documents(Part("", 0, 0, "text", "x.txt", number, False, lenient=True))
+    read = found._decoded(b"\n".join(lines), number)
+
+    def plain(line):
+        with contextlib.suppress(UnicodeDecodeError):
+            return line.decode()
+
+    wanted = [plain(line) for line in lines]
+    assert read == "\n".join(line or "" for line in wanted)
+    bad = [number + i for i, line in enumerate(wanted) if line is None]
+    assert found.bad == len(bad) and [int(re.search(r"line (\d+)", told)[1]) for told in found.told] == bad[:3]
 
 
 def test_long_lines_and_documents_are_cut_and_counted(tmp_path, monkeypatch, small_blocks):
