@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from halbert.cluster.joining import TRIES, join, leave
+from halbert.cluster.parcel import FAULT, packed, stream_of, unpacked
 from halbert.cluster.parcel import Parcel as Parcel
-from halbert.cluster.parcel import packed, stream_of, unpacked
 from halbert.cluster.telling import in_a_line, quiet, shortened, told_in_lines
 from halbert.errors import HalbertError, InputError
 from halbert.version import __version__
@@ -30,6 +30,10 @@ from halbert.version import __version__
 Work = Callable[[Any], Any]
 # Seconds without the head. Ray's core ends a process after a third more, without a word.
 _PATIENCE = 0.75 * float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", 60))  # noqa: SIM112
+
+
+_AHEAD = 2  # results that are fetched before they are wanted
+_LATE = 5.0  # seconds after which a result may be one that was lost with its machine
 
 
 # How every function that can use a cluster is told of it: see :func:`connection`.
@@ -160,41 +164,98 @@ class Cluster:
         ``alike``: workers whose processor is another than this machine's are refused, since their results may differ in
         the last bits. Raises what the work raises, and :class:`HalbertError` naming a worker that cannot be used.
         """
-        from ray.data import ActorPoolStrategy, DataContext
+        from ray.data import DataContext
 
-        room = sum(count // cpus for count in self.nodes())
-        if not room:
-            raise InputError(f"no machine of the cluster has the {cpus} cores that a worker needs")
-        size = min(workers or room, room)
-        mine = {"ray.io/node-id": self.ray.get_runtime_context().get_node_id()}
+        self._room(cpus)
         self._open.enter_context(quiet("ray.data"))
         self._open.enter_context(_item_by_item(DataContext.get_current()))
-        read = self.ray.data.read_datasource(stream_of(source), override_num_blocks=1, num_cpus=0, label_selector=mine)
-        with warnings.catch_warnings(action="ignore"):  # of what is to be named otherwise from Ray 2.64 on
-            rows = read.map_batches(
-                _Worker, fn_constructor_args=(make, arguments), batch_size=1, batch_format="pyarrow",
-                zero_copy_batch=True, num_cpus=cpus, compute=ActorPoolStrategy(size=size), max_restarts=TRIES,
-                max_task_retries=TRIES,
-            )  # fmt: skip
-        found = self._answers(iter(rows.iter_batches(batch_size=None, batch_format="pyarrow")), alike)
+
+        def begin(done: frozenset[int]) -> Any:
+            return self._rows(stream_of(source, done), make, arguments, workers, cpus)
+
+        found = self._answers(begin, alike)
         self._open.callback(_let_end, _threads())
         self._open.callback(found.close)
         return found
 
-    def _answers(self, tables: Generator[Any], alike: bool) -> Generator[Any]:
-        """What workers answered; who holds this holds all of the work."""
+    def _room(self, cpus: int) -> int:
+        """For so many workers. Raises :class:`InputError` where there is none for any."""
+        room = sum(count // cpus for count in self.nodes())
+        if not room:
+            raise InputError(f"no machine of the cluster has the {cpus} cores that a worker needs")
+        return room
+
+    def _rows(
+        self, items: Any, make: Callable[..., Work], arguments: tuple[Any, ...], workers: int | None, cpus: int
+    ) -> Any:
+        """What is to be done, in Ray Data's words; nothing of it has begun."""
+        from ray.data import ActorPoolStrategy
+
+        room = self._room(cpus)
+        size = min(workers or room, room)
+        mine = {"ray.io/node-id": self.ray.get_runtime_context().get_node_id()}
+        read = self.ray.data.read_datasource(items, override_num_blocks=1, num_cpus=0, label_selector=mine)
+        with warnings.catch_warnings(action="ignore"):  # of what is to be named otherwise from Ray 2.64 on
+            return read.map_batches(
+                _Worker, fn_constructor_args=(make, arguments), batch_size=1, batch_format="pyarrow",
+                zero_copy_batch=True, num_cpus=cpus, compute=ActorPoolStrategy(size=size), max_restarts=TRIES,
+                max_task_retries=TRIES,
+            )  # fmt: skip
+
+    def _answers(self, begin: Callable[[frozenset[int]], Any], alike: bool) -> Generator[Any]:
+        """What workers answered, of every item once; who holds this holds all of the work.
+
+        What was lost after it was answered, with its machine, is asked again: Ray's own way to make it again waits for the
+        same worker, which waits for a machine.
+        """
         own = here()
+        done: set[int] = set()
         try:
-            with contextlib.closing(tables):  # an error would hold it, and with it Ray Data's threads
-                for table in tables:
-                    (place, error), result = unpacked(table)
-                    if why := refused(place, own, alike):
-                        raise HalbertError(why)
-                    if error is not None:
-                        raise error
-                    yield result
+            for _ in range(TRIES):
+                tables, lost = self._tables(begin(frozenset(done))), False
+                with contextlib.closing(tables):  # an error would hold it, and with it Ray Data's threads
+                    for table in tables:
+                        if table is None:
+                            lost = True
+                            continue
+                        (number, place, error), result = unpacked(table)
+                        if why := refused(place, own, alike):
+                            raise HalbertError(why)
+                        if error is not None:
+                            raise error
+                        done.add(number)
+                        yield result
+                if not lost:
+                    return
         except self.ray.exceptions.RayError as fault:
             raise in_a_line(fault) from None
+        raise HalbertError("machines of the cluster are lost again and again; the same command goes on")
+
+    def _tables(self, rows: Any) -> Generator[Any]:
+        """Results as they come, and None for those that do not; nobody waits for these before all others are there."""
+        bundles, refs, late = rows.iter_internal_ref_bundles(), list[Any](), 0
+        try:
+            for bundle in bundles:
+                refs += [block.ref for block in bundle.blocks]
+                del bundle
+                while len(refs) > _AHEAD + late:
+                    ready, refs = self.ray.wait(refs, timeout=_LATE)
+                    late = min(late, len(refs)) if ready else len(refs)
+                    yield from map(self._got, ready)
+            while refs:
+                ready, refs = self.ray.wait(refs, timeout=_PATIENCE)
+                yield from map(self._got, ready or [None])
+                if not ready:
+                    return
+        finally:
+            del bundles  # with which Ray Data's work ends
+
+    def _got(self, ref: Any) -> Any:
+        """A result, or None where it is lost."""
+        try:
+            return None if ref is None else self.ray.get(ref)
+        except (self.ray.exceptions.ObjectLostError, self.ray.exceptions.RayActorError):
+            return None
 
 
 def _threads() -> set[threading.Thread]:
@@ -266,21 +327,21 @@ class _Worker:
 
     def __call__(self, table: Any) -> Any:
         error, result = None, None
-        kind, what = unpacked(table)
+        number, what = unpacked(table)
         try:
-            if kind == "fault":  # the input's, where it was read
+            if number == FAULT:  # the input's, where it was read
                 raise what
             if self.work is None:  # not before there is something to tell an error by
                 self.work = self.make(*self.arguments)
             result = self.work(what)
         except HalbertError as fault:  # for the driver to raise, not for Ray to try again
-            error = fault if kind == "fault" else found_by(fault, self.place.node)
+            error = fault if number == FAULT else found_by(fault, self.place.node)
         except Exception as fault:
             named = getattr(self.work, "named", None)
             at = f" at {named(what)}" if named else ""
             told = shortened(f"{type(fault).__name__}: {fault}", 500)
             error = HalbertError(f"the worker on {self.place.node} failed{at}: {told}")
-        return packed((self.place, error), result)
+        return packed((number, self.place, error), result)
 
 
 @contextlib.contextmanager

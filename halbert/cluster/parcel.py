@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from halbert.errors import HalbertError
 
+FAULT = -1  # the number of an item that is an error
+
 
 class Parcel(NamedTuple):
     """An item with many bytes, which are not copied where that can be helped.
@@ -52,8 +54,8 @@ def unpacked(table: Any) -> tuple[Any, Any]:
     return told, item
 
 
-def stream_of(source: Callable[[], Iterable[Any]]) -> Any:
-    """A data source of one task, which gives an item at a time."""
+def stream_of(source: Callable[[], Iterable[Any]], done: frozenset[int] = frozenset()) -> Any:
+    """A data source of one task, which gives an item at a time, with its number; those that are ``done`` are left out."""
     from ray.data.block import BlockMetadata
     from ray.data.datasource import Datasource, ReadTask
 
@@ -65,17 +67,16 @@ def stream_of(source: Callable[[], Iterable[Any]]) -> Any:
 
         def get_read_tasks(self, parallelism: int, *more: Any, **named: Any) -> list[Any]:
             def read() -> Iterator[Any]:
-                yield from itertools.starmap(packed, _faults_last(source))
+                yield from itertools.starmap(packed, _faults_last(source, done))
 
             return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
 
     return Stream()
 
 
-def _faults_last(source: Callable[[], Iterable[Any]]) -> Iterator[tuple[str, Any]]:
+def _faults_last(source: Callable[[], Iterable[Any]], done: frozenset[int]) -> Iterator[tuple[int, Any]]:
     """The items, and what is at fault with the input where there is something: Ray would read it again and again."""
     try:
-        for item in source():
-            yield "item", item
+        yield from ((number, item) for number, item in enumerate(source()) if number not in done)
     except HalbertError as fault:
-        yield "fault", fault
+        yield FAULT, fault

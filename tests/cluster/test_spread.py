@@ -10,6 +10,7 @@ import contextlib
 import filecmp
 import gzip
 import inspect
+import itertools
 import os
 import re
 import subprocess
@@ -152,6 +153,31 @@ def test_every_item_once(cluster):
             list(connected.stream([1, "broken"].__iter__, Slow, (1,), workers=1))
         with pytest.raises(InputError, match="no machine of the cluster has the 99 cores"):
             next(connected.stream([1].__iter__, Slow, (1,), cpus=99))
+
+
+@pytest.mark.parametrize("how", ["lost", "late"])
+def test_what_was_answered_and_lost_is_asked_again(cluster, monkeypatch, how):
+    """As answers that lay on a machine which is gone; each item still comes once."""
+    got, wait, count, taken = Cluster._got, ray.wait, itertools.count(), []
+    if how == "lost":
+        monkeypatch.setattr(Cluster, "_got", lambda self, ref: None if next(count) in (0, 3) else got(self, ref))
+    else:  # those that never come: the others do not wait for them
+        monkeypatch.setattr("halbert.cluster._PATIENCE", 1.0)
+
+        def never(refs, **more):
+            if more.keys() != {"timeout"}:  # Ray Data's own
+                return wait(refs, **more)
+            taken.extend(refs[:1] if len(taken) < 1 else [])
+            ready, rest = wait([ref for ref in refs if ref not in taken] or refs, timeout=more["timeout"])
+            return (
+                ([], refs) if set(refs) <= set(taken) else (ready, [*taken, *rest] if set(taken) & set(refs) else rest)
+            )
+
+        monkeypatch.setattr(ray, "wait", never)
+    with cluster() as connected:
+        found = list(connected.stream(range(12).__iter__, Slow, (0,)))
+    assert sorted(value for value, _ in found) == list(range(12))
+    assert how == "late" or next(count) == 14
 
 
 def test_nothing_of_a_broken_off_stream_is_left(cluster):
