@@ -139,11 +139,13 @@ def restore(model: nn.Module, optimizer: torch.optim.Optimizer, found: Checkpoin
         for name, p in own.items():
             p.copy_(_spread(found.weights[name], p))
     told = optimizer.state_dict()
+    # In one order: a tensor is shared out by a message from the first process, and a set has another order in each of them.
+    kinds = sorted({key.split("/", 1)[0] for key in found.optimizer})
     for group, kept in zip(told["param_groups"], found.state["groups"], strict=True):
         group |= {key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()}
         for name, number in zip(group["param_names"], group["params"], strict=True):
             state = {}
-            for key in {key.split("/", 1)[0] for key in found.optimizer}:
+            for key in kinds:
                 value = found.optimizer.get(f"{key}/{name}")
                 if value is not None:
                     state[key] = _spread(value, own[name]) if value.shape == own[name].shape else value

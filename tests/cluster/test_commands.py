@@ -24,7 +24,9 @@ from tests.train.test_distributed import SETS
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.filterwarnings("ignore")]
-PATIENCE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}  # of what is without a head: 15 s
+PATIENCE = {
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5"
+}  # of what is without a head: 3.75 s, in which none of the jobs is done
 
 
 @contextlib.contextmanager
@@ -104,7 +106,7 @@ class Embed(Job):
         texts = self.place / "t.txt"
         if not texts.exists():
             small.bundle(("label",)).save(self.place / "m")
-            texts.write_text("".join(f"{text} {i % 7}\n" for i, (text, _) in enumerate(small.rows(80_000))))
+            texts.write_text("".join(f"{text} {i % 7}\n" for i, (text, _) in enumerate(small.rows(120_000))))
         how = ["--precision", "fp32", "--threads", 1]
         return [self.verb, self.place / "m", "--input", texts, "--output", out.with_suffix(self.ending), *how]
 
@@ -114,7 +116,7 @@ class Embed(Job):
 
     def check(self, plain, spread):
         one, two = (file.with_suffix(self.ending).read_bytes() for file in (plain, spread))
-        assert one == two and len(one) > 80_000
+        assert one == two and len(one) > 120_000
 
 
 class Predict(Embed):
@@ -277,7 +279,7 @@ def test_with_a_machine_killed_and_with_the_head_killed(kind, tmp_path):
         for process in cluster.head_node.all_processes["gcs_server"]:
             os.kill(process.process.pid, signal.SIGKILL)
         said = ended(run, 1, 60)
-        assert f"the head of the cluster at {cluster.address} has not answered for 15 s" in said
+        assert f"the head of the cluster at {cluster.address} has not answered for 4 s" in said
         assert not headless.exists() or kind is Pretrain
     with several() as (cluster, _):
         until = time.monotonic() + 90

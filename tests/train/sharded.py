@@ -1,7 +1,7 @@
 """One of two processes that hold half of every parameter each: ``python -m tests.train.sharded MEETING RANK``.
 
 Says "all equal" when each optimiser ends where it ends with whole tensors, and when LAMB with the norms of halves, which
-would be wrong, ends elsewhere.
+would be wrong, ends elsewhere; and when a run that goes on from a checkpoint ends where it ends in one go.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from halbert.model import Model
 from halbert.train import optimizers
+from halbert.train.checkpoints import restore, taken
 from halbert.train.distributed import leave
 from halbert.train.optimizers import clip_gradients, make_optimizer
 from halbert.train.recipe import PretrainRecipe
@@ -24,12 +25,21 @@ from tests import small, tiny
 from tests.train.made import trust_ratios
 
 
-def descend(model: Model, kind: str, sharded: bool) -> tuple[dict[str, torch.Tensor], dict[str, float], float]:
-    if sharded:
-        fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
-        assert all(isinstance(p, DTensor) for p in model.parameters())
-    optimizer = make_optimizer(model, PretrainRecipe(optimizer=kind, weight_decay=0.1))  # type: ignore[arg-type]
+def descend(
+    model: Model, kind: str, sharded: bool, stopped: int = -1
+) -> tuple[dict[str, torch.Tensor], dict[str, float], float]:
+    def begin(model: Model) -> torch.optim.Optimizer:
+        if sharded:
+            fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+            assert all(isinstance(p, DTensor) for p in model.parameters())
+        return make_optimizer(model, PretrainRecipe(optimizer=kind, weight_decay=0.1))  # type: ignore[arg-type]
+
+    optimizer = begin(model)
     for step in range(5):
+        if step == stopped:
+            found, model = taken(model, optimizer, {}), make()
+            optimizer = begin(model)
+            restore(model, optimizer, found)
         # Both processes see the same rows, so the mean of their gradients is each one's.
         ids = torch.arange(18).view(2, 9) * (step + 3) % 101
         loss = everything(model, ids)
@@ -61,6 +71,8 @@ def main(meeting: str, rank: int) -> None:
         shared, shared_ratios, shared_norm = descend(make(), kind, sharded=True)
         assert abs(norm - shared_norm) < 1e-5 * norm, (kind, norm, shared_norm)
         assert furthest(whole, shared) < 1e-6, (kind, furthest(whole, shared))
+        resumed, _, _ = descend(make(), kind, sharded=True, stopped=3)
+        assert furthest(resumed, shared) == 0, (kind, furthest(resumed, shared))
         assert ratios.keys() == shared_ratios.keys()
         assert all(abs(ratios[n] - shared_ratios[n]) < 1e-4 * ratios[n] for n in ratios), kind
         if kind.startswith("lamb"):

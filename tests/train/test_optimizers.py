@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import os
 import re
 import subprocess
 import sys
@@ -256,10 +257,14 @@ def test_clipping(most):
 
 
 def test_norms_are_those_of_whole_tensors_when_processes_share_them(tmp_path):
-    """Two processes, FSDP2: the same weights after five steps as in one, for every optimiser."""
+    """Two processes, FSDP2: the same weights after five steps as in one, for every optimiser.
+
+    Sets of names have another order in each of them, as they have in processes that nobody told a seed.
+    """
     script = [sys.executable, "-m", "tests.train.sharded", str(tmp_path / "meeting")]
     processes = [
-        subprocess.Popen([*script, str(rank)], cwd=GOLDEN.parents[3], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen([*script, str(rank)], cwd=GOLDEN.parents[3], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                         env={**os.environ, "PYTHONHASHSEED": str(rank + 2)})
         for rank in (0, 1)
     ]  # fmt: skip
     for process in processes:
