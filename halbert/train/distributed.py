@@ -118,15 +118,6 @@ def mean_over(values: Tensor, world: World) -> Tensor:
     return values
 
 
-def all_there(world: World) -> None:
-    """Wait for all processes. Raises :class:`RuntimeError` where one is gone.
-
-    That is asked before numbers are blamed: of a process that dies in the middle of a sum what arrives may be no number.
-    """
-    if world.size > 1:
-        distributed.barrier()
-
-
 PATIENCE = timedelta(days=1)  # for one process; a step's messages keep torch's own limits, of minutes
 
 

@@ -20,7 +20,7 @@ from halbert.memory import giving_back, kept_memory
 from halbert.model import Model
 from halbert.processes import ASKED
 from halbert.train.checkpoints import Checkpoint, Checkpoints, restore, taken
-from halbert.train.distributed import World, all_there, alone, mean_over, together
+from halbert.train.distributed import World, alone, mean_over, together
 from halbert.train.journal import Journal
 from halbert.train.loader import Loaded
 from halbert.train.objectives import Loss
@@ -305,8 +305,6 @@ class Run:
             reason = f"the loss rose to {found.loss:.3f}; it was {now.first:.3f} in the first step, and guessing blindly has {blind:.1f}"
         elif now.step >= SPIKE_AFTER and found.loss > max(recipe.spike_factor * now.usual, now.usual + LEAP):
             reason = f"the loss leapt to {found.loss:.3f}, {recipe.spike_factor:g} times its usual {now.usual:.3f}"
-        if reason:
-            all_there(self.world)
         if reason and (recipe.on_spike == "stop" or now.skipped >= SKIPS):
             self._keep()
             raise Diverged(self._what_now(reason, found.where))

@@ -92,34 +92,3 @@ def test_a_table_that_the_first_cannot_make_ends_all_of_them(place):
     with pytest.raises(AssertionError, match="too few pieces, for a pmi-svd start of width 256") as told:
         pretrain(place, "wide", 2, steps=2, warmup_steps=0, **{"encoder.embedding_size": 256})
     assert "halbert/train" not in str(told.value)  # torchrun's own traceback is all there is
-
-
-DYING = """
-import os, sys
-from torch import distributed
-from halbert.train.distributed import ALONE, all_there
-all_there(ALONE)  # nobody to wait for
-rank = int(sys.argv[1])
-distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
-world = ALONE._replace(rank=rank, size=2)
-all_there(world)
-print("both", flush=True)
-if rank == 1:
-    os._exit(1)
-try:
-    all_there(world)
-except RuntimeError:
-    print("gone", flush=True)
-os._exit(0)
-"""
-
-
-def test_a_process_that_is_gone_is_noticed(tmp_path):
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", DYING, str(rank), str(tmp_path / "meet")], stdout=subprocess.PIPE, text=True
-        )
-        for rank in (0, 1)
-    ]
-    said = [process.communicate(timeout=100)[0].split() for process in both]
-    assert said == [["both", "gone"], ["both"]]

@@ -86,18 +86,6 @@ def test_a_damaged_shard_takes_nothing_away(tmp_path, workers):
     assert pretrain(recipe, tiny.tokenizer(), tmp_path / "out", resume=True).provenance["training"]["steps"] == 500
 
 
-def test_a_process_that_is_gone_is_not_taken_for_a_leap(corpus, tmp_path, monkeypatch):
-    """What it leaves in the middle of a sum may be no number; whoever started the processes starts them again."""
-
-    def gone(world):
-        raise RuntimeError("Connection closed by peer")
-
-    leaping(monkeypatch, 5)
-    monkeypatch.setattr(loop, "all_there", gone)
-    with pytest.raises(RuntimeError, match="closed by peer"):
-        pretrain(made.recipe(corpus, steps=10), tiny.tokenizer(), tmp_path / "out")
-
-
 def test_what_fails_at_the_first_step_leaves_nothing(corpus, tmp_path, monkeypatch):
     usual = loop.Run._gradients
     monkeypatch.setattr(loop.Run, "_gradients", lambda *given: usual(*given)._replace(loss=float("nan")))
