@@ -169,11 +169,9 @@ def _tell(corpus: Corpus, out: str, tokenizer: Tokenizer | None = None) -> None:
     )
     if m.skipped:
         shown = "".join(f"\n  {skipped.reason}" for skipped in m.skipped[:20])
-        rows = sum(skipped.rows for skipped in m.skipped)
-        whole = sum(not skipped.rows for skipped in m.skipped)
-        left = [f"{whole:,} file(s)"] * (whole > 0) + [f"{rows:,} line(s) of {len(m.skipped) - whole:,} other(s)"] * (
-            rows > 0
-        )
+        rows = [skipped.rows for skipped in m.skipped if skipped.rows]
+        left = [f"{len(m.skipped) - len(rows):,} file(s)"] if len(rows) < len(m.skipped) else []
+        left += [f"{sum(rows):,} line(s) of {len(rows):,} file(s)"] if rows else []
         note(f"warning: {' and '.join(left)} were left out; the manifest lists them:{shown}")
     if m.cut.lines or m.cut.documents:
         note(f"cut because of their length: lines at {m.cut.lines:,} places, documents at {m.cut.documents:,}")

@@ -30,8 +30,6 @@ from halbert.version import __version__
 Work = Callable[[Any], Any]
 # Seconds without the head. Ray's core ends a process after a third more, without a word.
 _PATIENCE = 0.75 * float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", 60))  # noqa: SIM112
-
-
 _AHEAD = 2  # results that are fetched before they are wanted
 _LATE = 5.0  # seconds after which a result may be one that was lost with its machine
 

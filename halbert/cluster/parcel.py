@@ -54,7 +54,7 @@ def unpacked(table: Any) -> tuple[Any, Any]:
     return told, item
 
 
-def stream_of(source: Callable[[], Iterable[Any]], done: frozenset[int] = frozenset()) -> Any:
+def stream_of(source: Callable[[], Iterable[Any]], done: frozenset[int]) -> Any:
     """A data source of one task, which gives an item at a time, with its number; those that are ``done`` are left out."""
     from ray.data.block import BlockMetadata
     from ray.data.datasource import Datasource, ReadTask

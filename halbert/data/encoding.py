@@ -119,10 +119,10 @@ def encode_files(
     With ``cluster`` (:func:`halbert.cluster.connection`) its workers encode, to the same bytes: the inputs are read and the
     shards written by this machine.
     Memory does not follow the size of the input. A run that was stopped goes on when it is called again in the same way.
-    Raises :class:`InputError` naming file and line when an input cannot be read, when there is no text, and when ``out`` is there or
-    another command has begun it; ``overwrite`` replaces both, but nothing that is no corpus. ``skip_bad``: lines and rows that
-    cannot be read are left out and listed, and so are whole files where that is more than a tenth of them, or where nothing
-    can be read after some place.
+    ``skip_bad``: lines and rows that cannot be read are left out and listed, and so are whole files where that is more than a
+    tenth of them, or where nothing can be read after some place.
+    Raises :class:`InputError` naming file and line when an input cannot be read, when there is no text, and when ``out`` is
+    there or another command has begun it; ``overwrite`` replaces both, but nothing that is no corpus.
     """
     check_started()
     target = check_corpus(out, overwrite)
@@ -155,7 +155,8 @@ def encode_files(
                 make = functools.partial(Encoder, tokenizer, dedupe=dedupe, whole=whole)
                 cutter.sources += _encode_there(connect, inputs, record, make, workers, told, total)
             if not any(piece.shard for piece in record.pieces.values()):
-                raise InputError("the input holds no text; a corpus needs at least one sentence")
+                why = "".join(f"; left out: {each.reason}" for each in skipped[:1])
+                raise InputError(f"the input holds no text; a corpus needs at least one sentence{why}")
             with whole_folder(target, overwrite) as folder:
                 shards, dropped = _place(record, folder, dedupe, pool, tokenizer.special_ids["unk"])
                 manifest = manifest_of(
@@ -186,32 +187,21 @@ def _readable(inputs: list[Input]) -> tuple[list[Input], list[Skipped]]:
         skipped.append(Skipped(name=item.name, reason=reason.replace(item.path, item.name), rows=rows))
 
     for item in inputs:
-        parts = _Faults()
+        parts: list[Documents] = []
         try:
             size_of(item)
-            count = sum(1 for _ in paragraphs(item, parts.add))
+            count = sum(1 for _ in paragraphs(item, parts.append))
         except InputError as error:
             skip(item, str(error))
             continue
-        if parts.bad > MOST_BAD * (parts.bad + count):
-            skip(item, f"{parts.told[0]} ({parts.bad:,} of its lines are at fault, too many to leave out)")
+        bad, told = sum(part.bad for part in parts), [line for part in parts for line in part.told]
+        if bad > MOST_BAD * (bad + count):
+            skip(item, f"{told[0]} ({bad:,} of its lines are at fault, too many to leave out)")
             continue
         good.append(item)
-        if parts.bad:
-            skip(item, "; ".join(parts.told), parts.bad)
+        if bad:
+            skip(item, "; ".join(told[:TOLD]), bad)
     return good, skipped
-
-
-class _Faults:
-    """What is at fault with the lines of an input."""
-
-    def __init__(self) -> None:
-        self.bad, self.told = 0, list[str]()
-
-    def add(self, part: Documents) -> None:
-        """That of one of its parts."""
-        self.bad += part.bad
-        self.told = [*self.told, *part.told][:TOLD]
 
 
 def _encode_all(

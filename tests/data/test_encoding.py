@@ -370,7 +370,7 @@ def test_bad_files_are_named_and_can_be_skipped(tmp_path):
     assert read_back(corpus) == read_back(encode_files([good], VOCABULARY, tmp_path / "d", workers=1))
     assert [skipped.name for skipped in corpus.manifest.skipped] == [file.name for file, _ in bad]
     assert str(tmp_path) not in (corpus.folder / "manifest.json").read_text()
-    with pytest.raises(InputError, match="holds no text"):
+    with pytest.raises(InputError, match=f"holds no text.*; left out: {bad[0][0].name}: {bad[0][1]}"):
         encode_files(given[:2], VOCABULARY, tmp_path / "e", workers=1, skip_bad=True)
     other = encode_files(
         [good, write(tmp_path / "in" / "x.json", "{}")], VOCABULARY, tmp_path / "f", workers=1, skip_bad=True
