@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: audit bench-ablations bench-convert bench-corpus bench-finetune bench-inference bench-instances bench-pretrain bench-serve bench-text fuzz models test test-all wheel check format clean
+.PHONY: audit bench-ablations bench-bf16 bench-convert bench-corpus bench-finetune bench-inference bench-instances bench-pretrain bench-serve bench-text fuzz models test test-all wheel check format clean
 
 audit: $(VENV)/.audit
 	$(BIN)/halbert audit --out report --overwrite
@@ -32,6 +32,9 @@ models: $(VENV)/.test
 
 bench-ablations: $(VENV)/.test
 	$(BIN)/python -m benchmarks.ablations
+
+bench-bf16: $(VENV)/.test
+	$(BIN)/python -m benchmarks.bf16
 
 bench-convert: $(VENV)/.test
 	$(BIN)/python -m benchmarks.convert

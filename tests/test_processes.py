@@ -7,7 +7,8 @@ import sys
 import psutil
 import pytest
 
-from halbert.processes import cores, in_order, open_pool
+from halbert import processes
+from halbert.processes import cores, gains_by_bf16, in_order, open_pool, processor
 
 
 def square(number: int) -> int:
@@ -115,3 +116,29 @@ def test_a_script_that_each_worker_runs_again_is_told_and_does_not_hang(tmp_path
     script.write_text(guarded)
     told = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert told.stdout.startswith("[0.0, 1.0,"), told.stderr
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "gains"),
+    [
+        ("GenuineIntel", "avx512_bf16 avx512_vnni", False),
+        ("GenuineIntel", "avx512_bf16 amx_tile amx_bf16", True),
+        ("AuthenticAMD", "avx512_bf16", True),
+    ],
+)
+def test_bf16_is_not_taken_of_itself_where_it_is_the_slower(monkeypatch, vendor, flags, gains):
+    told = (
+        f"processor\t: 0\nvendor_id\t: {vendor}\nmodel name\t: A: Processor\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\n"
+    )
+    monkeypatch.setattr(processes.Path, "read_text", lambda *_, **__: told)
+    assert gains_by_bf16() is gains
+    assert processor() == "A: Processor"
+
+
+def test_a_system_that_tells_nothing_of_its_processor(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(processes.Path, "read_text", missing)
+    assert gains_by_bf16()
+    assert processor()

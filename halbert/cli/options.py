@@ -63,7 +63,7 @@ Precision = Annotated[
     PrecisionChoice,
     typer.Option(
         help=(
-            "Number format; auto is bf16 where the processor has it, fp16 is for GPUs, int8 for models that halbert quantize "
+            "Number format; auto is bf16 where the processor is faster in it, fp16 is for GPUs, int8 for models that halbert quantize "
             "wrote."
         )
     ),

@@ -13,7 +13,7 @@ import numpy as np
 from halbert.bundle import Bundle
 from halbert.data.batches import Rows
 from halbert.errors import InputError
-from halbert.processes import cores
+from halbert.processes import cores, gains_by_bf16
 from halbert.run import cache
 from halbert.run.backend import STATES, Favoured, Precision, check_batch
 from halbert.run.graph import GraphBuilder, core, openvino
@@ -35,7 +35,7 @@ def multiplies_bf16() -> bool:
 
 
 class OpenVINOBackend:
-    """Compiled OpenVINO graphs, one for each set of outputs that is asked for; ``auto`` is bf16 where the CPU has it."""
+    """Compiled OpenVINO graphs, one for each set of outputs that is asked for; ``auto`` is bf16 where the CPU is faster in it."""
 
     def __init__(self, bundle: Bundle, precision: Precision = "auto", threads: int | None = None) -> None:
         self.core = core()
@@ -57,7 +57,7 @@ class OpenVINOBackend:
                 f"{bundle.name}: was read as an int8 engine, without full weights; precision {precision} needs the model itself"
             )
         if precision == "auto":
-            precision = "int8" if bundle.int8 else "bf16" if capable else "fp32"
+            precision = "int8" if bundle.int8 else "bf16" if capable and gains_by_bf16() else "fp32"
         self.precision = precision
         self._config: dict[str, Any] = {
             # Also of int8: its other parts in bf16 would be a tenth faster, and wrong with several streams (decision 49).

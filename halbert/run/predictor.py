@@ -354,8 +354,7 @@ class Predictor:
         """
         if not isinstance(text, str):
             raise InputError(f"expected one text, found {type(text).__name__}")
-        names = [name for name, head in self.bundle.heads.items() if head.kind == "mlm"]
-        if not names:
+        if all(head.kind != "mlm" for head in self.bundle.heads.values()):
             raise InputError(f"{self.bundle.name}: has no masked-piece head, so it cannot fill in pieces")
         tokenizer = self.bundle.tokenizer
         whole = tokenizer.encode(text, masks=True)
@@ -371,9 +370,16 @@ class Predictor:
             raise InputError(
                 f"the text holds no {tokenizer.special['mask']}; write it where a piece is to be filled in"
             )
-        rows = Rows(*(np.array([row], np.int64) for row in (encoding.ids, [1] * len(encoding.ids), encoding.segments)))
-        values = self.backend.forward(rows, [names[0]], np.array(places, np.int64))[names[0]]
-        check_finite(values[None], np.zeros(1, np.int64), names[0])
+        return self.filled(encoding.ids, encoding.segments, top)
+
+    def filled(self, ids: Sequence[int], segments: Sequence[int], top: int) -> list[list[dict[str, Any]]]:
+        """The ``top`` most probable pieces for every [MASK] among the pieces of a text, or of a pair."""
+        tokenizer = self.bundle.tokenizer
+        name = next(name for name, head in self.bundle.heads.items() if head.kind == "mlm")
+        places = [i for i, piece in enumerate(ids) if piece == tokenizer.special_ids["mask"]]
+        rows = Rows(*(np.array([row], np.int64) for row in (ids, [1] * len(ids), segments)))
+        values = self.backend.forward(rows, [name], np.array(places, np.int64))[name]
+        check_finite(values[None], np.array([self.first]), name)
         answers = []
         for probabilities in softmax(values[:, : tokenizer.vocab_size]):
             least = np.partition(probabilities, -top)[-top] if top < len(probabilities) else 0.0

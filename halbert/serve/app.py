@@ -37,6 +37,7 @@ except ImportError:
 AWAY = 5.0  # seconds without a worker, after which nobody is made to wait for it
 MOST_CHARACTERS = 200_000  # of a request whose answer is many times its size: pieces
 MOST_FILLED = 20_000  # masks of a request, times the pieces that are told of each
+_OWN = frozenset((413, 422, 500))  # statuses that are one model's, not the server's
 _FILES = {"page.css": "text/css", "page.js": "text/javascript"}
 
 
@@ -297,14 +298,30 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
 
     @app.post("/v1/compare", tags=["heads"])
     async def compare(body: schemas.Compare, request: Request) -> Response:
-        """One text through all models: pieces, masks, heads, likeness, layers, attention, and the time of each."""
+        """One text through all models: pieces, masks, heads, likeness, layers, attention, and the time of each; or ``error``,
+        where one of several models fails."""
         ask = Ask(request, dispatcher)
         names = dict.fromkeys(ask.model(name) for name in body.models or [m["name"] for m in dispatcher.described])
-        results = {}
+        deepest = max(m["layers"] for m in dispatcher.described if m["name"] in names)
+        if body.layer >= deepest:
+            raise Failed(
+                f"layer: {body.layer} is none; the deepest of these models has {deepest}, 0 to {deepest - 1}", 422
+            )
+        results: dict[str, Any] = {}
+        failures = []
         for name in names:
             pair = [body.pair] if body.pair else None
-            result = await ask.run("compare", name, [body.text], pair, layer=body.layer, precision=body.precision)
-            results[name] = {**rows_of(result)[0], "waited": result.seconds["wait"]}
+            try:
+                result = await ask.run("compare", name, [body.text], pair, layer=body.layer, precision=body.precision)
+            except Failed as failure:  # one model's own is told beside the others' answers
+                if failure.status not in _OWN:
+                    raise
+                failures.append(failure)
+                results[name] = {"error": {"message": str(failure), "code": failure.status}}
+            else:
+                results[name] = {**rows_of(result)[0], "waited": result.seconds["wait"]}
+        if len(failures) == len(names):  # then the first one's is the request's
+            raise failures[0]
         return Json({"models": results})
 
 

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +19,8 @@ import msgspec
 
 from halbert.errors import HalbertError
 from halbert.serve.estimate import Estimate, cut
-from halbert.serve.jobs import HEAD, LARGEST, Answer, Gulp, Job, Later, Load, Operation, Told, frame
+from halbert.serve.jobs import HEAD, LARGEST, Answer, Forget, Gulp, Job, Later, Load, Operation, Told, frame
+from halbert.serve.part import Part, Underway
 from halbert.serve.queue import FairQueue
 
 log = logging.getLogger("halbert.serve")
@@ -45,27 +46,6 @@ class Late(Failed):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"not computed within the {seconds:g} s that the request allows", 504)
-
-
-class Part(msgspec.Struct, kw_only=True, eq=False):
-    """Some texts of a request, waiting or with the worker."""
-
-    job: Job
-    client: str
-    tokens: int
-    done: asyncio.Future[Answer]
-    waiting: bool = False
-    tries: int = 0
-    put: float = 0.0
-    sent: float = 0.0
-
-
-class Underway(msgspec.Struct, eq=False):
-    """A gulp with the worker: its jobs that are not answered yet, its tokens, and since when it may be computed."""
-
-    numbers: set[int]
-    tokens: int
-    since: float
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -104,6 +84,8 @@ class Dispatcher:
         self.since: float | None = None  # when the last worker ended, while there is no other
         self.estimate = Estimate()
         self._numbers = itertools.count()
+        self._editions = dict.fromkeys(self.models, next(self._numbers))  # what new requests are for
+        self._held: Counter[tuple[str, int]] = Counter()  # requests under way, by model and edition
         self._out: dict[int, Part] = {}
         self._gulps: list[Underway] = []
         self._suspects: deque[Part] = deque()
@@ -157,12 +139,15 @@ class Dispatcher:
         """All answers of a request, which is cut into parts where it is large.
 
         Raises :class:`halbert.serve.queue.Full` at once where there is no room, :class:`Failed` with the first error, and
-        :class:`Late` after ``deadline`` seconds. When the caller is cancelled, what was not begun is dropped.
+        :class:`Late` after ``deadline`` seconds. When the caller is cancelled, what was not begun is dropped. All parts are
+        answered by the model that is served now, also when another takes its place meanwhile.
         """
         began = time.perf_counter()
         parts = self._parts(operation, model, texts, pairs, client, options)
         self.queue.put(parts)
         self._wake.set()
+        held = model, self._editions[model]
+        self._held[held] += 1
         try:
             async with asyncio.timeout(deadline):
                 answers = []
@@ -176,6 +161,8 @@ class Dispatcher:
             for part in parts:  # of a request that was given up, what was not begun
                 self.queue.drop(part)
                 part.done.cancel()
+            self._held[held] -= 1
+            self._forget(*held)
         groups = {a.group: a.seconds for a in answers}  # parts that were computed together took their time once
         spent = {stage: sum(s.get(stage, 0.0) for s in groups.values()) for stage in ("tokenize", "compute")}
         waited = max((part.sent - part.put for part in parts), default=0.0)
@@ -185,22 +172,17 @@ class Dispatcher:
         )  # fmt: skip
 
     def _parts(
-        self,
-        operation: Operation,
-        model: str,
-        texts: list[str],
-        pairs: list[str] | None,
-        client: str,
+        self, operation: Operation, model: str, texts: list[str], pairs: list[str] | None, client: str,
         options: dict[str, Any],
-    ) -> list[Part]:
+    ) -> list[Part]:  # fmt: skip
         loop, now = asyncio.get_running_loop(), time.perf_counter()
         parts: list[Part] = []
         longest = max((described["longest"] for described in self.described), default=512)
         work = self.estimate.tokens(texts, pairs, longest, operation, options.get("long") == "window")
         for start, stop, tokens in cut(work, PART):
             job = Job(
-                number=next(self._numbers), model=model, operation=operation, texts=texts[start:stop],
-                pairs=None if pairs is None else pairs[start:stop], first=start, options=options,
+                number=next(self._numbers), model=model, edition=self._editions[model], operation=operation, first=start,
+                texts=texts[start:stop], pairs=None if pairs is None else pairs[start:stop], options=options,
             )  # fmt: skip
             parts.append(Part(job=job, client=client, tokens=tokens, done=loop.create_future(), put=now))
         return parts
@@ -218,12 +200,23 @@ class Dispatcher:
             self._loads.pop(number, None)
         if told.error:
             raise Failed(told.error, 422)
-        self.models[name] = model
+        old = self._editions.get(name)
+        self.models[name], self._editions[name] = model, number
         self.described = told.models
+        if old is not None:
+            self._forget(name, old)
+
+    def _forget(self, name: str, edition: int) -> None:
+        """Of a model that another has taken the place of the worker keeps what requests are left for."""
+        if self._held[name, edition] == 0:
+            del self._held[name, edition]
+            if edition != self._editions[name]:
+                self._write(Forget(model=name, edition=edition))
 
     async def _spawn(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "halbert.serve.worker", self.precision, str(self.threads or 0), json.dumps(self.models),
+            sys.executable, "-m", "halbert.serve.worker", self.precision, str(self.threads or 0),
+            json.dumps({name: (model, self._editions[name]) for name, model in self.models.items()}),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         told = await self._read()
@@ -234,12 +227,18 @@ class Dispatcher:
         self.since = None
         self.ready.set()
 
-    async def _say(self, message: Gulp | Load) -> None:
+    def _write(self, message: Gulp | Load | Forget) -> None:
         """Write to the worker. That it is dead is noticed where it is listened to."""
         assert self._process is not None and self._process.stdin is not None
         # Of a pipe whose other end is gone asyncio raises the first, uvloop the second.
         with contextlib.suppress(OSError, RuntimeError):
             self._process.stdin.write(frame(message))
+
+    async def _say(self, message: Gulp | Load) -> None:
+        """Write to the worker, as fast as it reads."""
+        self._write(message)
+        assert self._process is not None and self._process.stdin is not None
+        with contextlib.suppress(OSError, RuntimeError):
             await self._process.stdin.drain()
 
     async def _read(self) -> Answer | Later | Told | None:

@@ -14,10 +14,12 @@ HEAD = struct.Struct("<I")
 
 class Job(msgspec.Struct, kw_only=True):
     """Some texts of one request, of which ``first`` is the first one's number there. ``options`` are those of the predictor's
-    method; jobs with equal ones are run together."""
+    method; jobs with equal ones are run together. ``edition``: which of the models that had this name one after the other,
+    the same for all jobs of a request."""
 
     number: int
     model: str
+    edition: int = 0
     operation: Operation
     texts: list[str]
     pairs: list[str] | None = None
@@ -32,11 +34,18 @@ class Gulp(msgspec.Struct, kw_only=True, tag="gulp"):
 
 
 class Load(msgspec.Struct, kw_only=True, tag="load"):
-    """Take this model into service under a name, in place of the one that had it."""
+    """Take this model into service under a name, in place of the one that had it; its edition is ``number``."""
 
     number: int
     name: str
     model: str
+
+
+class Forget(msgspec.Struct, kw_only=True, tag="forget"):
+    """An edition of a model that no request is left for."""
+
+    model: str
+    edition: int
 
 
 class Answer(msgspec.Struct, kw_only=True, tag="answer"):
@@ -75,7 +84,7 @@ class Told(msgspec.Struct, kw_only=True, tag="told"):
     error: str = ""
 
 
-def frame(message: Gulp | Load | Answer | Later | Told) -> bytes:
+def frame(message: Gulp | Load | Forget | Answer | Later | Told) -> bytes:
     """A message as it goes over the pipe."""
     body = msgspec.msgpack.encode(message)
     return HEAD.pack(len(body)) + body

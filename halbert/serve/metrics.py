@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from halbert.serve.dispatcher import Dispatcher, Part
+from halbert.serve.dispatcher import Dispatcher
 from halbert.serve.jobs import Answer
+from halbert.serve.part import Part
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

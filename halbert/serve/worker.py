@@ -25,7 +25,7 @@ from halbert.heads import HeadSpec
 from halbert.memory import give_back, giving_back
 from halbert.run.openvino_backend import multiplies_bf16
 from halbert.run.predictor import Predictor, load
-from halbert.serve.jobs import Answer, Gulp, Job, Later, Load, Told, frame, read
+from halbert.serve.jobs import Answer, Forget, Gulp, Job, Later, Load, Told, frame, read
 from halbert.source import has_only_int8
 from halbert.weights.int8 import ENGINE
 
@@ -37,8 +37,8 @@ _TEXT = "The quick brown fox jumps over the lazy dog."
 class Served:
     """A model in service: a predictor, with one of the bundle's heads by operation."""
 
-    def __init__(self, name: str, model: str | Bundle, precision: Any, threads: int | None) -> None:
-        self.name, self.model = name, model
+    def __init__(self, name: str, model: str | Bundle, precision: Any, threads: int | None, edition: int = 0) -> None:
+        self.name, self.model, self.edition = name, model, edition
         self.predictor = load(model, precision=precision, threads=threads)
         self.heads = self.predictor.bundle.heads
         self.pace = 0.0  # tokens a second, of many texts
@@ -159,6 +159,7 @@ class Served:
         pairs = None if jobs[0].pairs is None else [pair for job in jobs for pair in job.pairs or ()]
         between = time.perf_counter()
         asked = self._asked(jobs[0].operation, options)
+        asked.first = jobs[0].first  # an error is told of a job by itself
         found = self._run(asked, jobs[0].operation, texts, pairs, options, other)
         seconds = {"tokenize": between - began, "compute": time.perf_counter() - between}
         answers, start = [], 0
@@ -198,13 +199,14 @@ class Served:
             case "predict":
                 return asked.predict(texts, pairs, **options)
             case "fill":
-                return [asked.fill(text, **options) for text in texts]
+                return [_filled(asked, text, number, options) for number, text in enumerate(texts, asked.first)]
             case "tokenize":
                 return [self._pieces(text) for text in texts]
             case _:
                 from halbert.serve.sidebyside import compared
 
-                served = self.at(options.pop("precision", None)) or other or self  # self: is refused for its layer
+                served = self.at(options.pop("precision", None)) or other
+                assert served is not None  # what waits for a precision comes with it
                 return [
                     compared(served, text, pair, **options)
                     for text, pair in zip(texts, pairs or [""] * len(texts), strict=True)
@@ -226,18 +228,29 @@ class Served:
         ]
 
 
+def _filled(asked: Predictor, text: str, number: int, options: dict[str, Any]) -> Any:
+    asked.first = number
+    return asked.fill(text, **options)
+
+
 def _told(heads: dict[str, HeadSpec]) -> str:
     return ", ".join(f"{name} ({head.kind})" for name, head in heads.items()) or "none"
 
 
 class Worker:
-    """Models by name, asked one gulp at a time; new ones are loaded beside the work, one after the other."""
+    """Models by name (with their editions), asked one gulp at a time; new ones are loaded beside the work, one after the other.
 
-    def __init__(self, models: dict[str, str], precision: str, threads: int | None, out: BinaryIO) -> None:
+    A model whose place another has taken stays until it is said that no request is left that began with it.
+    """
+
+    def __init__(self, models: dict[str, tuple[str, int]], precision: str, threads: int | None, out: BinaryIO) -> None:
         self.precision, self.threads, self.out = precision, threads, out
         self.lock = threading.Lock()
-        self.served = {name: Served(name, model, precision, threads) for name, model in models.items()}
-        self.waiting: queue.SimpleQueue[tuple[list[Job], Served | None] | None] = queue.SimpleQueue()
+        self.served = {
+            name: Served(name, model, precision, threads, edition) for name, (model, edition) in models.items()
+        }
+        self.replaced: dict[tuple[str, int], Served] = {}
+        self.waiting: queue.SimpleQueue[tuple[list[Job], Served | None] | Forget | None] = queue.SimpleQueue()
         self._wanted: dict[tuple[str, str], list[Job]] = {}  # by model and precision, what waits for it
         self._loads: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         threading.Thread(target=self._loading, daemon=True).start()
@@ -262,11 +275,13 @@ class Worker:
 
     def _load(self, asked: Load) -> None:
         try:
-            fresh = Served(asked.name, asked.model, self.precision, self.threads)
+            fresh = Served(asked.name, asked.model, self.precision, self.threads, asked.number)
         except Exception as error:
             why = str(error) if isinstance(error, HalbertError) else repr(error)
             self.say(Told(models=[], number=asked.number, error=why))
             return
+        if (old := self.served.get(asked.name)) is not None:
+            self.replaced[asked.name, old.edition] = old
         self.served = {**self.served, asked.name: fresh}
         self.say(self.told(number=asked.number))
 
@@ -274,9 +289,8 @@ class Worker:
         """Whether a precision that was asked for has to be loaded first, which is done beside the work of others, once for all
         that ask for it."""
         precision: str | None = jobs[0].options.get("precision")
-        layer = jobs[0].options.get("layer", -1)
         try:
-            if layer >= served.predictor.bundle.spec.encoder.num_hidden_layers or served.at(precision) is not None:
+            if served.at(precision) is not None:
                 return False
         except InputError:
             return False  # is said where it is answered
@@ -302,23 +316,35 @@ class Worker:
         else:
             self.waiting.put((jobs, other))  # with the model, which another load may have taken the place of by then
 
+    def _edition(self, job: Job) -> Served | None:
+        """The model that was served under its name when the job's request came."""
+        served = self.served.get(job.model)
+        return served if served and served.edition == job.edition else self.replaced.get((job.model, job.edition))
+
     def compute(self, jobs: list[Job], other: Served | None = None) -> None:
         """Answer a gulp: jobs that can be computed together are. ``other``: the precision that all of them waited for."""
         together: dict[Any, list[Job]] = {}
         for job in jobs:
-            key = (job.model, job.operation, job.pairs is None, msgspec.json.encode(job.options, order="sorted"))
+            key = (
+                job.model,
+                job.edition,
+                job.operation,
+                job.pairs is None,
+                msgspec.json.encode(job.options, order="sorted"),
+            )
             together.setdefault(key, []).append(job)
         for some in together.values():
-            served = self.served.get(some[0].model)
-            if served is None:
-                message = f"no model {some[0].model!r} is served"
-                self.say(*(Answer(number=job.number, error=message, status=404) for job in some))
+            served = self._edition(some[0])
+            if served is None:  # a worker that was started anew has the latest alone
+                message = f"{some[0].model} was replaced while this request waited; ask again"
+                self.say(*(Answer(number=job.number, error=message, status=503) for job in some))
             elif other is not None or not self.waits(served, some):
                 self.say(*served.answer(some, other))
 
 
 def main() -> None:
-    """Serve until standard input ends: arguments are the precision, the threads (0: all) and models by name, as JSON."""
+    """Serve until standard input ends: arguments are the precision, the threads (0: all), and models with their
+    editions by name, as JSON."""
     precision, threads, models = sys.argv[1:]
     os.nice(KINDER)
     stdin, out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
@@ -334,18 +360,21 @@ def main() -> None:
     waiting, worked = worker.waiting, giving_back()
 
     def listen() -> None:
-        decoder = msgspec.msgpack.Decoder(Gulp | Load)
+        decoder = msgspec.msgpack.Decoder(Gulp | Load | Forget)
         while (body := read(stdin)) is not None:
             message = decoder.decode(body)
-            if isinstance(message, Gulp):
-                waiting.put((message.jobs, None))
-            else:
+            if isinstance(message, Load):
                 worker.load(message)
+            else:  # is forgotten after what was asked before
+                waiting.put(message if isinstance(message, Forget) else (message.jobs, None))
         waiting.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
-    while (gulp := waiting.get()) is not None:
-        worker.compute(*gulp)
+    while (asked := waiting.get()) is not None:
+        if isinstance(asked, Forget):
+            worker.replaced.pop((asked.model, asked.edition), None)
+        else:
+            worker.compute(*asked)
         worked()
 
 

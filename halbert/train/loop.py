@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from halbert.errors import Diverged, HalbertError, InputError, Interrupted, Stopped
 from halbert.memory import giving_back, kept_memory
 from halbert.model import Model
-from halbert.processes import ASKED
+from halbert.processes import ASKED, gains_by_bf16
 from halbert.train.checkpoints import Checkpoint, Checkpoints, restore, taken
 from halbert.train.distributed import World, alone, mean_over, together
 from halbert.train.journal import Journal
@@ -40,16 +40,17 @@ RECOVERY = 2.0 ** (1 / 100)  # a rate that was halved is whole again after 100 g
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """``fp32``, ``bf16`` or ``fp16`` (GPU only); ``auto`` is bf16 where the hardware multiplies it."""
+    """``fp32``, ``bf16`` or ``fp16`` (GPU only); ``auto`` is bf16 where the hardware multiplies it, and faster."""
     if device.type == "cuda":
-        capable = torch.cuda.is_bf16_supported(including_emulation=False)
+        capable = faster = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         capable = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+        faster = capable and gains_by_bf16()
     if wanted == "fp16" and device.type != "cuda":
         raise InputError("precision fp16 was asked for, but only a GPU multiplies it; use precision=auto")
     if wanted == "bf16" and not capable:
         raise InputError("precision bf16 was asked for, but this machine cannot multiply bfloat16; use precision=fp32")
-    return ("bf16" if capable else "fp32") if wanted == "auto" else wanted
+    return ("bf16" if faster else "fp32") if wanted == "auto" else wanted
 
 
 class Progress(msgspec.Struct, kw_only=True):

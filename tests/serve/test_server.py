@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -132,6 +133,39 @@ def test_side_by_side(server, offline):
     a, b = offline["second"].embed(["the cat", "a mat"], normalize=True)
     assert paired["second"]["likeness"] == pytest.approx(float(a @ b), abs=1e-4) and paired["second"]["layer"] == 0
     assert "span" in paired["second"]["heads"]
+    (scored,) = server.post("/v1/classify", {"inputs": "the cat", "pairs": "a mat", "model": "second"}).json["results"]
+    assert paired["second"]["heads"]["score"] == scored  # of both texts, not of the first
+
+
+def test_masks_of_both_texts_are_filled_in(server, offline):
+    body = {"text": "The [MASK] sat.", "pair": "A [MASK] ran.", "models": ["first"]}
+    told = server.post("/v1/compare", body).json["models"]["first"]
+    encoding = offline["first"].bundle.tokenizer.encode(body["text"], body["pair"], masks=True)
+    right = offline["first"].filled(encoding.ids, encoding.segments, 5)
+    assert len(told["fills"]) == 2
+    assert [[p["piece"] for p in each] for each in told["fills"]] == [[p["piece"] for p in each] for each in right]
+
+
+def test_of_a_text_that_is_too_long_it_is_told_what_was_cut(server, offline):
+    first = offline["first"]
+    text = "the [MASK] " * first.longest + "[MASK]"
+    pieces = len(first.bundle.tokenizer.encode(text, masks=True).ids)
+    told = server.post("/v1/compare", {"text": text, "models": ["first"]}).json["models"]["first"]
+    assert len(told["pieces"]) == first.longest and told["cut"] == pieces - first.longest
+    assert len(told["fills"]) == sum(piece["text"] == "[MASK]" for piece in told["pieces"])
+    assert server.post("/v1/compare", {"text": "the cat", "models": ["first"]}).json["models"]["first"]["cut"] == 0
+
+
+def test_one_models_failure_does_not_hide_the_others(place, tmp_path):
+    small.bundle(("mlm",), num_hidden_layers=4).save(tmp_path / "deep")
+    folders = [str(place / "first"), str(tmp_path / "deep"), f"spoilt={not_finite(tmp_path)}"]
+    with running(*folders, "--precision", "fp32") as server:
+        told = server.post("/v1/compare", {"text": "a cat sat", "layer": 3}).json["models"]
+        assert told["spoilt"]["error"]["code"] == 500 and "not finite" in told["spoilt"]["error"]["message"]
+        assert told["first"]["attention"] is None and told["first"]["pieces"]  # it has two layers
+        assert told["deep"]["layer"] == 3 and np.array(told["deep"]["attention"]).ndim == 3
+        assert server.post("/v1/compare", {"text": "a", "layer": 2, "models": ["first"]}).status == 422
+        assert server.post("/v1/compare", {"text": "a cat sat", "models": ["spoilt"]}).status == 500
 
 
 def test_what_is_served(server):
@@ -218,13 +252,17 @@ def test_answers_do_not_wait_to_be_acknowledged(server):
     assert sorted(times)[5] < 0.03
 
 
-def test_what_is_not_finite_is_never_an_answer(tmp_path):
-    """One piece of the vocabulary spoils every text it is in: that is a 500 with the text's number; others are answered."""
+def not_finite(place):
+    """A model that one piece of its vocabulary spoils, "sat"."""
     bundle = small.bundle(("mlm",), **WIDE)
     spoilt = bundle.tokenizer.pieces("sat")[0].id
     bundle.arrays["encoder.embeddings.piece.weight"][spoilt] = 3e38  # whose sum is no number any more
-    bundle.save(tmp_path / "model")
-    with running(str(tmp_path / "model"), "--precision", "fp32") as server:
+    return bundle.save(place / "model")
+
+
+def test_what_is_not_finite_is_never_an_answer(tmp_path):
+    """One piece of the vocabulary spoils every text it is in: that is a 500 with the text's number; others are answered."""
+    with running(str(not_finite(tmp_path)), "--precision", "fp32") as server:
         for path, body in (
             ("/embed", {"inputs": ["the cat", "a cat sat"]}), ("/v1/embeddings", {"input": ["the cat", "a cat sat"]}),
             ("/v1/compare", {"text": "a cat sat"}), ("/v1/fill", {"inputs": "a [MASK] sat"}),
@@ -234,6 +272,15 @@ def test_what_is_not_finite_is_never_an_answer(tmp_path):
             assert "sat" not in told.body.decode() and b"NaN" not in told.body
         assert server.post("/embed", {"inputs": ["the cat", "a mat"]}).status == 200
         assert server.post("/v1/compare", {"text": "a cat"}).status == 200
+
+
+def test_of_a_large_request_the_text_is_named_that_failed(tmp_path):
+    """Parts of it are computed by themselves, and their texts are counted from its beginning."""
+    with running(str(not_finite(tmp_path)), "--precision", "fp32") as server:
+        texts = ["the cat"] * 1900
+        texts[1500] = "a cat sat"
+        reply = server.post("/v1/embeddings", {"input": texts})
+        assert reply.status == 500 and reply.message.startswith("text 1500: ")
 
 
 def test_large_requests_are_cut_and_put_together_again(server, offline):
@@ -353,6 +400,40 @@ def test_keys_and_a_change_of_models(place, offline):
         time.sleep(0.2)
         near(server.post("/embed", {"inputs": TEXTS, "normalize": False}, **plain).json, offline["second"].embed(TEXTS))
         assert not any("key-1" in line for line in server.lines)
+
+
+def test_a_request_is_answered_by_one_model_also_when_another_takes_its_place(place, offline):
+    """A large request is computed in parts, between which models may change."""
+    texts = [f"the cat sat on the mat {'and the dog ran ' * 5}{i % 7}" for i in range(400)]
+    environment = {"HALBERT_API_KEYS": "admin:chief-key-1"}
+    with running(f"main={place / 'first'}", "--precision", "fp32", environment=environment) as server:
+        chief = {"Authorization": "Bearer chief-key-1"}
+        body = {"model": "main", "inputs": texts, "normalize": False}
+        swapped = threading.Event()
+
+        def asking():
+            found = []
+            while not swapped.is_set():
+                found.append(server.post("/embed", body, **chief))
+            return found
+
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            asked = [pool.submit(asking) for _ in range(3)]
+            try:
+                for folder in ("second", "first", "second", "first", "second"):
+                    swap = {"name": "main", "model": str(place / folder)}
+                    assert server.post("/admin/models", swap, **chief).status == 200
+            finally:
+                swapped.set()
+            replies = [reply for future in asked for reply in future.result()]
+            asked_after = server.post("/embed", {"inputs": "a cat", "normalize": False}, **chief)
+        assert {reply.status for reply in replies} == {200}
+        widths = [{len(row) for row in reply.json} for reply in replies]
+        assert all(len(each) == 1 for each in widths) and set().union(*widths) == {32, 12}
+        for reply in replies:
+            right = offline["first" if len(reply.json[0]) == 32 else "second"].embed(texts[-5:])
+            near(reply.json[-5:], right)
+        assert len(asked_after.json[0]) == 12
 
 
 def test_the_log_has_no_text(server):

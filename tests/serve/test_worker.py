@@ -29,7 +29,7 @@ class Said(io.BytesIO):
 @pytest.fixture
 def worker(tmp_path):
     folder = small.bundle(("mlm", "label")).save(tmp_path / "m")
-    return Worker({"a": str(folder), "b": str(folder)}, "fp32", 1, Said())
+    return Worker({"a": (str(folder), 0), "b": (str(folder), 0)}, "fp32", 1, Said())
 
 
 def test_a_precision_is_loaded_once_for_all_that_wait_for_it(worker, monkeypatch):
@@ -66,16 +66,6 @@ def test_a_precision_is_loaded_once_for_all_that_wait_for_it(worker, monkeypatch
     answers = {m.number: m for m in worker.out.messages() if isinstance(m, Answer)}
     # int8 took the place of bf16 before its jobs were computed: they are answered all the same.
     assert set(answers) == {99, *(job.number for job in jobs)} and not any(a.error for a in answers.values())
-
-
-def test_a_layer_that_is_none_loads_nothing(worker, monkeypatch):
-    monkeypatch.setattr(Served, "precisions", ["fp32", "bf16"])
-    monkeypatch.setattr(Served, "load_at", lambda *_: pytest.fail("was loaded"))
-    worker.compute(
-        [Job(number=1, model="a", operation="compare", texts=["x"], options={"layer": 150, "precision": "bf16"})]
-    )
-    (answer,) = worker.out.messages()
-    assert answer.status == 422 and "layer" in answer.error
 
 
 def test_texts_that_are_too_long_leave_the_others_together(worker, monkeypatch):

@@ -170,8 +170,11 @@ def test_a_loss_that_is_no_number_names_its_step_and_spoils_nothing(bad, where):
 
 def test_precision_is_what_the_machine_can(monkeypatch):
     cpu = torch.device("cpu")
-    for can, automatic in ((True, "bf16"), (False, "fp32")):
+    for can, gains, automatic in ((True, True, "bf16"), (True, False, "fp32"), (False, True, "fp32")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda can=can: {"avx512_bf16": can})
+        monkeypatch.setattr(loop, "gains_by_bf16", lambda gains=gains: gains)
+        if can:
+            assert choose_precision("bf16", cpu) == "bf16"  # asked for it is given, also where it is slower
         assert choose_precision("auto", cpu) == automatic
         assert choose_precision("fp32", cpu) == "fp32"
     with pytest.raises(InputError, match="cannot multiply bfloat16; use precision=fp32"):
