@@ -83,7 +83,7 @@ def test_the_page(visit, width, scheme):
     assert page.locator("article").count() == 2 and page.locator("article h2").all_inner_texts() == ["first", "second"]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("article").first.locator("meter").count() >= 5
-    assert page.locator("canvas").count() == 2 and page.locator("svg").count() == 2
+    assert page.locator("svg.map").count() == 2 and page.locator("svg").count() == 4
     assert browsing.accessible(page) == []
     assert v.faults == []
 
@@ -108,8 +108,8 @@ def test_pieces_fill_heads_and_likeness(visit):
         assert "fp32" in first.locator(".told").first.inner_text()
         v.page.locator("#precision").select_option("bf16")
         v.until("document.querySelector('article .told').textContent.includes('bf16')")
-    v.page.locator("canvas").first.hover()
-    assert "→" in v.page.locator("canvas + .told").first.inner_text()
+    v.page.locator("svg.map image").first.hover()
+    assert "→" in v.page.locator("svg.map + .told").first.inner_text()
     v.page.locator("#chosen input").first.uncheck()
     v.until("document.querySelectorAll('article').length === 1")
     assert v.faults == []
@@ -205,3 +205,99 @@ def test_by_keyboard_alone(visit):
     v.page.keyboard.press("Enter")
     v.answered()
     assert v.page.locator(".pieces").first.inner_text().count("[MASK]") == 1
+    # Pieces and the map of attention are told of without a pointer too.
+    v.page.locator(".pieces").first.focus()
+    for _ in range(3):
+        v.page.keyboard.press("ArrowRight")
+    pieces = v.page.locator("article").first.locator(".pieces")
+    assert pieces.locator(".chosen").inner_text() == "cat" and "characters 4 to 7" in pieces_told(v)
+    v.page.locator("svg.map").first.focus()
+    v.page.keyboard.press("ArrowDown")
+    v.page.keyboard.press("ArrowRight")
+    assert v.page.locator("svg.map + .told").first.inner_text().startswith("[CLS] → the: ")
+    assert v.faults == []
+
+
+def pieces_told(v):
+    return v.page.locator(".pieces + .told").first.inner_text()
+
+
+def test_by_touch(browser, server):
+    context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{server.port}/#text=the%20cat%20sat")
+    page.locator(".pieces span").first.wait_for()
+    page.locator(".pieces span").nth(2).tap()
+    assert "id " in page.locator(".pieces + .told").first.inner_text()
+    page.locator("svg.map").first.tap()
+    assert "→" in page.locator("svg.map + .told").first.inner_text()
+    context.close()
+
+
+def test_what_is_cut_or_not_shown_is_told(visit):
+    v = visit()
+    v.type("the cat " * 1_250)
+    v.answered()
+    first = v.page.locator("article").first.inner_text()
+    assert "pieces; the other" in first and "are cut off" in first
+    v.type("the cat")
+    v.answered()
+    assert "cut off" not in v.page.locator("article").first.inner_text()
+
+
+def test_a_text_from_right_to_left_is_shown_so(visit):
+    v = visit(fragment="#text=%D7%A9%D7%9C%D7%95%D7%9D")
+    assert v.page.locator(".pieces").first.get_attribute("dir") == "rtl"
+    v.type("the cat")
+    v.answered()
+    assert v.page.locator(".pieces").first.get_attribute("dir") == "ltr"
+
+
+def test_models_of_unequal_depth_and_one_that_fails(browser, tmp_path):
+    small.bundle(("mlm",), **WIDE).save(tmp_path / "shallow")
+    small.bundle(("mlm",), num_hidden_layers=4).save(tmp_path / "deep")
+    spoilt = small.bundle(("mlm",), **WIDE)
+    spoilt.arrays["encoder.embeddings.piece.weight"][spoilt.tokenizer.pieces("sat")[0].id] = 3e38
+    spoilt.save(tmp_path / "spoilt")
+    with running(*(str(tmp_path / name) for name in ("shallow", "deep", "spoilt")), "--precision", "fp32") as server:
+        v = Visit(browser, server, fragment="#text=a+cat+sat")
+        assert v.page.locator("#layer option").all_inner_texts() == ["last", "1", "2", "3", "4"]
+        v.page.locator("#layer").select_option(label="4")
+
+        v.until("document.querySelectorAll('article')[1].textContent.includes('Attention, layer 4')")
+        shallow, _, failed = v.page.locator("article").all_inner_texts()
+        assert "has 2 layers, and so no layer 4" in shallow and "not finite" in failed
+        # A link has the choices; another one, pasted, is taken at once.
+        v.page.locator("#chosen input").nth(2).uncheck()
+        v.until("document.querySelectorAll('article').length === 2")
+        v.page.locator("#share").click()
+        v.told("Link copied")
+        link = v.page.evaluate("navigator.clipboard.readText()")
+        assert link.endswith("#text=a+cat+sat&model=shallow&model=deep&layer=3")
+        v.page.evaluate("location.hash = '#text=the+mat&model=shallow'")
+        v.until("document.querySelectorAll('article').length === 1")
+        assert v.page.locator("#text").input_value() == "the mat"
+        assert v.page.locator("#layer option").all_inner_texts() == ["last", "1", "2"]
+        v.page.locator("#chosen input").first.uncheck()
+        v.told("Choose a model")
+        assert v.page.locator("article").count() == 0
+        v.close()
+
+
+def test_commands_of_a_server_with_keys_have_no_key(browser, server, tmp_path):
+    small.bundle(("mlm",), **WIDE).save(tmp_path / "m")
+    with running(str(tmp_path / "m"), environment={"HALBERT_API_KEYS": "secret-key-1"}) as locked:
+        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{locked.port}/")
+        page.locator("#key").fill("secret-key-1")
+        page.locator("#key").dispatch_event("change")
+        page.locator("article").wait_for()
+        told = []
+        for what in ("curl", "python"):
+            page.locator(f"#{what}").click()
+            page.wait_for_timeout(200)
+            told.append(page.evaluate("navigator.clipboard.readText()"))
+        assert "$HALBERT_API_KEY" in told[0] and 'os.environ["HALBERT_API_KEY"]' in told[1]
+        assert not any("secret" in each for each in told)
+        context.close()
