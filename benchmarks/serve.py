@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import json
 import statistics
 import subprocess
 import sys
@@ -40,6 +41,8 @@ from halbert.run.openvino_backend import multiplies_bf16
 from halbert.source import load_bundle
 
 OUT = ROOT / "benchmarks/results/serve.json"
+BUNDLED = ("bert-mini-en", "albert-mini-en")
+STARTS = 7
 CLIENTS = (1, 16, 64)
 
 
@@ -165,6 +168,19 @@ def start(model: Path, program: str | None, place: Path, up: list[Server]) -> No
             up.append(infinity("infinity bf16", program, model, place, "--dtype", "bfloat16"))
 
 
+def starts(rounds: int) -> dict[str, Any]:
+    """Seconds from the command to ready, and bytes, of a server with the two English models in the box."""
+    machine, found = describe_machine(), []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds):
+            port = free_port()
+            command = [sys.executable, "-m", "halbert", "serve", *BUNDLED, "--port", str(port), "--quiet"]
+            server = Server("bundled", command, port, "/ready", Path(folder) / f"{number}.log", {})
+            found.append({"seconds": server.started, "memory": server.memory()})
+            server.stop()
+    return {"machine": machine, "created": time.strftime("%Y-%m-%d", time.gmtime()), "rounds": found}
+
+
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All rounds."""
     texts, samples = captions(options.data), {}
@@ -198,7 +214,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "machine": machine, "created": time.strftime("%Y-%m-%d", time.gmtime()), "seconds": options.seconds,
         "texts": len(texts), "samples": samples, "servers": about, "flood": {"server": best, **refused},
-        "infinity": version(options.infinity) if options.infinity else None,
+        "infinity": version(options.infinity) if options.infinity else None, "bundled": starts(STARTS),
     }  # fmt: skip
 
 
@@ -233,6 +249,14 @@ def lines(results: dict[str, Any]) -> list[str]:
             f"{1e3 * refused['p50']:.1f} ms and 99 % within {1e3 * refused['p99']:.1f} ms; answers took "
             f"{1e3 * answered['p50']:.0f} ms, 99 % at most {1e3 * answered['p99']:.0f} ms."
         )]  # fmt: skip
+    if bundled := results.get("bundled"):
+        rows = bundled["rounds"]
+        where = f"{bundled['machine']['processor']}, {bundled['machine']['cores']} cores, {bundled['created']}"
+        found += ["", (
+            f"`halbert serve {' '.join(BUNDLED)}` takes {_median(rows, 'seconds'):.1f} s from the command to ready "
+            f"({min(r['seconds'] for r in rows):.1f} to {max(r['seconds'] for r in rows):.1f} in {len(rows)} starts), and "
+            f"{_median(rows, 'memory') / 1e6:,.0f} MB ({where}; `python -m benchmarks.serve --starts`)."
+        )]  # fmt: skip
     return found
 
 
@@ -244,8 +268,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="of every measurement")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--starts", action="store_true", help="measure only how long a start takes")
     options = parser.parse_args()
-    results = run(options)
+    results = {**json.loads(options.out.read_text()), "bundled": starts(STARTS)} if options.starts else run(options)
     write_json(options.out, results)
     if options.out == OUT:
         put("serving.md", "serve", lines(results))

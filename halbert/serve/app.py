@@ -26,6 +26,7 @@ try:
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
 
+    from halbert.serve import document
     from halbert.serve.asking import Ask, as_list, rows_of, timed, vectors_of
     from halbert.serve.direct import Direct
     from halbert.serve.metrics import Metrics
@@ -60,15 +61,16 @@ def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics, tra
         await dispatcher.stop()
 
     app = FastAPI(
-        title="Halbert", version=__version__, lifespan=lifespan, redoc_url=None, docs_url=None,
+        title="Halbert", version=__version__, lifespan=lifespan, redoc_url=None, docs_url=None, redirect_slashes=False,
         description="BERT and ALBERT encoders: vectors, pieces, and the answers of their heads.",
-        responses={status: {"description": what} for status, what in _STATUSES.items()},
+        responses={status: {"description": what} for status, what in document.STATUSES.items()},
     )  # fmt: skip
     _errors(app)
     _openai(app, dispatcher)
     _tei(app, dispatcher)
     _heads(app, dispatcher)
     _house(app, dispatcher, settings, metrics)
+    document.documented(app)
     known = {getattr(route, "path", "") for route in app.routes}
 
     def answered(scope: Scope, status: int, seconds: float) -> None:
@@ -99,14 +101,6 @@ def create_app(dispatcher: Dispatcher, settings: Settings, metrics: Metrics, tra
         wrapped, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"],
         expose_headers=["retry-after", "x-request-id", "server-timing"],
     )  # fmt: skip
-
-
-_STATUSES = {
-    401: "No API key, or one that is none", 404: "No such model", 408: "The body came too slowly",
-    413: "Too large, or more tokens than the model reads", 415: "A Content-Encoding", 422: "Not a request of this form",
-    429: "Too many requests, or the queue is full; Retry-After says when", 500: "The server failed",
-    503: "Not ready, or shutting down", 504: "Not computed within the request's own time",
-}  # fmt: skip
 
 
 def _errors(app: FastAPI) -> None:
@@ -155,15 +149,21 @@ def _openai(app: FastAPI, dispatcher: Dispatcher) -> None:
         ]
         return {"object": "list", "data": rows}
 
-    @app.post("/v1/embeddings", tags=["OpenAI"])
+    @app.get("/v1/models/{name}", tags=["OpenAI"])
+    async def model(name: str) -> dict[str, Any]:
+        """One of the models that are served."""
+        for row in (await models())["data"]:
+            if row["id"] == name:
+                return dict(row)
+        raise Failed(f"no model {name[:200]!r} is served", 404)
+
+    @app.post("/v1/embeddings", response_model=document.Vectors, tags=["OpenAI"])
     async def embeddings(body: schemas.Embeddings, request: Request) -> Response:
-        """A vector for each text."""
+        """A vector of length 1 for each text."""
         ask = Ask(request, dispatcher)
         model = ask.model(body.model)
-        width = next(m["width"] for m in dispatcher.described if m["name"] == model)
-        if body.dimensions not in (None, width):
-            raise Failed(f"dimensions is {body.dimensions}; {model} has {width}", 422)
-        result = await ask.run("embed", model, as_list(body.input), strict=True)
+        ask.check_width(model, body.dimensions)
+        result = await ask.run("embed", model, as_list(body.input), normalize=True, strict=True)  # as OpenAI's are
         packed = body.encoding_format == "base64"
         rows = [
             {
@@ -177,22 +177,24 @@ def _openai(app: FastAPI, dispatcher: Dispatcher) -> None:
 
 
 def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
-    @app.post("/embed", tags=["text-embeddings-inference"])
+    @app.post("/embed", response_model=list[list[float]], tags=["text-embeddings-inference"])
     async def embed(body: schemas.Embed, request: Request) -> Response:
         """A vector for each text, of length 1 unless ``normalize`` is false."""
         ask = Ask(request, dispatcher)
+        model = ask.model(body.model)
+        ask.check_width(model, body.dimensions)
         more: dict[str, Any] = {} if body.pooling is None else {"pooling": body.pooling}
+        unit = body.normalize is not False
         result = await ask.run(
-            "embed",
-            ask.model(body.model),
-            as_list(body.inputs),
-            normalize=body.normalize,
-            strict=not body.truncate,
-            **more,
-        )
+            "embed", model, as_list(body.inputs), normalize=unit, strict=not body.truncate, **more
+        )  # fmt: skip
         return Json([row.tolist() for row in vectors_of(result)], headers=timed(result))
 
-    @app.post("/predict", tags=["text-embeddings-inference"])
+    @app.post(
+        "/predict",
+        response_model=list[document.Labelled] | list[list[document.Labelled]],
+        tags=["text-embeddings-inference"],
+    )
     async def predict(body: schemas.Predict, request: Request) -> Response:
         """Labels with their scores, the likeliest first, for each text or pair."""
         ask = Ask(request, dispatcher)
@@ -206,24 +208,19 @@ def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
         if len(paired) > 1:
             raise Failed("inputs: single texts and pairs do not go together", 422)
         pairs = [pair or "" for _, pair in split] if paired == {True} else None
+        raw: dict[str, Any] = {"raw": True} if body.raw_scores else {}
         result = await ask.run(
-            "predict",
-            ask.model(body.model, "label"),
-            [text for text, _ in split],
-            pairs,
-            kinds=["label"],
-            strict=not body.truncate,
-        )
+            "predict", ask.model(body.model, "label"), [text for text, _ in split], pairs, kinds=["label"],
+            strict=not body.truncate, **raw,
+        )  # fmt: skip
+        told = rows_of(result) if body.raw_scores else [row["probabilities"] for row in rows_of(result)]
         ranked = [
-            sorted(
-                ({"label": label, "score": p} for label, p in row["probabilities"].items()),
-                key=lambda each: -each["score"],
-            )
-            for row in rows_of(result)
+            sorted(({"label": label, "score": p} for label, p in row.items()), key=lambda each: -each["score"])
+            for row in told
         ]
         return Json(ranked[0] if alone else ranked, headers=timed(result))
 
-    @app.post("/rerank", tags=["text-embeddings-inference"])
+    @app.post("/rerank", response_model=list[document.Ranked], tags=["text-embeddings-inference"])
     async def rerank(body: schemas.Rerank, request: Request) -> Response:
         """Texts by how well they fit a query, the best first, by a head that scores pairs."""
         ask = Ask(request, dispatcher)
@@ -237,7 +234,7 @@ def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
         ]
         return Json(sorted(rows, key=lambda row: -row["score"]), headers=timed(result))
 
-    @app.post("/tokenize", tags=["text-embeddings-inference"])
+    @app.post("/tokenize", response_model=list[list[document.Piece]], tags=["text-embeddings-inference"])
     async def tokenize(body: schemas.Tokenize, request: Request) -> Response:
         """The pieces of each text, with their places in it."""
         ask = Ask(request, dispatcher)
@@ -259,7 +256,7 @@ def _tei(app: FastAPI, dispatcher: Dispatcher) -> None:
 
 
 def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
-    @app.post("/v1/fill", tags=["heads"])
+    @app.post("/v1/fill", response_model=document.Results, tags=["heads"])
     async def fill(body: schemas.Fill, request: Request) -> Response:
         """The likeliest pieces for every [MASK] of each text."""
         ask = Ask(request, dispatcher)
@@ -269,7 +266,7 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
         result = await ask.run("fill", model, as_list(body.inputs), top=body.top)
         return Json({"model": model, "results": rows_of(result)}, headers=timed(result))
 
-    @app.post("/v1/classify", tags=["heads"])
+    @app.post("/v1/classify", response_model=document.Results, tags=["heads"])
     async def classify(body: schemas.Classify, request: Request) -> Response:
         """A label with all probabilities, or a score, for each text or pair."""
         ask = Ask(request, dispatcher)
@@ -280,7 +277,7 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
         result = await ask.run("predict", model, texts, pairs, kinds=["label", "score"], strict=not body.truncate)
         return Json({"model": model, "results": rows_of(result)}, headers=timed(result))
 
-    @app.post("/v1/tag", tags=["heads"])
+    @app.post("/v1/tag", response_model=document.Results, tags=["heads"])
     async def tag(body: schemas.Tag, request: Request) -> Response:
         """The entities of each text, with their places in it."""
         ask = Ask(request, dispatcher)
@@ -288,7 +285,7 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
         result = await ask.run("predict", model, as_list(body.inputs), kinds=["tag"], strict=not body.truncate)
         return Json({"model": model, "results": rows_of(result)}, headers=timed(result))
 
-    @app.post("/v1/answer", tags=["heads"])
+    @app.post("/v1/answer", response_model=document.Results, tags=["heads"])
     async def answer(body: schemas.Answer, request: Request) -> Response:
         """Where a text answers a question; a long text is read in windows."""
         ask = Ask(request, dispatcher)
@@ -296,7 +293,7 @@ def _heads(app: FastAPI, dispatcher: Dispatcher) -> None:
         result = await ask.run("predict", model, [body.question], [body.context], kinds=["span"], long="window")
         return Json({"model": model, "results": rows_of(result)}, headers=timed(result))
 
-    @app.post("/v1/compare", tags=["heads"])
+    @app.post("/v1/compare", response_model=document.Compared, tags=["heads"])
     async def compare(body: schemas.Compare, request: Request) -> Response:
         """One text through all models: pieces, masks, heads, likeness, layers, attention, and the time of each; or ``error``,
         where one of several models fails."""
@@ -339,7 +336,7 @@ def _house(app: FastAPI, dispatcher: Dispatcher, settings: Settings, metrics: Me
         """Whether the process is there."""
         return {"status": "alive"}
 
-    @app.get("/metrics", tags=["house"])
+    @app.get("/metrics", responses=document.METRICS, response_class=Response, tags=["house"])
     async def metrics_told() -> Response:
         """Counters and histograms for Prometheus."""
         return Response(metrics.told(dispatcher), media_type="text/plain; version=0.0.4")

@@ -37,6 +37,12 @@ class Ask:
             raise Failed(f"no model {name!r} is served; served: {', '.join(m['name'] for m in described)}", 404)
         return name
 
+    def check_width(self, model: str, dimensions: int | None) -> None:
+        """Raises :class:`Failed` where vectors of another width are asked for."""
+        width = next(m["width"] for m in self.dispatcher.described if m["name"] == model)
+        if dimensions not in (None, width):
+            raise Failed(f"dimensions is {dimensions}; {model} has {width}", 422)
+
     async def run(
         self, operation: Any, model: str, texts: list[str], pairs: list[str] | None = None, **options: Any
     ) -> Result:

@@ -11,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from halbert.serve.keys import Keys, Rate
@@ -24,6 +25,7 @@ log = logging.getLogger("halbert.serve.access")
 OPEN = frozenset(("/", "/health", "/ready", "/live", "/openapi.json", "/metrics"))  # also without a key
 ADMIN = "/admin/"
 BODIES = 16  # of the largest size, that may be on their way at once
+READ = 16  # times the largest size: a body that is said to be larger is not read at all
 GONE = 499  # the client closed the connection; nobody sees it but the log
 FAILED = "the server failed; its log has the cause under {}"  # under the request's number
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -110,8 +112,9 @@ class Guard:
             self.answered(scope, status, seconds)
             if log.isEnabledFor(logging.INFO):
                 line = {
-                    "id": number, "client": scope["state"].get("client", ""), "method": scope["method"],
-                    "path": scope["path"][:200], "status": status, "ms": round(1000 * seconds, 1),
+                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"), "id": number,
+                    "client": scope["state"].get("client", ""), "method": scope["method"], "path": scope["path"][:200],
+                    "status": status, "ms": round(1000 * seconds, 1),
                 }  # fmt: skip
                 log.info(json.dumps(line))
 
@@ -142,7 +145,9 @@ class Guard:
             raise Refused(415, "bodies are read as they are; send it without Content-Encoding")
         length = headers.get(b"content-length", b"0")
         too_large = Refused(413, f"the body is larger than {self.most_bytes:,} bytes")
-        if not length.isdigit() or int(length) > self.most_bytes:
+        # Some clients read no answer before all is sent, which is read and thrown away; who asks first is told first.
+        thrown = length.isdigit() and int(length) > self.most_bytes and b"expect" not in headers
+        if not length.isdigit() or int(length) > (READ if thrown else 1) * self.most_bytes:
             raise too_large
         parts: list[bytes] = []
         size = 0
@@ -154,10 +159,11 @@ class Guard:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise Refused(400, "the connection ended before the body did")
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    self._reading += len(parts[-1])
-                    if size > self.most_bytes:
+                    if not thrown:
+                        parts.append(message.get("body", b""))
+                        size += len(parts[-1])
+                        self._reading += len(parts[-1])
+                    if size > self.most_bytes or (thrown and not message.get("more_body")):
                         raise too_large
                     if not message.get("more_body"):
                         return b"".join(parts)

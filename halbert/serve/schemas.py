@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 MOST_TEXTS = 2_048  # of one request, as OpenAI's
 LONGEST = 200_000  # characters of one text
@@ -28,19 +29,35 @@ class Embeddings(Body):
     dimensions: int | None = Field(None, description="the model's own width, if given")
     user: str | None = None
 
+    @field_validator("input", mode="before")
+    @classmethod
+    def _no_ids(cls, given: object) -> object:
+        if isinstance(given, list) and given and all(isinstance(each, int | list) for each in given):
+            raise PydanticCustomError(
+                "token_ids",
+                "token ids are another tokenizer's; send texts (LangChain: check_embedding_ctx_length=False)",
+            )
+        return given
 
-class Embed(Body):
+
+class Tei(Body):
+    """What text-embeddings-inference's routes have in common: ``null`` is what is usual."""
+
+    truncate: bool | None = False
+    truncation_direction: Literal["right", "Right"] | None = Field("right", description="texts are cut at their end")
+
+
+class Embed(Tei):
     """text-embeddings-inference's ``/embed``."""
 
     inputs: Text | Texts
-    normalize: bool = True
-    truncate: bool = False
-    truncation_direction: Literal["right", "Right"] = "right"
+    normalize: bool | None = True
     prompt_name: None = None
+    dimensions: int | None = Field(None, description="the model's own width, if given")
     pooling: Literal["mean", "cls", "pooler"] | None = None
 
 
-class Predict(Body):
+class Predict(Tei):
     """text-embeddings-inference's ``/predict``: a text, a pair in a list, or several of such lists in a list."""
 
     inputs: (
@@ -51,16 +68,15 @@ class Predict(Body):
             Field(min_length=1, max_length=MOST_TEXTS),
         ]
     )
-    truncate: bool = False
-    raw_scores: Literal[False] = False
+    raw_scores: bool = Field(False, description="logits instead of probabilities")
 
 
-class Rerank(Body):
+class Rerank(Tei):
     """text-embeddings-inference's ``/rerank``."""
 
     query: Text
     texts: Texts
-    truncate: bool = False
+    raw_scores: bool = Field(False, description="without effect: a score is what the head was taught, in its own unit")
     return_text: bool = False
 
 
@@ -69,6 +85,7 @@ class Tokenize(Body):
 
     inputs: Text | Texts
     add_special_tokens: bool = True
+    prompt_name: None = None
 
 
 class Fill(Body):

@@ -20,6 +20,11 @@ from halbert.serve.traces import Traces
 from halbert.source import resolve_spec
 
 try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+try:
     import uvicorn
     from uvicorn.loops.auto import auto_loop_factory
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -190,6 +195,7 @@ def serve(
     Raises :class:`InputError` for a model or an address that cannot be had.
     """
     chosen = named(models)
+    _allow_files()
     metrics = Metrics()
     dispatcher = Dispatcher(
         chosen,
@@ -214,7 +220,7 @@ def serve(
     log.info("loading %s", ", ".join(chosen))
     patient = type("Patience", (Patience,), {"seconds": settings.body_seconds})
     config = uvicorn.Config(
-        app, http=patient, log_config=None, access_log=False, lifespan="on", timeout_keep_alive=IDLE_SECONDS,
+        app, http=patient, ws="none", log_config=None, access_log=False, lifespan="on", timeout_keep_alive=IDLE_SECONDS,
         server_header=False, timeout_graceful_shutdown=int(drain_seconds),
         proxy_headers=proxy is not None, forwarded_allow_ips=proxy,
     )  # fmt: skip
@@ -228,6 +234,14 @@ def serve(
                 told.close()
     if server.stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
+
+
+def _allow_files() -> None:
+    """A connection is an open file, of which the usual limit is 1,024; as many as the system lets this process have."""
+    if resource is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _run(server: Orderly, listening: socket.socket, dispatcher: Dispatcher) -> None:

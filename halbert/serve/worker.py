@@ -196,6 +196,9 @@ class Served:
         match operation:
             case "embed":
                 return asked.embed(texts, **options)
+            case "predict" if options.pop("raw", False):
+                labels = asked.answering("label")[1].labels
+                return [dict(zip(labels, row, strict=True)) for row in asked.logits(texts, pairs).tolist()]
             case "predict":
                 return asked.predict(texts, pairs, **options)
             case "fill":

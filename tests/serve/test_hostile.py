@@ -7,8 +7,11 @@ import gzip
 import json
 import os
 import re
+import resource
 import signal
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -86,6 +89,23 @@ def test_a_body_that_is_larger_than_it_says(server):
         except (BrokenPipeError, ConnectionResetError):
             pass
         assert b" 413 " in connection.recv(4096)
+
+
+def test_clients_that_send_all_before_they_read_are_told_that_it_is_too_large(server):
+    """urllib, which "Copy as Python" uses, does; and what curl asks before it sends is answered before."""
+    for size in (70_000, 600_000):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{server.port}/embed", b"x" * size, {"Content-Type": "application/json"}
+        )
+        with pytest.raises(urllib.error.HTTPError) as told:
+            urllib.request.urlopen(request, timeout=20)
+        assert told.value.code == 413 and b"65,536 bytes" in told.value.read()
+    head = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n"
+    for length, more in ((70_000, b"Expect: 100-continue\r\n"), (20 * 65_536, b"")):
+        with server.connect() as connection:
+            connection.sendall(head % (length, more))
+            assert connection.recv(4096).split(b" ")[1] == b"413"
+    assert server.post("/embed", {"inputs": "a cat"}).status == 200
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "99999999999999999999", "abc"])
@@ -310,3 +330,41 @@ def test_head_is_get_without_its_body(server):
         assert told.status == 200 and told.body == b"" and told.headers["content-type"] == whole.headers["content-type"]
     refused = server.post("/admin/models", {"name": "a", "model": "b"})
     assert refused.status == 401 and refused.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_path_with_a_slash_too_many_leads_nowhere(server):
+    """Such as to the host that a request names."""
+    told = server.post("/v1/compare/", {"text": "a"}, Host="evil.example")
+    assert told.status == 404 and "location" not in told.headers
+
+
+def test_more_connections_than_the_usual_limit_of_files(tmp_path):
+    """What the shell allows at first is not all that the system does."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] < 1024:
+        pytest.skip("this system allows few open files")
+    small.bundle().save(tmp_path / "m")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+    try:
+        with running(str(tmp_path / "m"), "--precision", "fp32") as limited, contextlib.ExitStack() as idle:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, before[1]), before[1]))
+            for _ in range(300):
+                idle.enter_context(limited.connect())
+            assert limited.post("/embed", {"inputs": "a cat"}).status == 200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_document_says_who_needs_a_key_and_what_comes_back(server):
+    document = server.get("/openapi.json").json
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    paths = document["paths"]
+    assert paths["/admin/models"]["post"]["security"] == [{"key": []}]
+    assert "security" not in paths["/metrics"]["get"] and {"key": []} in paths["/embed"]["post"]["security"]
+    for path, methods in paths.items():
+        for method, told in methods.items():
+            (content,) = told["responses"]["200"]["content"].values()
+            assert content["schema"] or path in ("/health",), (path, method)
+            assert "400" in told["responses"]
+            headers = [parameter["name"] for parameter in told.get("parameters", ()) if parameter["in"] == "header"]
+            assert headers == (["halbert-timeout"] if method == "post" and "/admin/" not in path else [])

@@ -50,10 +50,14 @@ def near(a, b):
     np.testing.assert_allclose(np.asarray(a, np.float32), b, atol=2e-5)
 
 
+def units_of(predictor, texts):
+    return predictor.embed(texts, normalize=True)
+
+
 def test_vectors_are_the_offline_ones(server, offline):
     told = server.post("/v1/embeddings", {"input": TEXTS, "model": "second"})
     assert told.status == 200 and told.json["model"] == "second" and told.json["object"] == "list"
-    near([row["embedding"] for row in told.json["data"]], offline["second"].embed(TEXTS))
+    near([row["embedding"] for row in told.json["data"]], units_of(offline["second"], TEXTS))
     assert [row["index"] for row in told.json["data"]] == list(range(len(TEXTS)))
     tokens = sum(len(offline["second"].bundle.tokenizer.encode(text).ids) for text in TEXTS)
     assert told.json["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -61,7 +65,10 @@ def test_vectors_are_the_offline_ones(server, offline):
         part.split(";")[0] for part in told.headers["server-timing"].split(", ")
     }
     one = server.post("/v1/embeddings", {"input": TEXTS[0], "encoding_format": "base64"})
-    near(np.frombuffer(base64.b64decode(one.json["data"][0]["embedding"]), "<f4"), offline["first"].embed(TEXTS[:1])[0])
+    near(
+        np.frombuffer(base64.b64decode(one.json["data"][0]["embedding"]), "<f4"),
+        units_of(offline["first"], TEXTS[:1])[0],
+    )
     units = np.array(server.post("/embed", {"inputs": TEXTS}).json)
     near(np.linalg.norm(units, axis=1), np.ones(len(TEXTS)))
     near(
@@ -103,6 +110,24 @@ def test_every_head_answers_as_it_does_offline(server, offline):
     assert [[p["id"] for p in row] for row in filled] == [
         [p["id"] for p in row] for row in first.fill("the [MASK] on a [MASK]", top=3)
     ]
+
+
+def test_forms_that_clients_of_text_embeddings_inference_send(server, offline):
+    """``null`` for what is usual, and every field of theirs that has a meaning here."""
+    usual = {"truncate": None, "truncation_direction": "Right"}
+    near(server.post("/embed", {"inputs": "a cat", "normalize": None, "prompt_name": None, "dimensions": 32, **usual}).json,
+         offline["first"].embed(["a cat"], normalize=True))  # fmt: skip
+    first = offline["first"]
+    (raw,) = Predictor(first.bundle, first.backend, "label").logits(["a cat"])
+    told = server.post("/predict", {"inputs": "a cat", "raw_scores": True, **usual}).json
+    labels = first.bundle.heads["label"].labels
+    assert {row["label"]: row["score"] for row in told} == pytest.approx(
+        dict(zip(labels, raw.tolist(), strict=True)), abs=1e-4
+    )
+    assert [row["score"] for row in told] == sorted((row["score"] for row in told), reverse=True)
+    body = {"query": "a cat", "texts": ["a mat", "the dog"], **usual}
+    assert server.post("/rerank", {**body, "raw_scores": False}).json == server.post("/rerank", body).json
+    assert server.post("/tokenize", {"inputs": "a", "prompt_name": None}).status == 200
 
 
 def test_pieces(server, offline):
@@ -207,7 +232,10 @@ def test_metrics(server):
         ("/v1/embeddings", {"input": [*["the cat " * 60] * 19, "the " * 200]}, 413, "text 19 has"),
         ("/v1/embeddings", {"input": "a", "model": "third"}, 404, "no model 'third' is served; served: first, second"),
         ("/v1/embeddings", {"input": "a", "dimensions": 7}, 422, "dimensions is 7; first has 32"),
-        ("/v1/embeddings", {"input": [1, 2]}, 422, "input"),
+        ("/v1/embeddings", {"input": [1, 2]}, 422, "input: token ids are another tokenizer's; send texts"),
+        ("/v1/embeddings", {"input": [[1, 2], [3]]}, 422, "input: token ids are another tokenizer's; send texts"),
+        ("/embed", {"inputs": "a", "dimensions": 7}, 422, "dimensions is 7; first has 32"),
+        ("/embed", {"inputs": "a", "truncation_direction": "Left"}, 422, "truncation_direction"),
         ("/v1/embeddings", {"input": []}, 422, "input"),
         ("/v1/embeddings", {"inputs": "a"}, 422, "input"),
         ("/v1/embeddings", {"input": "a", "inptu": 1}, 422, "inptu"),
