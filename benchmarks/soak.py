@@ -18,6 +18,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import itertools
 import json
 import statistics
 import sys
@@ -161,7 +162,12 @@ def soak(precision: str, seconds: float, data: Path, log: Path) -> dict[str, Any
                 out.write(json.dumps({"ended": server.stop()}) + "\n")
     rows = [json.loads(line) for line in log.open()]
     statuses = Counter(str(row["status"]) for row in rows if "status" in row)
-    memory = [row["memory"] for row in rows if "memory" in row]
+    seen = [row for row in rows if "memory" in row]
+    memory = [row["memory"] for row in seen]
+    by_minute = [
+        int(statistics.median(row["memory"] for row in group))
+        for _, group in itertools.groupby(seen, key=lambda row: row["at"] // 60)
+    ]
     times = np.array([row["ms"] for row in rows if row.get("status") == 200] or [0.0])
     refused = np.array([row["ms"] for row in rows if row.get("status") == 429] or [0.0])
     return {
@@ -170,7 +176,7 @@ def soak(precision: str, seconds: float, data: Path, log: Path) -> dict[str, Any
         "killed": sum(row.get("killed", 0) > 0 for row in rows), "least_cosine": min(r["cosine"] for r in rows if "cosine" in r),
         "ms": {"p50": float(np.quantile(times, 0.5)), "p99": float(np.quantile(times, 0.99))},
         "refused_ms": {"p50": float(np.quantile(refused, 0.5)), "p99": float(np.quantile(refused, 0.99))},
-        "memory": {"least": min(memory), "most": max(memory), "last": memory[-1]}, "wrong": check(rows),
+        "memory": {"least": min(memory), "most": max(memory), "last": memory[-1], "by_minute": by_minute}, "wrong": check(rows),
     }  # fmt: skip
 
 
