@@ -24,6 +24,7 @@ from halbert.train.recipe import PretrainRecipe
 FREE = {"corpus", "workers", "checkpoint_every", "keep_checkpoints", "log_every", "on_spike", "spike_factor"}
 
 
+_AT_FIRST = {"long_sentences": "cut", "new_positions": "drawn"}  # before recipes could say otherwise
 _PARALLEL = "start_parallel_sha256"
 _START = "start_weights"
 _CORPORA = {"corpus_sha256": "the corpus", _PARALLEL: "the parallel corpus", _START: "the model it starts from"}
@@ -83,7 +84,7 @@ class RunFolder:
             check_begun(self.out)
         if file.exists():
             # Fields that a recipe did not have when the run was begun are as if they were not there.
-            defaults = {**json.loads(msgspec.json.encode(PretrainRecipe())), "long_sentences": "cut"}  # as it was then
+            defaults = {**json.loads(msgspec.json.encode(PretrainRecipe())), **_AT_FIRST}
             before = {**defaults, **read_json(file)}
             noted = before.get(_PARALLEL)  # not by older runs; one that has begun may not need its texts any more
             known = noted and told["start_parallel"] == before["start_parallel"]

@@ -33,6 +33,7 @@ from halbert.train.journal import Journal, Report, thinned
 from halbert.train.loader import Loaded, loaded
 from halbert.train.loop import Run
 from halbert.train.objectives import pretraining_loss
+from halbert.train.positions import lengthened
 from halbert.train.preview import preview
 from halbert.train.recipe import PretrainRecipe, Stage
 from halbert.train.start import base_of, begun, pretraining_heads, spec_of_recipe, tokenizer_of, weights_hash
@@ -164,7 +165,8 @@ def pretrain(
             now = run.progress
             position = Position(**now.position) if now.position else START
             with contextlib.closing(reader.batches(now.step, position, world)) as batches:
-                summary = run.take(batches)
+                copied = recipe.new_positions == "copied" and recipe.start_model is None  # whose positions are trained
+                summary = run.take(lengthened(batches, recipe.stages(), run) if copied else batches)
             journal.close()
             bundle = Bundle(
                 spec, tokenizer, arrays_of(model), heads, name=name or (Path(out).name if out else "pretrained"), **kept,

@@ -235,12 +235,16 @@ if __name__ == "__main__":
 
 
 def test_workers_without_memory_are_named_and_given_up(tmp_path):
-    """Ray ends its workers for what others take of the memory, and would try for ever; a page a time, on standard output."""
+    """Ray ends its workers for what others take of the memory, and would try for ever; a page a time, on standard output.
+
+    It looks once a second: ten times a second it also ends a helper of its own (AutoscalingCoordinator) again and again,
+    before that has told anybody where to work, and nothing is ever begun.
+    """
     (tmp_path / "in").mkdir()
     files, tokenizer = write_texts(tmp_path / "in", 3000), tiny.tokenizer()
     run = subprocess.run(
         [sys.executable, "-W", "always", "-c", SHORT_OF_MEMORY, str(tmp_path / "spread"), *map(str, files)],
-        env={**os.environ, "RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100", "RAY_task_oom_retries": "2"},
+        env={**os.environ, "RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "1000", "RAY_task_oom_retries": "2"},
         capture_output=True, text=True, check=False, timeout=230,
     )  # fmt: skip
     assert run.returncode == 1 and run.stdout == ""

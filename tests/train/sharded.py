@@ -20,6 +20,7 @@ from halbert.train import optimizers
 from halbert.train.checkpoints import restore, taken
 from halbert.train.distributed import leave
 from halbert.train.optimizers import clip_gradients, make_optimizer
+from halbert.train.positions import copy_positions
 from halbert.train.recipe import PretrainRecipe
 from tests import small, tiny
 from tests.train.made import trust_ratios
@@ -80,8 +81,22 @@ def main(meeting: str, rank: int) -> None:
             wrong, _, _ = descend(make(), kind, sharded=True)
             optimizers._spread = right
             assert furthest(whole, wrong) > 1e-4, kind
+    table = make().encoder.embeddings.position.weight
+    half = descend_nowhere()
+    copy_positions(table, 5, 12)
+    copy_positions(half, 5, 12)
+    assert torch.equal(half.full_tensor(), table)
     print("all equal")
     leave()
+
+
+def descend_nowhere() -> DTensor:
+    """Half of a table of positions, as it is at first."""
+    model = make()
+    fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    half = model.encoder.embeddings.position.weight
+    assert isinstance(half, DTensor)
+    return half
 
 
 def make() -> Model:
