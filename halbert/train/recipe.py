@@ -67,7 +67,9 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     accumulate: int = 1
     packing: Literal["bucket", "pack"] = "bucket"
     long_sentences: Literal["split", "cut"] = "split"  # what they have beyond length: read next, or never
-    new_positions: Literal["copied", "drawn"] = "copied"  # what those begin as that only a later phase is long enough for
+    new_positions: Literal["copied", "drawn"] = (
+        "copied"  # what those begin as that only a later phase is long enough for
+    )
     window_shards: int = 4
     language_exponent: float = 1.0
     seed: int = 0
