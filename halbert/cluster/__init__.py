@@ -100,6 +100,7 @@ class Cluster:
         self.ray, self._ends, self.only_here = join(address)  # only here: all of it is this machine's and stays so
         self.leftovers: list[Path] = []  # files that go even where nothing else is cleaned up
         self._open = contextlib.ExitStack()
+        self._looked = False
 
     def __enter__(self) -> Cluster:
         head = _Head(self.ray.get_runtime_context().gcs_address, self.leftovers)
@@ -181,7 +182,14 @@ class Cluster:
         room = sum(count // cpus for count in self.nodes())
         if not room:
             raise InputError(f"no machine of the cluster has the {cpus} cores that a worker needs")
+        self.say_if_taken(cpus)
         return room
+
+    def say_if_taken(self, cpus: int) -> None:
+        """That other work has all cores, which Ray waits for without a word; once, before work of one's own has any."""
+        if not self._looked and self.ray.available_resources().get("CPU", 0) < cpus:
+            warnings.warn("all cores of the cluster are at other work; this waits until some are free", stacklevel=2)
+        self._looked = True
 
     def _rows(
         self, items: Any, make: Callable[..., Work], arguments: tuple[Any, ...], workers: int | None, cpus: int

@@ -31,6 +31,19 @@ def out_of_memory(fault: object) -> str:
     return f"{_SHORT}{f' on {where[1]}' if where else ''}"
 
 
+def without_halbert(fault: object) -> HalbertError | None:
+    """What to do about a worker that cannot import Halbert, where that is what Ray says."""
+    text = str(fault)
+    found = re.search(r"(?:ModuleNotFound|Import)Error: (No module named '?halbert\b[^\n]*)", text)
+    if found is None:
+        return None
+    where = re.search(r"\bip=([0-9a-fA-F.:]+)", text)
+    machine = where[1] if where else "one of its machines"
+    return HalbertError(
+        f"a worker on {machine} has no Halbert ({shortened(found[1])}); install this version on every machine"
+    )
+
+
 @contextlib.contextmanager
 def told_in_lines() -> Iterator[None]:
     """What Ray prints of its own accord, on standard output and a page each, as warnings of a line.
@@ -63,6 +76,8 @@ def in_a_line(fault: BaseException) -> HalbertError:
     cause = getattr(fault, "cause", None) or fault
     lines = [line for line in str(cause).splitlines() if line.strip()]
     name = type(cause).__name__
+    if (missing := without_halbert(cause) or without_halbert(fault)) is not None:
+        return missing
     if (name.startswith("OutOfMemory") and type(cause).__module__.startswith("ray.")) or out_of_memory(fault):
         return HalbertError(f"{out_of_memory(cause) or _SHORT} {_AGAIN}; the same command goes on")
     return HalbertError(f"the cluster gave up ({name}): {shortened((lines or [name])[-1])}; the same command goes on")

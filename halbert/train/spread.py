@@ -13,6 +13,7 @@ import os
 import queue
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,8 +25,9 @@ from torch import distributed
 
 from halbert.bundle import Bundle
 from halbert.cluster import Cluster, Place, found_by, here, refused
-from halbert.cluster.telling import out_of_memory, quiet, shortened
+from halbert.cluster.telling import out_of_memory, quiet, shortened, without_halbert
 from halbert.errors import HalbertError, InputError
+from halbert.files import hold
 from halbert.source import load_bundle
 from halbert.text import Tokenizer
 from halbert.train.folder import check_begun
@@ -36,6 +38,12 @@ from halbert.weights.tensorflow1 import is_checkpoint
 
 ENDING = 20.0  # seconds for the processes to end after a fault, which is every one's or soon will be
 FAILURES = 8  # of a process or its machine, before a run is given up
+SHORT = 10.0  # seconds without room for all processes, after which fewer go on
+HELD = 60.0  # seconds for those of a machine that is gone to let go of the run
+
+
+class _Short(HalbertError):
+    """The cluster has lost machines, and has no room any more for as many processes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,50 +111,95 @@ def pretrain_spread(
 ) -> Bundle:
     """:func:`halbert.train.pretraining.pretrain` by ``workers`` processes of a cluster (one a machine, or one a GPU).
 
-    Raises what the training raises, and :class:`HalbertError` where the
-    storage is not shared, versions differ, or processes died more than eight times.
+    Where machines are lost and not replaced, as many processes go on as there is room for and ``accumulate`` is a multiple of.
+
+    Raises what the training raises, and :class:`HalbertError` where the storage is not shared, versions differ, processes
+    died more than eight times, or nothing is left of the cluster.
     """
     if not resume:
         check_begun(out)
     with connect() as cluster, _sign(out) as sign:
         cluster.leftovers.append(sign)
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-        from ray.util.queue import Empty, Queue
-
-        gpus = int(cluster.ray.cluster_resources().get("GPU", 0))
-        count = workers or gpus or len(cluster.nodes())
-        have = gpus or sum(cluster.nodes())
+        gpus = _room(cluster, True) > 0
+        count = workers or (_room(cluster, gpus) if gpus else len(cluster.nodes()))
+        have = _room(cluster, gpus)
         if count > have or not have:
             raise InputError(
                 f"{count} processes were asked for, and the cluster has {have} {'GPUs' if gpus else 'cores'}"
             )
-        told = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": cluster.beside()})
-        scaling = ScalingConfig(
-            num_workers=count, use_gpu=bool(gpus), placement_strategy="SPREAD",
-            # No more is asked for than leaves room for all of them where a machine is lost.
-            resources_per_worker=None if gpus else {"CPU": 1},
-        )  # fmt: skip
-        threads = None if gpus else _cores(cluster.nodes(), count)
-        job = Job(_absolute(recipe), tokenizer, out.resolve(), sign, name, here(), told, threads)
-        with tempfile.TemporaryDirectory() as spare, quiet("ray.train"):
-            trainer = TorchTrainer(
-                _train, train_loop_config={"job": job}, scaling_config=scaling,
-                run_config=RunConfig(storage_path=spare, failure_config=FailureConfig(max_failures=FAILURES)),
-            )  # fmt: skip
-            fault = _follow(trainer.fit, told, Empty, report, tell, lambda: _end_training(cluster.ray))
+        cluster.say_if_taken(0 if gpus else 1)
+        job = Job(_absolute(recipe), tokenizer, out.resolve(), sign, name, here(), None, None)
+        while isinstance(fault := _tried(cluster, job, count, gpus, report, tell), _Short):
+            count = _fewer(recipe.accumulate, _room(cluster, gpus))
+            if not count:
+                raise HalbertError(
+                    "no machine is left of the cluster; the same command with --resume goes on by another"
+                )
+            if tell is not None:
+                tell(f"{fault}; going on with {count} from the last checkpoint")
+            _let_go(out)
     if fault is not None:
         raise fault
     return load_bundle(out)
 
 
+def _room(cluster: Cluster, gpus: bool) -> int:
+    """GPUs, or cores, of the machines that are there."""
+    resource = "GPU" if gpus else "CPU"
+    return sum(int(node["Resources"].get(resource, 0)) for node in cluster.ray.nodes() if node["Alive"])
+
+
+def _fewer(accumulate: int, room: int) -> int:
+    """The most processes there is room for of which each has as many of a step's batches."""
+    return max((n for n in range(1, min(accumulate, room) + 1) if accumulate % n == 0), default=0)
+
+
+def _let_go(out: Path) -> None:
+    """Wait until no process of a machine that is gone holds the run: some live on for a while."""
+    until = time.monotonic() + HELD
+    while (lock := out / "training/lock").exists() and time.monotonic() < until:
+        with contextlib.suppress(InputError):
+            hold(lock, "").close()
+            return
+        time.sleep(0.5)
+
+
+def _tried(
+    cluster: Cluster, job: Job, count: int, gpus: bool, report: Report | None, tell: Callable[[str], None] | None
+) -> Exception | None:
+    """Train with so many processes; returns what was at fault, if anything."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.util.queue import Empty, Queue
+
+    told = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": cluster.beside()})
+    scaling = ScalingConfig(
+        num_workers=count, use_gpu=gpus, placement_strategy="SPREAD",
+        # No more is asked for than leaves room for all of them where a machine is lost.
+        resources_per_worker=None if gpus else {"CPU": 1},
+    )  # fmt: skip
+    threads = None if gpus else _cores(cluster.nodes(), count)
+    job = dataclasses.replace(job, told=told, threads=threads)
+
+    def short() -> bool:
+        return _room(cluster, gpus) < count
+
+    with tempfile.TemporaryDirectory() as spare, quiet("ray.train"):
+        trainer = TorchTrainer(
+            _train, train_loop_config={"job": job}, scaling_config=scaling,
+            run_config=RunConfig(storage_path=spare, failure_config=FailureConfig(max_failures=FAILURES)),
+        )  # fmt: skip
+        return _follow(trainer.fit, told, Empty, report, tell, lambda: _end_training(cluster.ray), short)
+
+
 def _follow(
     fit: Callable[[], Any], told: Any, empty: type[Exception], report: Report | None,
-    tell: Callable[[str], None] | None, end: Callable[[], None],
+    tell: Callable[[str], None] | None, end: Callable[[], None], short: Callable[[], bool],
 ) -> Exception | None:  # fmt: skip
     """Run ``fit`` beside, and pass on what the processes tell until it is over; returns what was at fault, if anything.
 
-    Where it is broken off, by Ctrl-C, ``end`` ends ``fit``.
+    Where it is broken off, by Ctrl-C or because the cluster stays ``short`` of room, ``end`` ends ``fit``: Ray would wait
+    for another machine for ever.
     """
     over: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
@@ -157,15 +210,26 @@ def _follow(
         except Exception as error:
             last = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             why = out_of_memory(error) or shortened(last[-1])
-            over.put(HalbertError(f"the cluster gave up: {why}; the same command with --resume goes on"))
+            over.put(
+                without_halbert(error)
+                or HalbertError(f"the cluster gave up: {why}; the same command with --resume goes on")
+            )
         with contextlib.suppress(Exception):
             told.put(("end", None))  # nobody waits for more
 
     running = threading.Thread(target=run, daemon=True)
     running.start()
     fault: Exception | None = None
+    looked = roomy = time.monotonic()
     try:
         while True:
+            if (now := time.monotonic()) - looked > SHORT / 4:
+                looked = now
+                roomy = roomy if short() else now
+                if now - roomy > SHORT and fault is None and over.empty():
+                    end()
+                    running.join(ENDING)
+                    return _Short("a machine is gone, and the cluster has no room for as many processes")
             kind: str = "nothing"
             what: Any = None
             with contextlib.suppress(empty):
@@ -217,6 +281,7 @@ def _sign(out: Path) -> Iterator[Path]:
     """A file beside the run by which a worker knows that it sees the same storage."""
     sign = out.resolve().parent / f".{out.name}.{uuid.uuid4().hex}"
     try:
+        sign.parent.mkdir(parents=True, exist_ok=True)
         sign.touch()
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error.strerror}") from None

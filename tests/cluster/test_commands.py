@@ -308,3 +308,25 @@ def test_ctrl_c_leaves_what_is_finished_and_nobody_at_work(kind, tmp_path):
     ended(halbert(*job.arguments(out), "--engine", "ray", *job.again))
     ended(halbert(*job.arguments(tmp_path / "plain")))
     job.check(tmp_path / "plain", out)
+
+
+def test_a_training_goes_on_with_fewer_processes_where_a_machine_is_lost_for_good(tmp_path):
+    """Two machines of a core each, one for each process; folders above the run are made, as without a cluster."""
+    job, out = Pretrain(tmp_path), tmp_path / "new/deep/out"
+    # Long enough for the loss of a machine to be noticed, at a rate that lasts so long.
+    arguments = [*job.arguments(out), "--set=steps=2500", "--set=learning_rate=0.0005"]
+    with several() as (cluster, nodes):
+        run = halbert(*arguments, "--engine", "ray", "--address", cluster.address)
+        until_begun(run, job, out, nodes[1])
+        os.kill(nodes[1].all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        said = ended(run)
+        assert "a machine is gone, and the cluster has no room for as many processes; going on with 1" in said
+        assert "Going on after step" in said
+        steps = [json.loads(line)["step"] for line in (out / "training/journal.jsonl").read_text().splitlines()]
+        assert steps == list(range(1, 2501))
+        # And where nothing is left, it says so.
+        other = [each if each != out else tmp_path / "other" for each in arguments]
+        run = halbert(*other, "--engine", "ray", "--address", cluster.address)
+        until_begun(run, job, tmp_path / "other", nodes[0])
+        os.kill(nodes[0].all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        assert "no machine is left of the cluster; the same command with --resume" in ended(run, 1, 120)

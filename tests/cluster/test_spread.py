@@ -17,7 +17,9 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -492,3 +494,18 @@ def test_times_are_not_taken_beside_other_work(cluster):
         with connected.alone():
             assert free(0)
         assert free(2)
+
+
+def test_other_work_that_has_all_cores_is_told_once():
+    """Ray waits without a word."""
+    cluster = object.__new__(Cluster)
+    cluster._looked = False
+    cluster.ray = SimpleNamespace(available_resources=lambda: {"CPU": 0.0})
+    with pytest.warns(UserWarning, match="all cores of the cluster are at other work"):
+        cluster.say_if_taken(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cluster.say_if_taken(1)  # by then it may be one's own work that has them
+        free = object.__new__(Cluster)
+        free._looked, free.ray = False, SimpleNamespace(available_resources=lambda: {"CPU": 2.0})
+        free.say_if_taken(1)

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from halbert.cluster.telling import in_a_line, out_of_memory, told_in_lines
+from halbert.cluster.telling import in_a_line, out_of_memory, told_in_lines, without_halbert
 
 PAGE = """\
 Task _map_task failed due to oom. There are infinite oom retries remaining, so the task will be retried. Error: 1 worker(s) \
@@ -51,3 +51,15 @@ def test_pages_become_lines_and_leave_standard_output_alone(capsys):
         "a worker ran out of memory on 192.0.2.7; what it was at is done again", "Ray: No room.",
     ]  # fmt: skip
     assert worker.print_to_stdstream is theirs and capsys.readouterr() == ("", "")
+
+
+def test_a_worker_without_halbert_is_named_and_what_to_do():
+    """As Ray says it; trying again would not help, and is not advised."""
+    said = (
+        "The actor died because of an error raised in its creation task, ray::_MapWorker.__init__() (pid=7, ip=192.0.2.7, "
+        "actor_id=1)\n  At least one of the input arguments could not be computed:\nModuleNotFoundError: No module named 'halbert'"
+    )
+    told = str(in_a_line(RuntimeError(said)))
+    assert told.startswith("a worker on 192.0.2.7 has no Halbert") and "install this version on every machine" in told
+    assert "again" not in told
+    assert without_halbert("ImportError: No module named 'numpy'") is None
