@@ -10,10 +10,12 @@ Shares of single languages have Wilson's interval of 95 % (Wilson 1927); means o
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import statistics
+import tomllib
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,23 @@ from typing import Any
 import altair as alt
 import numpy as np
 import vl_convert
+from scipy.stats import spearmanr
 
 from benchmarks.written import DOCS, put
 from halbert.files import write_bytes
+from halbert.source import resolve_tokenizer
 from halbert.text.languages import name_of
 from models.making import DATA, RESULTS
 from models.multilingual import NAMES
+from models.tongues import ENGLISH, held_out_verses, index_of, named_rows
 
 SCORES = {
     "masked": "masked pieces", "found": "translations found", "aligned": "the same, aligned", "topics": "topics from English",
     "everywhere": "topics, all languages",
+}  # fmt: skip
+# Tatoeba and the Bibles name a language, SIB-200 and the models' texts its variety that is written most.
+VARIETY = {
+    "ara": "arb", "aze": "azj", "kur": "kmr", "lav": "lvs", "mon": "khk", "sqi": "als", "uzb": "uzn", "yid": "ydd",
 }  # fmt: skip
 COMMONEST = 0.25  # share of SIB-200's commonest topic
 Share = tuple[float, float]  # right, of how many
@@ -78,30 +87,73 @@ def resampled(values: Sequence[float]) -> str:
     return f"{100 * statistics.mean(values):.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
+def script_of(texts: Iterable[str]) -> str:
+    """The script most letters of some texts are in, by the first word of their Unicode names."""
+    words = Counter(
+        unicodedata.name(c, "").split(" ")[0] for text in texts for c in text if unicodedata.category(c)[0] == "L"
+    )
+    if words["HIRAGANA"] + words["KATAKANA"] > 0.1 * words.total():
+        return "Japanese"
+    first = max(words, key=lambda word: (words[word], word), default="")
+    return {"CJK": "Han", "CANADIAN": "Canadian syllabics", "OL": "Ol Chiki"}.get(first, first.capitalize())
+
+
 class Atlas:
     """What is known of languages: scripts, families, whether they were learnt from."""
 
     def __init__(self, data: Path, seen: Iterable[str]) -> None:
         self.seen = {code[:3] for code in seen}
-        self.families: dict[str, str] = {}
-        self.scripts: dict[str, str] = {}
-        for file, code, script in (("udhr/index.tsv", "iso639_3", "script"), ("bible/index.tsv", "code", "script")):
-            with (data / file).open(encoding="utf-8", newline="") as rows:
-                for row in csv.DictReader(rows, delimiter="\t", quoting=csv.QUOTE_NONE):
-                    self.scripts[row[code][:3]] = row[script]
-                    if row.get("family"):
-                        self.families[row[code][:3]] = row["family"]
+        families = tomllib.loads((Path(__file__).parent / "families.toml").read_text("utf-8"))
+        self.families = {code: family for family, codes in families.items() for code in codes.split()}
+        self.names = {row["iso639_3"]: row["name"] for row in index_of(data / "udhr/index.tsv")}
+        self.names |= {row["code"]: row["language"] for row in index_of(data / "bible/index.tsv")}
+        topics: dict[str, list[str]] = defaultdict(list)
+        for row in named_rows(data / "sib200/train.tsv.gz"):
+            topics[row["lang"]].append(row["text"])
+        verses = held_out_verses(data)
+        pairs: dict[str, list[str]] = defaultdict(list)
+        for row in named_rows(data / "tatoeba/tatoeba.tsv.gz"):
+            pairs[row["lang"]].append(row["sentence"])
+        self.scripts = {code: script_of(texts) for code, texts in (verses | pairs | topics).items()}
+        self.unlearnt = self._unlearnt(data, list(topics))
+
+    @staticmethod
+    def _unlearnt(data: Path, codes: list[str]) -> set[str]:
+        """Second scripts of which nothing was learnt: SIB-200's sentences are learnt in a language's first alone."""
+        first = {code[:3]: code for code in reversed(codes)}
+        declared = {(row["iso639_3"], row["script"]) for row in index_of(data / "udhr/index.tsv")}
+        bibles = {row["code"].replace("-", "_") for row in index_of(data / "bible/index.tsv")}
+        return {
+            code for code in codes
+            if first[code[:3]] != code and (code[:3], code[4:]) not in declared and code not in bibles
+        }  # fmt: skip
+
+    def learnt(self, code: str) -> bool:
+        """Whether any text of it was learnt from, in this script."""
+        return alike(code) in self.seen and code not in self.unlearnt
 
     def script(self, code: str) -> str:
-        """ISO 15924, or nothing."""
-        return code.split("_")[1] if "_" in code else self.scripts.get(code[:3], "")
+        """As Unicode calls it, by the texts it was judged by."""
+        return self.scripts.get(code, "")
+
+    def name(self, code: str) -> str:
+        """English, by CLDR where it has one, else by the index of the Bibles or of the Declaration; else the code."""
+        name = name_of(code)
+        return name if name != code else self.names.get(code[:3], code)
 
     def family(self, code: str) -> str:
-        """As the index of the Bibles names it, or nothing."""
+        """As ``families.toml`` has it, or nothing."""
         return self.families.get(code[:3], "")
 
 
-def summary(found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any], atlas: Atlas) -> list[str]:
+def alike(code: str) -> str:
+    """A language's code in three letters, that of the one variety which stands for it elsewhere."""
+    return VARIETY.get(code[:3], code[:3])
+
+
+def summary(
+    found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any], pieces: dict[str, float], atlas: Atlas
+) -> list[str]:
     """Means over languages, and the difference of the two models."""
     a, b = NAMES
     lines = [
@@ -109,14 +161,16 @@ def summary(found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any],
         "|---|--:|--:|--:|--:|--:|",
     ]
     base: dict[str, Callable[[list[str]], str]] = {
-        "masked": lambda codes: f"{100 * told[a]['unigram']['accuracy']:.1f}",
+        "masked": lambda codes: resampled([pieces[code] for code in codes]),
         "found": lambda codes: resampled([told[a]["trigrams"][code] for code in codes]),
         "topics": lambda codes: f"{100 * COMMONEST:.0f}",
     }
     base |= {"aligned": base["found"], "everywhere": base["topics"]}
     for score, title in SCORES.items():
         for which in (True, False):
-            codes = [code for code in found[a][score] if (code[:3] in atlas.seen) == which]
+            codes = [code for code in found[a][score] if atlas.learnt(code) == which]
+            if score == "topics":  # which English taught
+                codes = [code for code in codes if code[:3] != ENGLISH]
             if not codes:
                 continue
             x, y = (over(found[name][score], codes) for name in NAMES)
@@ -137,30 +191,33 @@ def grouped(found: dict[str, dict[str, dict[str, Share]]], kind: Callable[[str],
         for code in found[NAMES[0]][score]:
             if kind(code):
                 groups.setdefault(kind(code), set()).add(code)
-    for name, codes in sorted(groups.items(), key=lambda item: (-len({code[:3] for code in item[1]}), item[0])):
+    for name, codes in sorted(groups.items(), key=lambda item: (-len({alike(code) for code in item[1]}), item[0])):
         cells = []
         for score in SCORES:
             for model in NAMES:
                 values = over(found[model][score], codes)
                 cells.append(f"{100 * statistics.mean(values):.1f}" if values else "")
-        lines.append(f"| {name} | {len({code[:3] for code in codes})} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {len({alike(code) for code in codes})} | {' | '.join(cells)} |")
     return lines
 
 
 def each(found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any], atlas: Atlas) -> list[str]:
-    """A row for every language and script; bold where three characters find more translations than both models."""
+    """A row for every language and script; bold where three characters find more translations than both models, slanted
+    where they find more than one."""
     a = NAMES[0]
-    codes = sorted({code for score in SCORES for code in found[a][score]}, key=lambda code: (name_of(code), code))
+    codes = sorted({code for score in SCORES for code in found[a][score]}, key=lambda code: (atlas.name(code), code))
     whole = {code[:3]: code for code in reversed(codes) if "_" in code}  # where what has no script belongs
     titles = " | ".join(f"{title}, {name.split('-')[0]}" for title in SCORES.values() for name in NAMES)
-    head = "| language | code | seen | pieces a character | [UNK] | three characters"
+    head = "| language | code | learnt from | pieces a character | [UNK] | three characters"
     lines = [f"{head} | {titles} |", "|---|---|---|--:|--:|--:|" + "--:|" * len(SCORES) * len(NAMES)]
     for code in codes:
-        if "_" not in code and code[:3] in whole:
+        if "_" not in code and alike(code) in whole:
             continue
-        own = {score: code if code in found[a][score] else code[:3] for score in SCORES}
-        if whole.get(code[:3], code) != code:  # the second script of a language has only what is told of it
-            own = dict.fromkeys(SCORES, code)
+        own = dict.fromkeys(SCORES, code)
+        if whole.get(code[:3], "") == code:  # the second script of a language has only what is told of it
+            for score in SCORES:
+                bare = [c for c in found[a][score] if "_" not in c and alike(c) == code[:3]]
+                own[score] = code if code in found[a][score] else bare[0] if bare else code
         cells = []
         for score in SCORES:
             for model in NAMES:
@@ -172,15 +229,65 @@ def each(found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any], at
                 cells.append(f"{100 * share[0] / share[1]:.1f} ({100 * low:.0f} to {100 * high:.0f})")
         fit = told[a]["vocabulary"].get(code)
         characters = told[a]["trigrams"].get(own["found"])
-        wins = characters is not None and all(
-            characters >= found[model]["found"][own["found"]][0] / found[model]["found"][own["found"]][1]
-            for model in NAMES
-        )
-        three = "" if characters is None else f"**{100 * characters:.1f}**" if wins else f"{100 * characters:.1f}"
+        three = ""
+        if characters is not None:
+            beaten = [characters >= over(found[model]["found"], [own["found"]])[0] for model in NAMES]
+            mark = "**" if all(beaten) else "*" if any(beaten) else ""
+            three = f"{mark}{100 * characters:.1f}{mark}"
         vocabulary = f"{fit['pieces']:.2f} | {100 * fit['unknown']:.1f} %" if fit else " | "
-        seen = "yes" if code[:3] in atlas.seen else "no"
-        lines.append(f"| {name_of(code)} | `{code}` | {seen} | {vocabulary} | {three} | {' | '.join(cells)} |")
+        seen = "yes" if atlas.learnt(code) else "no"
+        lines.append(f"| {atlas.name(code)} | `{code}` | {seen} | {vocabulary} | {three} | {' | '.join(cells)} |")
     return lines
+
+
+def beaten(
+    found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any], pieces: dict[str, float], atlas: Atlas
+) -> list[str]:
+    """Of the languages learnt from, those in which a model is no better than a predictor that knows no language."""
+    least: dict[str, tuple[str, Callable[[str], float]]] = {
+        "masked": ("the language's own commonest piece", lambda code: pieces[code]),
+        "found": ("three characters", lambda code: told[NAMES[0]]["trigrams"][code]),
+        "aligned": ("three characters", lambda code: told[NAMES[0]]["trigrams"][code]),
+        "topics": ("the commonest topic", lambda code: COMMONEST),
+        "everywhere": ("the commonest topic", lambda code: COMMONEST),
+    }
+    lines = ["| score | predictor | model | languages learnt from | no better in |", "|---|---|---|--:|---|"]
+    for score, (title, at_least) in least.items():
+        for model in NAMES:
+            rows = {code: share for code, share in found[model][score].items() if atlas.learnt(code)}
+            worse = sorted(atlas.name(code) for code, (right, n) in rows.items() if right / n <= at_least(code))
+            names = f"{len(worse)}: {', '.join(worse)}" if worse else "none"
+            lines.append(f"| {SCORES[score]} | {title} | {model} | {len(rows)} | {names} |")
+    return lines
+
+
+def coverage(found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any]) -> list[str]:
+    """How the vocabulary's fit and a language's scores go together: Spearman's rank correlation over languages."""
+    fit = {code: row["pieces"] for code, row in told[NAMES[0]]["vocabulary"].items()}
+    fit |= {code[:3]: fit[code] for code in reversed(list(fit))}
+    lines = [f"| rank correlation with pieces a character | languages | {' | '.join(NAMES)} |", "|---|--:|--:|--:|"]
+    for score, title in SCORES.items():
+        pieces = {code: fit.get(code, fit.get(alike(code))) for code in found[NAMES[0]][score]}
+        codes = [code for code, value in pieces.items() if value is not None]
+        cells = [
+            f"{spearmanr([pieces[code] for code in codes], over(found[model][score], codes)).statistic:.2f}"
+            for model in NAMES
+        ]
+        lines.append(f"| {title} | {len(codes)} | {' | '.join(cells)} |")
+    return lines
+
+
+def commonest_pieces(data: Path) -> dict[str, float]:
+    """By language, the share that its commonest piece has of the verses which were held out."""
+    tokenizer = resolve_tokenizer(NAMES[0])
+    unknown, found = tokenizer.special_ids["unk"], {}
+    for language, verses in held_out_verses(data).items():
+        if not verses:
+            continue
+        counts = np.bincount(np.concatenate(tokenizer.arrays(verses)), minlength=tokenizer.vocab_size)
+        counts[unknown] = 0  # which does not count where it is guessed
+        found[language] = float(counts.max() / sum(len(ids) for ids in tokenizer.arrays(verses)))
+    return found
 
 
 def picture(found: dict[str, dict[str, dict[str, Share]]], atlas: Atlas) -> bytes:
@@ -190,7 +297,7 @@ def picture(found: dict[str, dict[str, dict[str, Share]]], atlas: Atlas) -> byte
         rows = []
         for code, (right, n) in found[NAMES[0]][score].items():
             other = found[NAMES[1]][score][code]
-            seen = "learnt from" if code[:3] in atlas.seen else "never seen"
+            seen = "learnt from" if atlas.learnt(code) else "never seen"
             rows.append({"a": 100 * right / n, "b": 100 * other[0] / other[1], "seen": seen})
         top = max(max(row["a"], row["b"]) for row in rows) * 1.05
         scale = alt.Scale(domain=[0, top], nice=False)
@@ -218,8 +325,11 @@ def main() -> None:
     told = json.loads(options.results.read_text())
     found = {name: shares(told[name]) for name in NAMES}
     atlas = Atlas(options.data, told[NAMES[0]]["seen"])
-    put("languages.md", "summary", summary(found, told, atlas))
+    pieces = commonest_pieces(options.data)
+    put("languages.md", "summary", summary(found, told, pieces, atlas))
+    put("languages.md", "beaten", beaten(found, told, pieces, atlas))
     put("languages.md", "scripts", grouped(found, atlas.script))
+    put("languages.md", "coverage", coverage(found, told))
     put("languages.md", "families", grouped(found, atlas.family))
     put("languages.md", "languages", each(found, told, atlas))
     write_bytes(DOCS / "languages.png", picture(found, atlas))

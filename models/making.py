@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from halbert.bundle import Bundle
-from halbert.compare.machine import describe_machine
 from halbert.data.corpus import Corpus
 from halbert.files import write_json
 from halbert.model.arrays import model_of
+from halbert.run.predictor import load
 from halbert.source import load_bundle
 from halbert.text import Tokenizer
 from halbert.train.journal import thinned
@@ -41,12 +41,13 @@ def asked(what: str, names: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def trained(name: str, tokenizer: Tokenizer, out: Path, changes: list[str]) -> Bundle:
+def trained(recipe: str, tokenizer: Tokenizer, out: Path, changes: list[str]) -> Bundle:
     """The model of a recipe: as it is in its folder, or trained to its end, from where it was stopped."""
     if not (out / "halbert.json").exists():
         pretrain(
-            read_recipe(name, changes), tokenizer, out, resume=out.exists(), tell=print, report=lambda e: _tell(name, e)
-        )
+            read_recipe(recipe, changes), tokenizer, out, resume=out.exists(), tell=print,
+            report=lambda e: _tell(out.name, e),
+        )  # fmt: skip
     return load_bundle(out)
 
 
@@ -62,11 +63,10 @@ def _tell(name: str, entry: dict[str, Any]) -> None:
 def training_of(bundle: Bundle) -> dict[str, Any]:
     """What a card says of the training: pieces read, time, precision, machine."""
     told = bundle.provenance["training"]
-    machine = describe_machine()
-    threads = told["machine"]["threads"]
+    threads, device = told["machine"]["threads"], told["machine"]["device"]
     return {
         "tokens": told["tokens"], "seconds": told["seconds"], "precision": told["precision"], "threads": threads,
-        "machine": f"{threads} of {machine['cores']} cores of {machine['processor']}",
+        "machine": f"{threads} core{'s' * (threads > 1)} of {device}",
     }  # fmt: skip
 
 
@@ -80,6 +80,23 @@ def masked(bundle: Bundle, tokenizer: Tokenizer, held_out: Corpus) -> dict[str, 
         "masked_standard_error": float(accuracy.std(ddof=1) / np.sqrt(len(accuracy))),
         "masked_loss": float(np.average(scores.losses, weights=counts)), "masked": int(counts.sum()),
     }  # fmt: skip
+
+
+def filled(bundle: Bundle, sentences: Sequence[str]) -> list[dict[str, Any]]:
+    """What a model fills into everyday sentences, its five first pieces."""
+    predictor = load(bundle, precision="fp32")
+    return [
+        {"text": text, "pieces": [[row["piece"], round(row["probability"], 3)] for row in predictor.fill(text)[0][:5]]}
+        for text in sentences
+    ]
+
+
+def table_of(filled_in: list[dict[str, Any]]) -> list[str]:
+    """A card's table of filled sentences."""
+    return ["| sentence | its first three pieces |", "|---|---|"] + [
+        f"| {row['text']} | {', '.join(f'{piece} {100 * p:.0f} %' for piece, p in row['pieces'][:3])} |"
+        for row in filled_in
+    ]
 
 
 def unigram(train: Corpus, held_out: Corpus, tokenizer: Tokenizer) -> dict[str, float]:

@@ -119,7 +119,7 @@ def read_texts(data: Path) -> Texts:
         alone[language] += chapters.values()
     for row in named_rows(data / "sib200/train.tsv.gz"):
         same[row["lang"][:3]].setdefault(f"SIB.{row['index_id']}.0", row["text"])
-    codes = {row["bcp47"]: row["iso639_3"] for row in _index(data / "udhr/index.tsv") if row["bcp47"]}
+    codes = {row["bcp47"]: row["iso639_3"] for row in index_of(data / "udhr/index.tsv") if row["bcp47"]}
     with gzip.open(data / "stories/stories.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
             story = json.loads(line)
@@ -129,7 +129,7 @@ def read_texts(data: Path) -> Texts:
     declared: dict[str, list[str]] = defaultdict(list)
     for row in named_rows(data / "udhr/udhr.tsv.gz"):
         declared[row["key"]].append(row["text"])
-    for row in _index(data / "udhr/index.tsv"):
+    for row in index_of(data / "udhr/index.tsv"):
         if row["iso639_3"] in alone or row["iso639_3"] in same:  # by itself it is too little to learn a language from
             alone[row["iso639_3"]].append(declared[row["key"]])
     for number, section in enumerate(read_documents(data / "english_text/openstax_textbooks.txt.gz")):
@@ -147,6 +147,7 @@ def held_out_verses(data: Path) -> dict[str, list[str]]:
     return dict(found)
 
 
-def _index(file: Path) -> list[dict[str, str]]:
+def index_of(file: Path) -> list[dict[str, str]]:
+    """The rows of a folder's index."""
     with file.open(encoding="utf-8", newline="") as rows:
         return list(csv.DictReader(rows, delimiter="\t", quoting=csv.QUOTE_NONE))

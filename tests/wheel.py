@@ -92,6 +92,11 @@ def main() -> None:
         for boxed in ("bert-mini-en", "albert-mini-en"):  # what comes along, and needs no folder
             filled = json.loads(run(halbert, "fill", boxed, "She opened the [MASK].", "--json"))
             assert "door" in [row["piece"] for row in filled[0]], filled
+        for boxed in ("bert-mini-100", "albert-mini-100"):
+            line = json.loads(run(halbert, "tokenize", boxed, "Guten Morgen, 東京", "--json"))
+            assert "[UNK]" not in line["tokens"] and len(line["tokens"]) > 4, line
+            filled = json.loads(run(halbert, "fill", boxed, "In the [MASK] was the Word.", "--json"))
+            assert len(filled[0]) == 5, filled
         refused = subprocess.run(
             [halbert, "finetune", model, "--task", "classify", "--train", "a", "--dev", "b", "--out", "c"],
             cwd=place, env=environment, text=True, capture_output=True,

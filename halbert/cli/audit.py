@@ -28,7 +28,7 @@ from halbert.spec import from_dict
 
 HELP = (
     "Put models side by side, measured: size, memory, latency, throughput, masked pieces, fine-tuning on your data. "
-    "Without models, the two in the box are compared on the documentation of the installed packages."
+    "Without models, the English pair in the box is compared on the documentation of the installed packages."
 )
 EXAMPLE = (
     "Example: halbert audit ./bert ./albert --task classify --data train.csv --out report\n\n"
@@ -73,7 +73,8 @@ def run(
         bool,
         typer.Option(
             "--languages",
-            help="Compare the models on what every machine has in 138 languages: CLDR's names of countries, languages, currencies.",
+            help="Compare the models (without any the multilingual pair in the box) on what every machine has in 138 languages: "
+            "CLDR's names of countries, languages, currencies.",
         ),
     ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds, 2 seeds, 400 rows to learn from.")] = False,
@@ -210,11 +211,11 @@ def run(
                 raise InputError("--engine ray does not go with --seconds, which trains models for this audit alone")
             results = trained_audit(seconds=seconds, **alike)
         else:
-            from halbert.compare.default import FINETUNING, MODELS, default_audit
+            from halbert.compare.default import FINETUNING, MULTILINGUAL, default_audit
 
-            if languages and len(models or ()) < 2:
+            if len(models or ()) == 1:
                 raise InputError(
-                    f"--languages compares models that you name; name at least two, such as {' '.join(MODELS)}"
+                    f"name at least two models, or none for the two in the box ({' and '.join(MULTILINGUAL)})"
                 )
             changed = from_dict(FinetuneRecipe, apply_changes(to_builtins(FINETUNING), set or []), "--set")
             connect = cluster_of(engine, address)

@@ -31,6 +31,7 @@ from halbert.run.backend import Precision
 from halbert.train.recipe import FinetuneRecipe
 
 MODELS = ("bert-mini-en", "albert-mini-en")
+MULTILINGUAL = ("bert-mini-100", "albert-mini-100")
 FINETUNING = FinetuneRecipe(epochs=4, learning_rate=3e-4, batch_size=16, length=64)
 NOTE = (
     "Both models learnt from the same text with the same tokenizer, in the same number of steps, and have the same shape, "
@@ -66,12 +67,13 @@ def default_audit(
 ) -> dict[str, Any]:
     """Audit the models in the box; the labelled rows are written to ``out/data``. Returns what ``results.json`` holds.
 
-    With ``languages`` any ``models``, on CLDR's names (:mod:`halbert.compare.named`).
+    With ``languages`` on CLDR's names (:mod:`halbert.compare.named`), by any ``models`` or by the multilingual pair in the box.
     """
     check_report(out, overwrite, resume)
     asked, wanted, looks = read_claims(claims), check_probes(probes), depth_of(depth, seeds)
     progress = progress or Silent()
-    models = models or MODELS
+    ours = not models
+    models = models or (MULTILINGUAL if languages else MODELS)
     names: dict[str, list[Example]] = {}
     if languages:
         with progress.task("Reading names", 1) as step:
@@ -81,6 +83,7 @@ def default_audit(
     else:
         _, task = read_task(libraries, progress)
         texts = [e.text for e in task.test][:TEXTS]
+    notes = [note for note, fits in ((LANGUAGES_NOTE, languages), (NOTE, ours)) if fits]
     home = f"{Path(out).name}/data"
 
     def plan_in(folder: Path) -> Plan:
@@ -96,7 +99,7 @@ def default_audit(
         return Plan(
             subjects=open_subjects(models, folder / "models"), tasks=[task], texts=texts, texts_from=task.where,
             parallel=names, parallel_from=task.where, probes=wanted, command=command, depth=looks, minutes=minutes,
-            notes=[LANGUAGES_NOTE if languages else NOTE], precision=precision, threads=threads, recipe=recipe,
+            notes=notes, precision=precision, threads=threads, recipe=recipe,
             claims=asked, weights=dict(weights or {}),
         )  # fmt: skip
 

@@ -318,7 +318,7 @@ def test_the_output_folder_is_a_file(halbert, world, tmp_path, command):
         (["audit", "model", "albert", "--only", "sice", "--out", "OUT"], ["did you mean 'size'?"]),
         (["audit", "model", "albert", "--task", "classify", "--out", "OUT"], ["1 --task for 0 --data"]),
         (["audit", "--task", "classify", "--data", "rows.csv", "--out", "OUT"], ["name at least two"]),
-        (["audit", "--languages", "--out", "OUT"], ["--languages compares models that you name"]),
+        (["audit", "model", "--languages", "--out", "OUT"], ["at least two models, or none"]),
         (["audit", "model", "albert", "--languages", "--data", "rows.csv", "--out", "OUT"], ["without --languages"]),
         (["embed", "model", "a", "--output", "OUT.npy", "--address", "here:1"], ["--engine ray"]),
         (["embed", "model", "--input", "-", "--output", "OUT.npy", "--engine", "ray"], ["cannot be read twice"]),

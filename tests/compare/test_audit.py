@@ -343,9 +343,17 @@ def test_the_default_audit_of_languages(short, place, tmp_path, monkeypatch):
     }.items()  # fmt: skip
 
 
-def test_the_models_of_the_default_audit_are_in_the_box():
-    assert set(default.MODELS) <= set(bundled())
-    assert [load_bundle(bundled()[name]).spec.encoder.num_hidden_groups for name in default.MODELS] == [4, 1]
+def test_the_default_audit_of_languages_has_the_multilingual_pair(tmp_path, monkeypatch):
+    monkeypatch.setattr(named, "ROWS", 1)
+    told = default_audit(out=tmp_path / "report", languages=True, probes=("size",))
+    assert tuple(subject["name"] for subject in told["subjects"]) == default.MULTILINGUAL
+    assert default.LANGUAGES_NOTE in told["notes"] and default.NOTE in told["notes"]
+
+
+@pytest.mark.parametrize("names", [default.MODELS, default.MULTILINGUAL])
+def test_the_models_of_the_default_audit_are_in_the_box(names):
+    assert set(names) <= set(bundled())
+    assert [load_bundle(bundled()[name]).spec.encoder.num_hidden_groups for name in names] == [4, 1]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks import languages
 from halbert.models import bundled
 from halbert.source import load_bundle
 from halbert.train.pretraining import pretrain
@@ -99,3 +100,9 @@ def test_two_hundred_steps_give_the_same_weights_twice(shared_data, tmp_path):
         first, second = (pretrain(read_recipe(name, changes), tokenizer).arrays for _ in range(2))
         for array, value in first.items():
             np.testing.assert_array_equal(value, second[array], err_msg=array)
+
+
+def test_languages_are_told_by_their_texts():
+    texts = {"Cyrillic": "Здраво, мир", "Japanese": "東京へ行った", "Han": "我爱你", "Latin": "Ænglisc", "": "1, 2"}
+    assert {script: languages.script_of([text]) for script, text in texts.items()} == {s: s for s in texts}
+    assert [languages.alike(code) for code in ("ara", "arb_Latn", "deu")] == ["arb", "arb", "deu"]
