@@ -11,6 +11,11 @@ the results file already are not repeated, so that it can be stopped and go on. 
         --models bert-mini-en albert-mini-en --out benchmarks/results/ablations-long.json
 
 eight times as long, and the pair objectives of finished models on the same texts, cut by their own tokenizers.
+
+    python -m benchmarks.ablations --only 'not shared, usual start' 'all shared, usual start' \
+        --out benchmarks/results/ablations-start.json
+
+both families from drawn embeddings, beside the pmi-svd start of all others.
 """
 
 from __future__ import annotations
@@ -47,6 +52,7 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
 OUT = ROOT / "benchmarks/results/ablations.json"
 LONG = ROOT / "benchmarks/results/ablations-long.json"
+START = ROOT / "benchmarks/results/ablations-start.json"
 KNOWN_AS = {"bert-1": "bert-mini-en", "bert-2": "bert-mini-en"}  # its recipe with other seeds
 VOCABULARY, BATCHES = 8000, 100
 LENGTHS = (64, 128)  # of pairs that finished models are asked for
@@ -59,7 +65,10 @@ KNOBS = {
     "attention shared, SOP": ["encoder.attention_groups=1"],
     "feed-forward shared, SOP": ["encoder.ffn_groups=1"],
     "not shared, no pairs": ["pretraining.sentence_objective=none"],
+    "not shared, usual start": ["start=random"],
+    "all shared, usual start": ["start=random", SHARED],
 }
+USUAL = {"not shared, SOP": "not shared, usual start", "all shared, SOP": "all shared, usual start"}
 
 
 def prepare(data: Path, place: Path) -> tuple[Tokenizer, Corpus, Corpus]:
@@ -136,6 +145,32 @@ def share(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
+def put_between(mark: str, lines: list[str]) -> None:
+    """Write lines between two marks of ``docs/ablations.md``."""
+    page = ROOT / "docs/ablations.md"
+    before, begin, rest = page.read_text("utf-8").partition(f"<!-- {mark} -->\n")
+    _, end, after = rest.partition(f"<!-- /{mark} -->\n")
+    page.write_text(before + begin + "\n".join(lines) + "\n" + end + after, "utf-8")
+
+
+def starts(runs: list[dict[str, Any]]) -> list[str]:
+    """Both families with the pmi-svd start and with drawn embeddings, the same seeds."""
+    lines = [
+        "| family | start | seeds | masked pieces found | loss (nats) | pairs of SOP |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for ours, usual in USUAL.items():
+        for name, start in ((ours, "pmi-svd"), (usual, "drawn")):
+            rows = [row for row in runs if row["knobs"] == name]
+            losses = [row["masked_loss"] for row in rows]
+            lines.append(
+                f"| {ours.partition(',')[0]} | {start} | {len(rows)} | {share([row['masked_accuracy'] for row in rows])} | "
+                f"{statistics.mean(losses):.2f} ({min(losses):.2f} to {max(losses):.2f}) | "
+                f"{share([row['sop_accuracy']['value'] for row in rows])} |"
+            )
+    return lines
+
+
 def draw(result: dict[str, Any]) -> None:
     """``docs/ablations.md``'s table, between its marks, and ``docs/ablations.png``, from the results."""
     import altair as alt
@@ -155,10 +190,8 @@ def draw(result: dict[str, Any]) -> None:
             cells.append(share(values) if values else "no pair head")
             points += [{"knobs": name, "of": label, "percent": 100 * value} for value in values]
         lines.append(f"| {name} | {len(rows)} | {rows[0]['parameters']:,} | {' | '.join(cells)} |")
-    page = ROOT / "docs/ablations.md"
-    before, mark, rest = page.read_text("utf-8").partition("<!-- drawn -->\n")
-    _, end, after = rest.partition("<!-- /drawn -->\n")
-    page.write_text(before + mark + "\n".join(lines) + "\n" + end + after, "utf-8")
+    put_between("drawn", lines)
+    put_between("starts", starts([*result["runs"], *json.loads(START.read_text())["runs"]]))
     points += [
         {
             "knobs": f"{KNOWN_AS.get(row['model'], row['model'])}, SOP",
@@ -224,8 +257,8 @@ def main() -> None:
             write_json(options.out, result)
         result["models"] = [finished(name, options.data, place) for name in options.models] or result.get("models", [])
         write_json(options.out, result)
-    if options.out == OUT:
-        draw(result)
+    if options.out.resolve() in (OUT, START):
+        draw(json.loads(OUT.read_text()))
     for name in KNOBS:
         rows = [row for row in result["runs"] if row["knobs"] == name]
         if rows:

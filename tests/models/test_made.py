@@ -80,6 +80,11 @@ def test_three_characters_find_what_is_written_alike():
 def test_a_model_in_the_box_is_of_its_recipe(name):
     bundle, recipe = load_bundle(bundled()[name]), read_recipe(name)
     training = bundle.provenance["training"]
+    if name in english.NAMES:  # which were trained on
+        again, longer = training, read_recipe("longer")
+        assert again["steps"] == longer.steps and again["recipe"]["learning_rate"] == longer.learning_rate
+        assert bundle.provenance["base"]["name"] == again["recipe"]["start"] == f"{name}-first"
+        training = bundle.provenance["base"]["training"]
     assert training["steps"] == recipe.steps and training["recipe"]["seed"] == recipe.seed
     for field, value in recipe.encoder.items():
         assert getattr(bundle.spec.encoder, field) == value
