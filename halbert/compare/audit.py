@@ -39,7 +39,7 @@ from halbert.compare.probes.retrieval import read_parallel
 from halbert.compare.report import write_report
 from halbert.compare.schedule import Budget, run_probe
 from halbert.compare.spread import Spread
-from halbert.compare.subject import Subject, equal_in, random_subject
+from halbert.compare.subject import Subject, equal_in, pretrainings, random_subject
 from halbert.compare.verdict import Verdict, judge
 from halbert.errors import InputError
 from halbert.files import check_target, whole_folder, write_json
@@ -342,7 +342,8 @@ def describe_subject(subject: Subject) -> dict[str, Any]:
     """What the report says of a model: spec, parameters by part, training and its curve."""
     spec = subject.bundle.spec
     parts = spec.encoder.count_parameters()
-    training = subject.bundle.provenance.get("training", {})
+    *before, training = pretrainings(subject.bundle.provenance)
+    earlier = [{k: t[k] for k in ("tokens", "seconds", "precision")} for t in before if t.get("kind") == "pretraining"]
     return {
         "name": subject.name,
         "description": subject.description,
@@ -351,7 +352,7 @@ def describe_subject(subject: Subject) -> dict[str, Any]:
         "parameters": {"encoder": encoder_total(parts), "by_part": parts},
         "learnt_from": learnt_from(subject.bundle, subject.name),
         "heads": {name: head.kind for name, head in subject.bundle.heads.items()},
-        "training": {k: v for k, v in training.items() if k != "journal"},
+        "training": {k: v for k, v in training.items() if k != "journal"} | ({"before": earlier} if earlier else {}),
         "curve": [
             {k: entry[k] for k in ("tokens", "seconds", "masked_loss", "masked_accuracy") if k in entry}
             for entry in training.get("journal", [])

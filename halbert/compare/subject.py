@@ -71,20 +71,28 @@ def equal_in(a: Subject, b: Subject) -> list[str]:
         equal.append("parameters (within 2 %)")
     if a.bundle.tokenizer.fingerprint == b.bundle.tokenizer.fingerprint:
         equal.append("tokenizer")
-    trained = [subject.bundle.provenance.get("training", {}) for subject in (a, b)]
+    histories = [pretrainings(subject.bundle.provenance) for subject in (a, b)]
     x_base, y_base = (subject.bundle.provenance.get("base") for subject in (a, b))
-    # What each knew before: nothing, or the same.
-    alike = bool(x_base and y_base and x_base.get("files", 0) == y_base.get("files", 1)) or not (x_base or y_base)
-    if alike and all(t.get("kind") == "pretraining" for t in trained):
-        if trained[0]["corpus"] == trained[1]["corpus"]:
+    if x_base and y_base and x_base.get("files", 0) == y_base.get("files", 1):  # they knew the same before
+        histories = [history[-1:] for history in histories]
+    pairs = list(zip(*histories, strict=False))
+    same_length = len(histories[0]) == len(histories[1])
+    if same_length and all(t.get("kind") == "pretraining" for history in histories for t in history):
+        if all(t["corpus"] == u["corpus"] for t, u in pairs):
             equal.append("pre-training text")
-        if trained[0]["steps"] == trained[1]["steps"] and _batch(trained[0]) == _batch(trained[1]):
+        if all(t["steps"] == u["steps"] and _batch(t) == _batch(u) for t, u in pairs):
             equal.append("pre-training tokens")
-        took = sorted(t["seconds"] for t in trained)
-        by, other = map(_made_by, trained)
-        if by is not None and by == other and took[1] <= 1.1 * took[0]:
+        took = sorted(sum(t["seconds"] for t in history) for history in histories)
+        by, other = (list(map(_made_by, history)) for history in histories)
+        if None not in by and by == other and took[1] <= 1.1 * took[0]:
             equal.append("training time (within 10 %)")
     return equal
+
+
+def pretrainings(provenance: dict) -> list[dict]:
+    """What a model went through, the first training first, those of what it began with included."""
+    base = provenance.get("base")
+    return [*(pretrainings(base) if base else []), provenance.get("training", {})]
 
 
 def _made_by(training: dict) -> tuple | None:

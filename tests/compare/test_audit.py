@@ -280,6 +280,23 @@ def test_how_long_two_subjects_were_trained():
     assert "pre-training tokens" not in equal_in(a, trained_for("e", 100.0, steps=9))
 
 
+def test_what_two_subjects_have_in_common_that_were_trained_twice():
+    told = {
+        "kind": "pretraining", "corpus": {"sha256": "x"}, "steps": 10, "recipe": {"batch_tokens": 64, "length": 32},
+        "seconds": 9.0, "machine": {"device": "A CPU", "threads": 2}, "processes": 1,
+    }  # fmt: skip
+
+    def twice(name, **first):
+        base = {"name": f"{name}-first", "files": {"model.safetensors": name}, "training": told | first}
+        made = subject(name)
+        return msgspec.structs.replace(made, bundle=made.bundle.replace(provenance={"base": base, "training": told}))
+
+    both = {"pre-training text", "pre-training tokens", "training time (within 10 %)"}
+    assert both <= set(equal_in(twice("a"), twice("b")))
+    assert not {"pre-training tokens"} & set(equal_in(twice("a"), twice("c", steps=9)))
+    assert not both & set(equal_in(twice("a"), twice("d", kind="finetuning")))
+
+
 @pytest.mark.parametrize("vocabulary", [2000, 6000, 30522])
 def test_the_designs_that_are_trained(vocabulary):
     bert, albert, wide = (spec for spec, _, _ in trained.designs(vocabulary).values())
