@@ -11,11 +11,6 @@ the results file already are not repeated, so that it can be stopped and go on. 
         --models bert-mini-en albert-mini-en --out benchmarks/results/ablations-long.json
 
 eight times as long, and the pair objectives of finished models on the same texts, cut by their own tokenizers.
-
-    python -m benchmarks.ablations --only 'not shared, usual start' 'all shared, usual start' \
-        --out benchmarks/results/ablations-start.json
-
-both families from drawn embeddings, beside the pmi-svd start of all others.
 """
 
 from __future__ import annotations
@@ -34,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.written import put
 from halbert.compare.machine import describe_machine
 from halbert.data.corpus import Corpus, build_corpus
 from halbert.data.pairs import NO_LABEL
@@ -52,7 +48,6 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
 OUT = ROOT / "benchmarks/results/ablations.json"
 LONG = ROOT / "benchmarks/results/ablations-long.json"
-START = ROOT / "benchmarks/results/ablations-start.json"
 KNOWN_AS = {"bert-1": "bert-mini-en", "bert-2": "bert-mini-en"}  # its recipe with other seeds
 VOCABULARY, BATCHES = 8000, 100
 LENGTHS = (64, 128)  # of pairs that finished models are asked for
@@ -145,14 +140,6 @@ def share(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def put_between(mark: str, lines: list[str]) -> None:
-    """Write lines between two marks of ``docs/ablations.md``."""
-    page = ROOT / "docs/ablations.md"
-    before, begin, rest = page.read_text("utf-8").partition(f"<!-- {mark} -->\n")
-    _, end, after = rest.partition(f"<!-- /{mark} -->\n")
-    page.write_text(before + begin + "\n".join(lines) + "\n" + end + after, "utf-8")
-
-
 def starts(runs: list[dict[str, Any]]) -> list[str]:
     """Both families with the pmi-svd start and with drawn embeddings, the same seeds."""
     lines = [
@@ -190,8 +177,9 @@ def draw(result: dict[str, Any]) -> None:
             cells.append(share(values) if values else "no pair head")
             points += [{"knobs": name, "of": label, "percent": 100 * value} for value in values]
         lines.append(f"| {name} | {len(rows)} | {rows[0]['parameters']:,} | {' | '.join(cells)} |")
-    put_between("drawn", lines)
-    put_between("starts", starts([*result["runs"], *json.loads(START.read_text())["runs"]]))
+    put("ablations.md", "knobs", lines)
+    if {row["knobs"] for row in result["runs"]}.issuperset(USUAL.values()):
+        put("ablations.md", "starts", starts(result["runs"]))
     points += [
         {
             "knobs": f"{KNOWN_AS.get(row['model'], row['model'])}, SOP",
@@ -238,10 +226,10 @@ def main() -> None:
     if result["runs"] and result["changes"] != options.set:
         raise SystemExit(f"{options.out}: was made with --set {result['changes']}; use the same, or another file")
     told = [word for word in sys.argv[1:] if word not in ("--work", str(options.work))]
-    result |= {
-        "created": time.strftime("%Y-%m-%d", time.gmtime()), "changes": options.set,
-        "command": shlex.join(["python", "-m", "benchmarks.ablations", *told]),
-        "machine": describe_machine(), "recipe": "halbert/recipes/ablation.toml", "vocabulary": VOCABULARY,
+    machine, today = describe_machine(), time.strftime("%Y-%m-%d", time.gmtime())
+    about = {
+        "created": today, "changes": options.set, "command": shlex.join(["python", "-m", "benchmarks.ablations", *told]),
+        "machine": machine, "recipe": "halbert/recipes/ablation.toml", "vocabulary": VOCABULARY,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         place = options.work or Path(folder)
@@ -253,12 +241,15 @@ def main() -> None:
                 continue
             found = run(name, seed, options.set, place, made)
             print(json.dumps(found), file=sys.stderr, flush=True)
-            result["runs"].append(found)
+            result["runs"].append({**found, "processor": machine["processor"], "created": today})
+            result |= about  # of the last run
             write_json(options.out, result)
-        result["models"] = [finished(name, options.data, place) for name in options.models] or result.get("models", [])
-        write_json(options.out, result)
-    if options.out.resolve() in (OUT, START):
-        draw(json.loads(OUT.read_text()))
+        if options.models:
+            result |= about
+            result["models"] = [finished(name, options.data, place) for name in options.models]
+            write_json(options.out, result)
+    if options.out == OUT:
+        draw(result)
     for name in KNOBS:
         rows = [row for row in result["runs"] if row["knobs"] == name]
         if rows:

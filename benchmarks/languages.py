@@ -72,6 +72,11 @@ def shares(told: dict[str, Any]) -> dict[str, dict[str, Share]]:
     }
 
 
+def judged(score: str, codes: Iterable[str]) -> list[str]:
+    """Without English where English taught."""
+    return [code for code in codes if score != "topics" or code[:3] != ENGLISH]
+
+
 def over(rows: dict[str, Share], codes: Iterable[str]) -> list[float]:
     """Shares of some languages."""
     return [rows[code][0] / rows[code][1] for code in codes if code in rows]
@@ -101,7 +106,7 @@ def script_of(texts: Iterable[str]) -> str:
 class Atlas:
     """What is known of languages: scripts, families, whether they were learnt from."""
 
-    def __init__(self, data: Path, seen: Iterable[str]) -> None:
+    def __init__(self, data: Path, seen: Iterable[str], verses: dict[str, list[str]]) -> None:
         self.seen = {code[:3] for code in seen}
         families = tomllib.loads((Path(__file__).parent / "families.toml").read_text("utf-8"))
         self.families = {code: family for family, codes in families.items() for code in codes.split()}
@@ -110,7 +115,6 @@ class Atlas:
         topics: dict[str, list[str]] = defaultdict(list)
         for row in named_rows(data / "sib200/train.tsv.gz"):
             topics[row["lang"]].append(row["text"])
-        verses = held_out_verses(data)
         pairs: dict[str, list[str]] = defaultdict(list)
         for row in named_rows(data / "tatoeba/tatoeba.tsv.gz"):
             pairs[row["lang"]].append(row["sentence"])
@@ -168,9 +172,7 @@ def summary(
     base |= {"aligned": base["found"], "everywhere": base["topics"]}
     for score, title in SCORES.items():
         for which in (True, False):
-            codes = [code for code in found[a][score] if atlas.learnt(code) == which]
-            if score == "topics":  # which English taught
-                codes = [code for code in codes if code[:3] != ENGLISH]
+            codes = [code for code in judged(score, found[a][score]) if atlas.learnt(code) == which]
             if not codes:
                 continue
             x, y = (over(found[name][score], codes) for name in NAMES)
@@ -254,9 +256,9 @@ def beaten(
     lines = ["| score | predictor | model | languages learnt from | no better in |", "|---|---|---|--:|---|"]
     for score, (title, at_least) in least.items():
         for model in NAMES:
-            rows = {code: share for code, share in found[model][score].items() if atlas.learnt(code)}
+            rows = {c: found[model][score][c] for c in judged(score, found[model][score]) if atlas.learnt(c)}
             worse = sorted(atlas.name(code) for code, (right, n) in rows.items() if right / n <= at_least(code))
-            names = f"{len(worse)}: {', '.join(worse)}" if worse else "none"
+            names = f"{len(worse)}: {'; '.join(worse)}" if worse else "none"
             lines.append(f"| {SCORES[score]} | {title} | {model} | {len(rows)} | {names} |")
     return lines
 
@@ -277,16 +279,15 @@ def coverage(found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any]
     return lines
 
 
-def commonest_pieces(data: Path) -> dict[str, float]:
+def commonest_pieces(verses: dict[str, list[str]]) -> dict[str, float]:
     """By language, the share that its commonest piece has of the verses which were held out."""
     tokenizer = resolve_tokenizer(NAMES[0])
-    unknown, found = tokenizer.special_ids["unk"], {}
-    for language, verses in held_out_verses(data).items():
-        if not verses:
-            continue
-        counts = np.bincount(np.concatenate(tokenizer.arrays(verses)), minlength=tokenizer.vocab_size)
-        counts[unknown] = 0  # which does not count where it is guessed
-        found[language] = float(counts.max() / sum(len(ids) for ids in tokenizer.arrays(verses)))
+    found = {}
+    for language, texts in verses.items():
+        if texts:
+            counts = np.bincount(np.concatenate(tokenizer.arrays(texts)), minlength=tokenizer.vocab_size)
+            known = np.delete(counts, tokenizer.special_ids["unk"])  # [UNK] does not count where it is guessed
+            found[language] = float(known.max() / counts.sum())
     return found
 
 
@@ -324,8 +325,9 @@ def main() -> None:
     options = parser.parse_args()
     told = json.loads(options.results.read_text())
     found = {name: shares(told[name]) for name in NAMES}
-    atlas = Atlas(options.data, told[NAMES[0]]["seen"])
-    pieces = commonest_pieces(options.data)
+    verses = held_out_verses(options.data)
+    atlas = Atlas(options.data, told[NAMES[0]]["seen"], verses)
+    pieces = commonest_pieces(verses)
     put("languages.md", "summary", summary(found, told, pieces, atlas))
     put("languages.md", "beaten", beaten(found, told, pieces, atlas))
     put("languages.md", "scripts", grouped(found, atlas.script))

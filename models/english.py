@@ -191,6 +191,7 @@ def main() -> None:
             write_json(file, told)
         if "sst2_bag_of_words" not in told:
             told["sst2_bag_of_words"] = bag_of_words(options.data)
+            write_json(file, told)
         for what, start in (("sst2", bundle), ("sst2_from_scratch", untrained(bundle))):
             for seed in range(len(told.get(what, [])), options.seeds):
                 told[what] = [*told.get(what, []), sentiment(start, options.data, seed)]

@@ -75,9 +75,9 @@ def equal_in(a: Subject, b: Subject) -> list[str]:
     x_base, y_base = (subject.bundle.provenance.get("base") for subject in (a, b))
     if x_base and y_base and x_base.get("files", 0) == y_base.get("files", 1):  # they knew the same before
         histories = [history[-1:] for history in histories]
-    pairs = list(zip(*histories, strict=False))
-    same_length = len(histories[0]) == len(histories[1])
-    if same_length and all(t.get("kind") == "pretraining" for history in histories for t in history):
+    known = all(t.get("kind") == "pretraining" for history in histories for t in history)
+    if known and len(histories[0]) == len(histories[1]):
+        pairs = list(zip(*histories, strict=True))
         if all(t["corpus"] == u["corpus"] for t, u in pairs):
             equal.append("pre-training text")
         if all(t["steps"] == u["steps"] and _batch(t) == _batch(u) for t, u in pairs):

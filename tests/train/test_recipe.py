@@ -193,21 +193,10 @@ def test_stages_fill_all_steps(weights, steps):
 
 
 SHIPPED = [
-    "ablation",
-    "adapt",
-    "albert",
-    "albert-mini",
-    "albert-mini-100",
-    "albert-mini-en",
-    "albert-small",
-    "bert",
-    "bert-mini",
-    "bert-mini-100",
-    "bert-mini-en",
-    "bert-small",
-    "longer",
-]
-GO_ON = ("adapt", "longer")  # which have no model of their own  # fmt: skip
+    "ablation", "adapt", "albert", "albert-mini", "albert-mini-100", "albert-mini-en", "albert-small", "bert", "bert-mini",
+    "bert-mini-100", "bert-mini-en", "bert-small", "longer",
+]  # fmt: skip
+GO_ON = ("adapt", "longer")  # which have no model of their own
 
 
 @pytest.mark.parametrize("name", SHIPPED)
