@@ -157,7 +157,10 @@ def transfer(bundle: Bundle, data: Path, seed: int, everywhere: bool) -> dict[st
     else:
         rows = train["eng_Latn"]
     row = get_task("classify")
-    changes = {"seed": seed, "keep": "last", "length": 64, "epochs": 1 if everywhere else 15, "batch_size": 16}
+    changes = {
+        "seed": seed, "keep": "last", "length": 64, "epochs": 1 if everywhere else 15, "batch_size": 16,
+        "dropout": 0.0,  # as when the figures were made; with 0.1 a seed of the BERT had 36.2 % where it had 36.0
+    }  # fmt: skip
     recipe = usual_recipe(row, bundle.spec.encoder, changes)
     run = finetune_once(bundle, row, rows, [], recipe)
     predictor = load(run.bundle)

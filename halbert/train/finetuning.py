@@ -56,6 +56,7 @@ class FinetuneRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NARROWEST = 768  # of the ALBERTs that table 14 was found with
+DROPOUT = 0.1  # of BERT's own fine-tunings, whatever a narrow encoder was pre-trained with (docs/decisions.md, 68)
 
 
 def usual_rate(spec: EncoderSpec) -> float:
@@ -73,12 +74,15 @@ def usual_recipe(task: Task, spec: EncoderSpec, changes: dict[str, Any] | None =
     """A task's usual settings for an encoder, with ``changes`` put over them.
 
     Encoders that share layers and are as wide as ALBERT's own (768 and more) have those of its paper's table 14, where the
-    task has them. Raises :class:`SpecError` for a field or a value that cannot be.
+    task has them. Narrower ones that were pre-trained without dropout get BERT's where a head is learnt. Raises
+    :class:`SpecError` for a field or a value that cannot be.
     """
     shares = spec.hidden_size >= NARROWEST and (
         spec.groups("attention") < spec.num_hidden_layers or spec.groups("ffn") < spec.num_hidden_layers
     )
     fields = dict(task.shared) if shares and task.shared else {"learning_rate": usual_rate(spec), **task.usual}
+    if spec.hidden_size < NARROWEST and spec.hidden_dropout_prob == 0 and task.head not in (None, "mlm"):
+        fields["dropout"] = DROPOUT
     fields["length"] = min(int(fields.get("length", FinetuneRecipe().length)), spec.max_position_embeddings)
     return from_dict(FinetuneRecipe, {**fields, **(changes or {})}, "--set")
 

@@ -304,6 +304,19 @@ def test_usual_settings():
         usual_recipe(cola, encoder(), {"learning_rat": 1})
 
 
+def test_narrow_encoders_that_were_pre_trained_without_dropout_are_tuned_with_it():
+    def encoder(**changes):
+        return EncoderSpec(**{"vocab_size": 100, "num_hidden_layers": 2, "num_hidden_groups": 2, "num_attention_heads": 12,
+                              "hidden_size": 252, "embedding_size": 252, "intermediate_size": 1008,
+                              "hidden_dropout_prob": 0.0, **changes})  # fmt: skip
+
+    assert usual_recipe(get_task("sst2"), encoder()).dropout == 0.1
+    assert usual_recipe(get_task("sst2"), encoder(), {"dropout": 0.0}).dropout == 0
+    for kind, other in (("sst2", encoder(hidden_dropout_prob=0.2)), ("sst2", encoder(hidden_size=768)), ("embed", encoder()),
+                        ("fill", encoder())):  # fmt: skip
+        assert usual_recipe(get_task(kind), other).dropout is None
+
+
 def test_a_file_is_read_again_and_again(files):
     rows = DataFile(files["train"])
     assert len(list(rows)) == len(list(rows)) == 90
