@@ -52,6 +52,7 @@ KNOWN_AS = {"bert-1": "bert-mini-en", "bert-2": "bert-mini-en"}  # its recipe wi
 VOCABULARY, BATCHES = 8000, 100
 LENGTHS = (64, 128)  # of pairs that finished models are asked for
 NSP, SHARED = "pretraining.sentence_objective=nsp", "encoder.num_hidden_groups=1"
+WIDER = ["encoder.hidden_size=244", "encoder.embedding_size=128"]  # as many parameters as are not shared at 128
 KNOBS = {
     "not shared, SOP": [],
     "all shared, SOP": [SHARED],
@@ -62,6 +63,7 @@ KNOBS = {
     "not shared, no pairs": ["pretraining.sentence_objective=none"],
     "not shared, usual start": ["start=random"],
     "all shared, usual start": ["start=random", SHARED],
+    "all shared and wider, SOP": [SHARED, *WIDER],
 }
 USUAL = {"not shared, SOP": "not shared, usual start", "all shared, SOP": "all shared, usual start"}
 

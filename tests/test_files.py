@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and what is no file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from halbert.files import write_bytes
+from halbert.errors import InputError
+from halbert.files import require_file, write_bytes
 
 
 def test_a_write_that_fails_names_its_file_and_leaves_the_old_one(tmp_path, monkeypatch):
@@ -34,3 +35,12 @@ def test_a_write_that_fails_names_its_file_and_leaves_the_old_one(tmp_path, monk
         write_bytes(file, b"new")
     assert found.value.filename == str(file)
     assert file.read_bytes() == b"old" and [each.name for each in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["pipe", "-"])
+def test_what_cannot_be_read_twice_is_not_called_empty(tmp_path, name):
+    path = name if name == "-" else tmp_path / name
+    if name == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(InputError, match=r"cannot be read twice; write it to a file first, expected a text file"):
+        require_file(path, "text file")
