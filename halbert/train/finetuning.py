@@ -55,34 +55,30 @@ class FinetuneRun(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+RATES = ((256, 3e-4), (512, 1e-4), (768, 5e-5), (1024, 2e-5), (10**9, 1e-5))  # up to a width
 NARROWEST = 768  # of the ALBERTs that table 14 was found with
-DROPOUT = 0.1  # of BERT's own fine-tunings, whatever a narrow encoder was pre-trained with (docs/decisions.md, 68)
 
 
 def usual_rate(spec: EncoderSpec) -> float:
     """The learning rate a width is usually tuned with: the papers' grids, and what users found for the widest.
 
-    BERT paper A.3 (768 and 1024), google-research/bert README (small models: 1e-4), ALBERT paper table 14 and
-    google-research#151 (2048 and wider: at most 1e-5).
+    BERT paper A.3 (768 and 1024), google-research/bert README (small models: 3e-4 and 1e-4 are the highest of its grid;
+    what the narrowest gain is in docs/decisions.md, 68), ALBERT paper table 14 and google-research#151 (2048 and wider: at
+    most 1e-5).
     """
-    return next(
-        rate for width, rate in ((512, 1e-4), (768, 5e-5), (1024, 2e-5), (10**9, 1e-5)) if spec.hidden_size <= width
-    )
+    return next(rate for width, rate in RATES if spec.hidden_size <= width)
 
 
 def usual_recipe(task: Task, spec: EncoderSpec, changes: dict[str, Any] | None = None) -> FinetuneRecipe:
     """A task's usual settings for an encoder, with ``changes`` put over them.
 
     Encoders that share layers and are as wide as ALBERT's own (768 and more) have those of its paper's table 14, where the
-    task has them. Narrower ones that were pre-trained without dropout get BERT's where a head is learnt. Raises
-    :class:`SpecError` for a field or a value that cannot be.
+    task has them. Raises :class:`SpecError` for a field or a value that cannot be.
     """
     shares = spec.hidden_size >= NARROWEST and (
         spec.groups("attention") < spec.num_hidden_layers or spec.groups("ffn") < spec.num_hidden_layers
     )
     fields = dict(task.shared) if shares and task.shared else {"learning_rate": usual_rate(spec), **task.usual}
-    if spec.hidden_size < NARROWEST and spec.hidden_dropout_prob == 0 and task.head not in (None, "mlm"):
-        fields["dropout"] = DROPOUT
     fields["length"] = min(int(fields.get("length", FinetuneRecipe().length)), spec.max_position_embeddings)
     return from_dict(FinetuneRecipe, {**fields, **(changes or {})}, "--set")
 

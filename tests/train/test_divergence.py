@@ -95,8 +95,8 @@ def test_questions_that_are_answered_no_better_than_by_silence(monkeypatch):
 
 
 def test_how_a_run_is_tried_again():
-    spec = small.encoder()  # 1e-4 is usual for its width
-    assert second_try(made.tuning(learning_rate=1e-2, warmup_share=0.1), spec).learning_rate == 1e-4
+    spec = small.encoder()  # 3e-4 is usual for its width
+    assert second_try(made.tuning(learning_rate=1e-2, warmup_share=0.1), spec).learning_rate == 3e-4
     again = second_try(made.tuning(learning_rate=9e-5, warmup_share=0.4), spec)
     assert (again.learning_rate, again.warmup_share) == (pytest.approx(3e-5), 0.5)
 

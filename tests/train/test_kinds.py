@@ -296,25 +296,14 @@ def test_usual_settings():
     assert (shared.learning_rate, shared.batch_size, shared.steps, shared.length) == (1e-5, 16, 5336, 512)
     narrow = encoder(num_hidden_groups=1, hidden_size=252, embedding_size=128)
     assert usual_recipe(cola, narrow) == usual_recipe(cola, encoder(hidden_size=252)) != shared
+    assert usual_recipe(cola, narrow).learning_rate == 3e-4
+    assert usual_recipe(cola, encoder(hidden_size=384)).learning_rate == 1e-4
     wide = encoder(hidden_size=4096, num_attention_heads=64, num_hidden_groups=1, embedding_size=128)
     assert usual_recipe(get_task("classify"), wide).learning_rate == 1e-5
     assert usual_recipe(get_task("squad1"), encoder(), {"learning_rate": 1e-3}).learning_rate == 1e-3
     assert usual_recipe(get_task("squad1"), encoder(max_position_embeddings=64)).length == 64
     with pytest.raises(SpecError, match="learning_rat"):
         usual_recipe(cola, encoder(), {"learning_rat": 1})
-
-
-def test_narrow_encoders_that_were_pre_trained_without_dropout_are_tuned_with_it():
-    def encoder(**changes):
-        return EncoderSpec(**{"vocab_size": 100, "num_hidden_layers": 2, "num_hidden_groups": 2, "num_attention_heads": 12,
-                              "hidden_size": 252, "embedding_size": 252, "intermediate_size": 1008,
-                              "hidden_dropout_prob": 0.0, **changes})  # fmt: skip
-
-    assert usual_recipe(get_task("sst2"), encoder()).dropout == 0.1
-    assert usual_recipe(get_task("sst2"), encoder(), {"dropout": 0.0}).dropout == 0
-    for kind, other in (("sst2", encoder(hidden_dropout_prob=0.2)), ("sst2", encoder(hidden_size=768)), ("embed", encoder()),
-                        ("fill", encoder())):  # fmt: skip
-        assert usual_recipe(get_task(kind), other).dropout is None
 
 
 def test_a_file_is_read_again_and_again(files):
