@@ -121,7 +121,7 @@ def test_all_models_are_tuned_at_the_usual_rate_of_the_widest(place, tmp_path):
     models = [str(place / name) for name in ("bert", "albert")]
     data = {"tasks": ["classify"], "data": [place / "my rows.csv"], "probes": ["size"]}
     rates = {
-        "a": ({"changes": {"epochs": 2}}, "0.0001"), "b": ({"changes": {"learning_rate": 3e-4}}, "0.0003"),
+        "a": ({"changes": {"epochs": 2}}, "0.0003"), "b": ({"changes": {"learning_rate": 1e-4}}, "0.0001"),
         "c": ({"changes": {"learning_rate": 5e-5}}, "5e-05"), "d": ({"recipe": FinetuneRecipe()}, "5e-05"),
     }  # fmt: skip
     for name, (how, rate) in rates.items():
