@@ -298,6 +298,9 @@ def test_usual_settings():
     assert usual_recipe(cola, narrow) == usual_recipe(cola, encoder(hidden_size=252)) != shared
     assert usual_recipe(cola, narrow).learning_rate == 3e-4
     assert usual_recipe(cola, encoder(hidden_size=384)).learning_rate == 1e-4
+    for kind, rates in {"answer": (5e-5, 3e-4, 1e-4, 5e-5), "embed": (2e-5, 1.2e-4, 4e-5, 2e-5)}.items():
+        widths = (encoder(), narrow, encoder(hidden_size=384), encoder(hidden_size=1024, num_attention_heads=16))
+        assert tuple(usual_recipe(get_task(kind), width).learning_rate for width in widths) == rates
     wide = encoder(hidden_size=4096, num_attention_heads=64, num_hidden_groups=1, embedding_size=128)
     assert usual_recipe(get_task("classify"), wide).learning_rate == 1e-5
     assert usual_recipe(get_task("squad1"), encoder(), {"learning_rate": 1e-3}).learning_rate == 1e-3
