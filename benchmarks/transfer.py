@@ -117,6 +117,8 @@ def main() -> None:
         print(json.dumps({k: v for k, v in found.items() if not isinstance(v, dict)}), file=sys.stderr, flush=True)
         result["runs"].append({**found, "processor": machine["processor"], "created": today})
         write_json(options.out, result)
+    if {row["knobs"] for row in result["runs"]} != set(KNOBS):
+        return  # there is nothing to compare yet
     atlas = Atlas(options.data, made[1].manifest.languages, held_out_verses(options.data))
     lines = table(result["runs"], atlas.learnt)
     if options.out == OUT:

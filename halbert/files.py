@@ -49,15 +49,14 @@ def confined(folder: Path, name: str, where: str | os.PathLike[str]) -> Path:
 def require_file(path: str | os.PathLike[str], what: str = "file") -> Path:
     """The path of an existing, non-empty regular file. Raises :class:`InputError` otherwise."""
     found = Path(path)
-    pipe = f"cannot be read here, since it cannot be read twice; write it to a file first, expected a {what}"
-    if not exists(found):
-        raise InputError(
-            f"{found}: " + (f"standard input {pipe}" if str(path) == "-" else f"no such file; expected a {what}")
-        )
+    if not exists(found) and str(path) != "-":
+        raise InputError(f"{found}: no such file; expected a {what}")
     if found.is_dir():
         raise InputError(f"{found}: is a folder, expected a {what}")
     if not found.is_file():
-        raise InputError(f"{found}: a pipe or device {pipe}")
+        raise InputError(
+            f"{found}: standard input, a pipe or a device cannot be read twice; write it to a file first, expected a {what}"
+        )
     if found.stat().st_size == 0:
         raise InputError(f"{found}: is empty, expected a {what}")
     if not os.access(found, os.R_OK):

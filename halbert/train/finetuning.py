@@ -56,7 +56,6 @@ class FinetuneRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 RATES = ((256, 3e-4), (512, 1e-4), (768, 5e-5), (1024, 2e-5), (10**9, 1e-5))  # up to a width
-BASE_RATE = 5e-5  # of 768, as above
 NARROWEST = 768  # of the ALBERTs that table 14 was found with
 
 
@@ -80,8 +79,8 @@ def usual_recipe(task: Task, spec: EncoderSpec, changes: dict[str, Any] | None =
         spec.groups("attention") < spec.num_hidden_layers or spec.groups("ffn") < spec.num_hidden_layers
     )
     fields = dict(task.shared) if shares and task.shared else {"learning_rate": usual_rate(spec), **task.usual}
-    if spec.hidden_size < NARROWEST and "learning_rate" in task.usual:  # which is that of the papers' widths
-        fields["learning_rate"] = round(task.usual["learning_rate"] * usual_rate(spec) / BASE_RATE, 9)
+    if spec.hidden_size < NARROWEST and "learning_rate" in task.usual:  # which is one of 768
+        fields["learning_rate"] = round(task.usual["learning_rate"] * usual_rate(spec) / dict(RATES)[NARROWEST], 9)
     fields["length"] = min(int(fields.get("length", FinetuneRecipe().length)), spec.max_position_embeddings)
     return from_dict(FinetuneRecipe, {**fields, **(changes or {})}, "--set")
 
