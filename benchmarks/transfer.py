@@ -33,7 +33,10 @@ from models.tongues import held_out_verses
 
 OUT = ROOT / "benchmarks/results/transfer.json"
 RECIPE = "bert-mini-100"
-SMALLEST = ["steps=3000", "encoder.hidden_size=128", "encoder.num_attention_heads=2"]
+SMALLEST = [
+    "steps=3000", "encoder.hidden_size=128", "encoder.num_attention_heads=2",
+    "translation_weight=1.0", "translation_span=0", "long_sentences='cut'",
+]  # fmt: skip
 KNOBS = {"not shared": 4, "all shared": 1}
 SCORES = {"masked_accuracy": "masked pieces found", "retrieval": "translations found", "topics": "topics from English"}
 

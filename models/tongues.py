@@ -12,7 +12,9 @@ import dataclasses
 import functools
 import gzip
 import io
+import itertools
 import json
+import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator
@@ -23,7 +25,19 @@ from halbert.data.corpus import read_documents
 ENGLISH = "eng"
 HELD_OUT_BOOKS = frozenset(("PHM", "2JO", "3JO", "JUD"))
 _LOOSE = frozenset(("kbh", "gbi", "ake"))  # verse ids that cannot be relied on
+# Codes of two letters that the Declaration's index has not, and varieties that stand under two codes of three.
+_CODES = {
+    "as": "asm", "de": "deu", "el": "ell", "ff": "ful", "hz": "her", "ki": "kik", "kj": "kua", "ms": "zsm", "or": "ory",
+    "pt": "por", "sr": "srp", "tw": "twi", "cmn": "zho", "lav": "lvs", "pbu": "pbt", "sqi": "als",
+}  # fmt: skip
+_AGAIN = frozenset(("adx", "khg"))  # the Tibetan stories once more
+_APART, _UNLIKE = (
+    0.7,
+    0.3,
+)  # of paragraphs: what leaving one out costs, and the mean cost from which texts are none of each other
 _TOGETHER = 24  # languages of one document of the same text
+_EVERYDAY = ("SIB", "ASP-", "PB-", "UDHR")  # what texts are called that are no verses
+_TIMES = 4  # these among the parallel texts
 Documents = Iterator[list[str]]
 
 
@@ -91,24 +105,66 @@ class Texts:
                 yield pair if draw.random() < 0.5 else pair[::-1]
 
     def parallel(self) -> Documents:
-        """A document for each text and group of languages: the same in all of them, first in English where it is there."""
+        """A document for each text and group of languages: the same in all of them, first in English where it is there.
+
+        What is no verse comes several times, in other groups: most languages have nothing else.
+        """
         for name, speaking in self.said.items():
             first = [ENGLISH] if ENGLISH in speaking else []
             rest = [language for language in speaking if language != ENGLISH]
-            languages = random.Random(name).sample(rest, len(rest))
-            for start in range(0, len(languages), _TOGETHER):
-                some = first + languages[start : start + _TOGETHER]
-                if len(some) > 1:
-                    yield [self.same[language][name] for language in some]
+            draw = random.Random(name)
+            for _ in range(_TIMES if name.startswith(_EVERYDAY) else 1):
+                languages = draw.sample(rest, len(rest))
+                for start in range(0, len(languages), _TOGETHER):
+                    some = first + languages[start : start + _TOGETHER]
+                    if len(some) > 1:
+                        yield [self.same[language][name] for language in some]
+
+
+def linked(a: list[str], b: list[str]) -> list[tuple[int, int]]:
+    """Which paragraphs of two texts say the same, one to one and in order, by their lengths; none where they do not fit.
+
+    The least sum of |log of the ratio of lengths|, after Gale and Church 1993, without their merging of paragraphs.
+    """
+    if not a or not b:
+        return []
+    ratio = sum(map(len, a)) / max(sum(map(len, b)), 1)
+    costs = [[abs(math.log((len(x) + 10) / (len(y) * ratio + 10))) for y in b] for x in a]
+    best = [[_APART * (len(a) - i + len(b) - j) for j in range(len(b) + 1)] for i in range(len(a) + 1)]
+    for i, j in itertools.product(reversed(range(len(a))), reversed(range(len(b)))):
+        best[i][j] = min(costs[i][j] + best[i + 1][j + 1], _APART + min(best[i + 1][j], best[i][j + 1]))
+    found, i, j = [], 0, 0
+    while i < len(a) and j < len(b):
+        if best[i][j] == costs[i][j] + best[i + 1][j + 1]:
+            found.append((i, j))
+            i, j = i + 1, j + 1
+        elif best[i][j] == _APART + best[i + 1][j]:
+            i += 1
+        else:
+            j += 1
+    return found if best[0][0] < _UNLIKE * max(len(a), len(b)) else []
+
+
+def _join(texts: Texts, title: str, told: dict[str, list[str]]) -> None:
+    """One text as several languages tell it: what is linked to the English goes to ``same``, all else stands alone."""
+    first = told.get(ENGLISH, [])
+    for language, paragraphs in told.items():
+        links = {j: i for i, j in linked(first, paragraphs)}
+        if language != ENGLISH and sum(first[i] == paragraphs[j] for j, i in links.items()) > len(links) / 2:
+            continue  # not translated
+        if links:
+            texts.same.setdefault(language, {}).update({f"{title}.{i}": paragraphs[j] for j, i in links.items()})
+        if rest := [paragraph for j, paragraph in enumerate(paragraphs) if j not in links]:
+            texts.alone.setdefault(language, []).append(rest)
 
 
 def read_texts(data: Path) -> Texts:
     """Everything there is to learn from."""
-    alone: dict[str, list[list[str]]] = defaultdict(list)
-    same: dict[str, dict[str, str]] = defaultdict(dict)
+    texts = Texts(defaultdict(list), defaultdict(dict))
+    alone, same = texts.alone, texts.same
     for file in sorted((data / "bible").glob("*.tsv.gz")):
         code = file.name.split(".")[0]
-        language, chapters = code[:3], defaultdict(list)
+        language, chapters = _CODES.get(code[:3], code[:3]), defaultdict(list)
         for verse, text in rows_of(file):
             if held_out(verse) or not text.strip():
                 continue
@@ -119,23 +175,39 @@ def read_texts(data: Path) -> Texts:
         alone[language] += chapters.values()
     for row in named_rows(data / "sib200/train.tsv.gz"):
         same[row["lang"][:3]].setdefault(f"SIB.{row['index_id']}.0", row["text"])
-    codes = {row["bcp47"]: row["iso639_3"] for row in index_of(data / "udhr/index.tsv") if row["bcp47"]}
-    with gzip.open(data / "stories/stories.jsonl.gz", "rt", encoding="utf-8") as lines:
-        for line in lines:
-            story = json.loads(line)
-            if "NC" not in story["licence"]:
-                short = story["lang"].split("-")[0]
-                alone[codes.get(short, short)[:3]].append(story["paragraphs"])
+    for title, told in _stories(data).items():
+        _join(texts, title, told)
     declared: dict[str, list[str]] = defaultdict(list)
     for row in named_rows(data / "udhr/udhr.tsv.gz"):
         declared[row["key"]].append(row["text"])
+    rights: dict[str, list[str]] = {}
     for row in index_of(data / "udhr/index.tsv"):
-        if row["iso639_3"] in alone or row["iso639_3"] in same:  # by itself it is too little to learn a language from
-            alone[row["iso639_3"]].append(declared[row["key"]])
+        language = _CODES.get(row["iso639_3"], row["iso639_3"])
+        if language in rights:
+            alone[language].append(declared[row["key"]])
+        elif language in alone or language in same:  # by itself it is too little to learn a language from
+            rights[language] = declared[row["key"]]
+    _join(texts, "UDHR", rights)
     for number, section in enumerate(read_documents(data / "english_text/openstax_textbooks.txt.gz")):
         if number % 20:
             alone[ENGLISH].append(section)
     return Texts(dict(alone), dict(same))
+
+
+def _stories(data: Path) -> dict[str, dict[str, list[str]]]:
+    """By story and language, its paragraphs. The same number is the same story within a publisher's."""
+    codes = {row["bcp47"]: row["iso639_3"] for row in index_of(data / "udhr/index.tsv") if row["bcp47"]}
+    found: dict[str, dict[str, list[str]]] = defaultdict(dict)
+    with gzip.open(data / "stories/stories.jsonl.gz", "rt", encoding="utf-8") as lines:
+        for line in lines:
+            story = json.loads(line)
+            short = story["lang"].split("-")[0]
+            if "NC" in story["licence"] or short in _AGAIN:
+                continue
+            language = codes.get(short, short)[:3]
+            publisher = "PB" if story["collection"].startswith("pb") else "ASP"
+            found[f"{publisher}-{story['story']}"].setdefault(_CODES.get(language, language), story["paragraphs"])
+    return found
 
 
 def held_out_verses(data: Path) -> dict[str, list[str]]:

@@ -27,10 +27,14 @@ class Loss(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """Vectors of pieces (V, H) whose mean says what a text means, in whatever language, and how much that counts."""
+    """Vectors of pieces (V, H) whose mean says what a text means, in whatever language, and how much that counts.
+
+    ``span``: pieces in a row that are taken for a text; 0 means the texts themselves.
+    """
 
     table: Tensor
     weight: float
+    span: int = 0
 
 
 def pretraining_loss(model: Model, batch: PretrainBatch, meaning: Meaning | None = None) -> Loss:
@@ -66,6 +70,9 @@ def pretraining_loss(model: Model, batch: PretrainBatch, meaning: Meaning | None
         flat = ids.flatten()
         whole = flat.scatter(0, positions, torch.where(labels == IGNORED, flat[positions], labels)).view_as(ids)
         there, most = (mask, 1) if sequence is None else (sequence, ids.shape[1] // 3)  # [CLS] a piece [SEP]
+        if meaning.span:
+            number_S = torch.arange(ids.shape[1], device=device) // meaning.span + 1
+            there, most = number_S * (there > 0), int(number_S[-1])
         far = translation_loss(output.last_BSH.float(), whole, there, most, meaning.table)
         parts["translation_loss"] = far.detach()
         total = total + meaning.weight * far

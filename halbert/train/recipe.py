@@ -59,6 +59,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     start: str = "random"  # or "pmi-svd" (train/warmstart.py), or a MODEL, whose shape it then has too
     start_parallel: str = ""  # a corpus each of whose documents is one text in several languages
     translation_weight: float = 0.0  # of a text's mean state pointing where start_parallel puts its translations
+    translation_span: int = 0  # pieces whose mean does, wherever a text ends; 0: those of a text
     # How long, and in which portions.
     steps: int = 1000
     length: int = _LENGTH
@@ -177,7 +178,7 @@ class PretrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 _LEAST = {
-    "accumulate": 1, "window_shards": 1, "workers": 0, "checkpoint_every": 0, "keep_checkpoints": 1, "log_every": 1,
+    "accumulate": 1, "translation_span": 0, "window_shards": 1, "workers": 0, "checkpoint_every": 0, "keep_checkpoints": 1, "log_every": 1,
 }  # fmt: skip
 _BETWEEN = (
     ("language_exponent", 0, 1), ("power", 0, 10), ("epsilon", 0, 1), ("clip", 0, 1e6), ("spike_factor", 1, 1e6),

@@ -207,5 +207,5 @@ def begun(
         return table
 
     table = from_first(translations, (V, widths[1]), world)
-    meaning = Meaning(torch.from_numpy(table).to(world.device), recipe.translation_weight)
+    meaning = Meaning(torch.from_numpy(table).to(world.device), recipe.translation_weight, recipe.translation_span)
     return functools.partial(pretraining_loss, meaning=meaning)

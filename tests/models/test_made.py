@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -56,12 +58,46 @@ def test_the_same_text_in_several_languages():
     assert {frozenset(document) for document in texts().parallel()} == {
         frozenset(("in the beginning", "im anfang", "hapo mwanzo")), frozenset(("a topic", "ein thema")),
     }  # fmt: skip
+    counts = Counter(document[0] for document in texts().parallel())
+    assert counts == {"in the beginning": 1, "a topic": tongues._TIMES}
+
+
+A = ["The hen", "Once there was a hen that lived by the river.", "She ran.", "Her children laughed at her all day."]
+B = [
+    "La poule",
+    "Il y avait une fois une poule qui vivait au bord de l'eau.",
+    "Elle courut.",
+    "Ses enfants riaient d'elle.",
+]
+
+
+def test_paragraphs_that_say_the_same_are_linked_by_their_lengths():
+    assert tongues.linked(A, B) == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    longer = 3 * B
+    assert tongues.linked(3 * A, longer[:2] + longer[3:]) == [(i, i - (i > 2)) for i in range(12) if i != 2]
+    assert tongues.linked(3 * A, [*longer[:5], longer[5] * 2, *longer[5:]]) == [(i, i + (i > 4)) for i in range(12)]
+    assert tongues.linked(A, []) == tongues.linked([], B) == []
+    assert tongues.linked(A, ["x" * 400, "y", "z" * 90, "w", "v" * 300, "u"]) == []  # another text
+
+
+def test_one_story_in_several_languages():
+    texts = tongues.Texts({}, {"fra": {"JOH.1.1": "au commencement"}})
+    tongues._join(texts, "S", {"eng": A, "fra": B, "deu": ["Ein ganz anderer Text"], "swh": list(A)})
+    assert texts.same["eng"] == {f"S.{i}": paragraph for i, paragraph in enumerate(A)}
+    assert texts.same["fra"] == {"JOH.1.1": "au commencement"} | {f"S.{i}": p for i, p in enumerate(B)}
+    assert texts.alone == {"deu": [["Ein ganz anderer Text"]]}
+    assert "swh" not in texts.same  # it is the English once more
+    unknown = tongues.Texts({}, {})
+    tongues._join(unknown, "S", {"fra": B})
+    assert unknown.alone == {"fra": [B]} and not unknown.same
 
 
 @pytest.mark.slow
 def test_what_may_not_be_used_is_not(shared_data):
     found = tongues.read_texts(shared_data)
-    assert len(found.languages()) > 450 and len(found.same) > 200
+    assert 250 < len(found.languages()) < 310 and len(found.same) > 200
+    assert all(len(code) == 3 for code in found.languages())  # one code a language
+    assert sum(name.startswith(("ASP", "PB")) for name in found.same["fra"]) > 500
     held = {text for some in tongues.held_out_verses(shared_data).values() for text in some if len(text) > 60}
     learnt = {text for mine in found.same.values() for text in mine.values()}
     assert len(held) > 20_000 and len(held & learnt) < 0.005 * len(held)  # synoptic gospels repeat each other

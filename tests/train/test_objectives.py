@@ -271,17 +271,19 @@ def test_what_texts_mean():
     assert float(translation_loss(same, *given[1:], 2, vectors)) == pytest.approx(0, abs=1e-6)
 
 
-def test_what_is_hidden_belongs_to_what_a_text_means():
+@pytest.mark.parametrize("span", [0, 3])
+def test_what_is_hidden_belongs_to_what_a_text_means(span):
     net, made = model(initializer_range=0.2).eval(), batch()
     table = torch.randn(net.spec.vocab_size, net.spec.hidden_size, generator=torch.Generator().manual_seed(0))
-    plain, loss = pretraining_loss(net, made), pretraining_loss(net, made, Meaning(table, 0.5))
+    plain, loss = pretraining_loss(net, made), pretraining_loss(net, made, Meaning(table, 0.5, span))
     whole = made.ids.copy().reshape(-1)
     known = made.labels != IGNORED
     whole[made.positions[known]] = made.labels[known]
     assert (whole != made.ids.reshape(-1)).any()
     with torch.no_grad():
         states = net(*(torch.from_numpy(a) for a in (made.ids, made.mask, made.segments))).last_BSH.numpy()
-    expected = slow_translation_loss(states, whole.reshape(made.ids.shape), made.mask, table.numpy())
+    texts = made.mask * (1 + np.arange(made.ids.shape[1]) // span) if span else made.mask
+    expected = slow_translation_loss(states, whole.reshape(made.ids.shape), texts, table.numpy())
     assert float(loss.parts["translation_loss"]) == pytest.approx(expected, abs=1e-5)
     assert float(loss.total.detach()) == pytest.approx(float(plain.total.detach()) + 0.5 * expected, abs=1e-5)
     wrong = slow_translation_loss(states, made.ids, made.mask, table.numpy())
