@@ -49,7 +49,7 @@ TEXT = TextSpec(kind="unigram", lower_case=True, strip_accents=False)
 SHARD_TOKENS = 1 << 15  # small shards, so that a window of them holds many languages
 LICENCE = "cc-by-sa-4.0"
 VERSES = 400  # of a language, by which its masked pieces are judged
-ALIGNED = 2_000  # pairs of a language, at most, that the alignment learns from
+ALIGNED = 700  # pairs of a language, at most, that the alignment learns from
 TEXTS = (
     "New Testaments in 84 languages (CC0, public domain, CC BY 3.0 Brazil, CC BY 4.0, CC BY-SA 4.0; four short books and every "
     "20th chapter held out), the training sentences of SIB-200 in 197 (FLORES-200, CC BY-SA 4.0), African Storybook and Pratham "

@@ -31,10 +31,8 @@ _CODES = {
     "pt": "por", "sr": "srp", "tw": "twi", "cmn": "zho", "lav": "lvs", "pbu": "pbt", "sqi": "als",
 }  # fmt: skip
 _AGAIN = frozenset(("adx", "khg"))  # the Tibetan stories once more
-_APART, _UNLIKE = (
-    0.7,
-    0.3,
-)  # of paragraphs: what leaving one out costs, and the mean cost from which texts are none of each other
+_APART = 0.7  # what leaving out a paragraph costs, as much as twice the length
+_UNLIKE = 0.3  # mean cost of a paragraph from which two texts do not say the same
 _TOGETHER = 24  # languages of one document of the same text
 _EVERYDAY = ("SIB", "ASP-", "PB-", "UDHR")  # what texts are called that are no verses
 _TIMES = 4  # these among the parallel texts
