@@ -42,6 +42,7 @@ from halbert.text import Tokenizer
 from halbert.text.learn import count_words, learn_from_counts
 from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
 from halbert.train.recipe import read_recipe
+from models.english import sentiment
 from models.texts import english
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +66,7 @@ KNOBS = {
     "all shared, usual start": ["start=random", SHARED],
     "all shared and wider, SOP": [SHARED, *WIDER],
 }
+WIDTHS = ("not shared, SOP", "all shared, SOP", "all shared and wider, SOP")  # are fine-tuned, too
 USUAL = {"not shared, SOP": "not shared, usual start", "all shared, SOP": "all shared, usual start"}
 
 
@@ -101,9 +103,9 @@ def pair_accuracy(bundle: Any, corpus: Corpus, length: int, objective: str) -> d
 
 
 def run(
-    name: str, seed: int, changes: list[str], place: Path, made: tuple[Tokenizer, Corpus, Corpus]
+    name: str, seed: int, changes: list[str], place: Path, made: tuple[Tokenizer, Corpus, Corpus], data: Path
 ) -> dict[str, Any]:
-    """Train one model and measure it."""
+    """Train one model and measure it; some are fine-tuned to SST-2 as well, with the same seed."""
     tokenizer, train, held_out = made
     recipe = read_recipe("ablation", [*KNOBS[name], *changes, f"corpus='{train.folder}'", f"seed={seed}"])
     out = place / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
@@ -120,6 +122,7 @@ def run(
         "masked_accuracy": float(np.average(scores.accuracies, weights=counts)),
         "masked_loss": float(np.average(scores.losses, weights=counts)), "masked": int(counts.sum()),
         **{f"{o}_accuracy": pair_accuracy(bundle, held_out, recipe.length, o) for o in ("nsp", "sop")},
+        "sst2": sentiment(bundle, data, seed) if name in WIDTHS else None,
     }  # fmt: skip
 
 
@@ -160,6 +163,31 @@ def starts(runs: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def widths(runs: list[dict[str, Any]]) -> list[str]:
+    """What sharing spares, spent on width: as many parameters as without sharing."""
+    lines = [
+        "| knobs | seeds | width | parameters | multiplications a piece | masked pieces found | pairs of SOP | SST-2, test set |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name in WIDTHS:
+        rows = [row for row in runs if row["knobs"] == name]
+        spec = read_recipe("ablation", KNOBS[name]).encoder
+        width, layers = spec["hidden_size"], spec["num_hidden_layers"]
+        lines.append(
+            f"| {name} | {len(rows)} | {width} | {rows[0]['parameters']:,} | {layers * 12 * width**2:,} | "
+            + " | ".join(
+                share(values)
+                for values in (
+                    [row["masked_accuracy"] for row in rows],
+                    [row["sop_accuracy"]["value"] for row in rows],
+                    [row["sst2"]["test"] for row in rows],
+                )
+            )
+            + " |"
+        )
+    return lines
+
+
 def draw(result: dict[str, Any]) -> None:
     """``docs/ablations.md``'s table, between its marks, and ``docs/ablations.png``, from the results."""
     import altair as alt
@@ -182,6 +210,8 @@ def draw(result: dict[str, Any]) -> None:
     put("ablations.md", "knobs", lines)
     if {row["knobs"] for row in result["runs"]}.issuperset(USUAL.values()):
         put("ablations.md", "starts", starts(result["runs"]))
+    if all(any(row["knobs"] == name and row.get("sst2") for row in result["runs"]) for name in WIDTHS):
+        put("ablations.md", "widths", widths(result["runs"]))
     points += [
         {
             "knobs": f"{KNOWN_AS.get(row['model'], row['model'])}, SOP",
@@ -241,7 +271,7 @@ def main() -> None:
         for seed, name in itertools.product(range(options.seeds), options.only):
             if (name, seed) in done:
                 continue
-            found = run(name, seed, options.set, place, made)
+            found = run(name, seed, options.set, place, made, options.data)
             print(json.dumps(found), file=sys.stderr, flush=True)
             result["runs"].append({**found, "processor": machine["processor"], "created": today})
             result |= about  # of the last run
