@@ -27,22 +27,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.written import put
 from halbert.compare.machine import describe_machine
 from halbert.data.corpus import Corpus, build_corpus
-from halbert.data.pairs import NO_LABEL
-from halbert.data.plan import Plan
 from halbert.files import write_json
 from halbert.model.arrays import model_of
 from halbert.source import resolve_bundle, resolve_tokenizer
-from halbert.spec import PretrainSpec, TextSpec
+from halbert.spec import TextSpec
 from halbert.text import Tokenizer
 from halbert.text.learn import count_words, learn_from_counts
 from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
 from halbert.train.recipe import read_recipe
 from models.english import sentiment
+from models.making import pair_accuracy
 from models.texts import english
 
 ROOT = Path(__file__).parent.parent
@@ -82,24 +80,6 @@ def prepare(data: Path, place: Path) -> tuple[Tokenizer, Corpus, Corpus]:
             build_corpus(english(data, held_out), tokenizer, place / name)
         made.append(Corpus(place / name))
     return tokenizer, *made
-
-
-@torch.inference_mode()
-def pair_accuracy(bundle: Any, corpus: Corpus, length: int, objective: str) -> dict[str, float] | None:
-    """Share of held-out pairs of an objective whose label the pair head gives, with its standard error."""
-    if "pair" not in bundle.heads:
-        return None
-    spec = PretrainSpec(sentence_objective=objective, masking="piece")  # type: ignore[arg-type]
-    plan = Plan(corpus, bundle.tokenizer, spec, length=length, batch_tokens=4096, seed=1, static_shapes=False)
-    model = model_of(bundle.spec.encoder, bundle.heads, bundle.arrays).eval()
-    right, n = 0, 0
-    for batch, _ in itertools.islice(plan.batches(), BATCHES):
-        ids, mask, segments = (torch.from_numpy(a) for a in batch[:3])
-        guess = model.answer("pair", model(ids, mask, segments)).argmax(-1).numpy()
-        known = batch.pair_labels != NO_LABEL
-        right, n = right + int((guess == batch.pair_labels)[known].sum()), n + int(known.sum())
-    share = right / n
-    return {"value": share, "standard_error": float(np.sqrt(share * (1 - share) / n)), "n": n}
 
 
 def run(

@@ -19,7 +19,6 @@ from typing import Any
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.ablations import pair_accuracy
 from halbert.bundle import Bundle, random_bundle
 from halbert.compare.machine import describe_machine
 from halbert.data.corpus import Corpus, build_corpus
@@ -33,7 +32,18 @@ from halbert.tasks.table import get_task
 from halbert.text import Tokenizer
 from halbert.text.learn import count_words, learn_from_counts
 from halbert.train.finetuning import finetune_once, usual_recipe
-from models.making import LENGTH, asked, export, filled, masked, table_of, trained, training_of, unigram
+from models.making import (
+    LENGTH,
+    asked,
+    export,
+    filled,
+    masked,
+    pair_accuracy,
+    table_of,
+    trained,
+    training_of,
+    unigram,
+)  # fmt: skip
 from models.texts import documentation, english
 
 NAMES = ("bert-mini-en", "albert-mini-en")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from halbert.bundle import Bundle
 from halbert.data.corpus import Corpus
+from halbert.data.pairs import NO_LABEL
+from halbert.data.plan import Plan
 from halbert.files import write_json
 from halbert.model.arrays import model_of
 from halbert.run.predictor import load
 from halbert.source import load_bundle
+from halbert.spec import PretrainSpec
 from halbert.text import Tokenizer
 from halbert.train.journal import thinned
 from halbert.train.pretraining import held_out_batches, masked_scores, pretrain
@@ -26,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
 RESULTS = ROOT / "benchmarks/results/models.json"
 LENGTH, BATCHES = 128, 200
+PAIR_BATCHES = 100
 CURVE = 50  # entries of a model's journal that go into the box, whose files are to be 50 MB at most
 
 
@@ -80,6 +86,24 @@ def masked(bundle: Bundle, tokenizer: Tokenizer, held_out: Corpus) -> dict[str, 
         "masked_standard_error": float(accuracy.std(ddof=1) / np.sqrt(len(accuracy))),
         "masked_loss": float(np.average(scores.losses, weights=counts)), "masked": int(counts.sum()),
     }  # fmt: skip
+
+
+@torch.inference_mode()
+def pair_accuracy(bundle: Any, corpus: Corpus, length: int, objective: str) -> dict[str, float] | None:
+    """Share of held-out pairs of an objective whose label the pair head gives, with its standard error."""
+    if "pair" not in bundle.heads:
+        return None
+    spec = PretrainSpec(sentence_objective=objective, masking="piece")  # type: ignore[arg-type]
+    plan = Plan(corpus, bundle.tokenizer, spec, length=length, batch_tokens=4096, seed=1, static_shapes=False)
+    model = model_of(bundle.spec.encoder, bundle.heads, bundle.arrays).eval()
+    right, n = 0, 0
+    for batch, _ in itertools.islice(plan.batches(), PAIR_BATCHES):
+        ids, mask, segments = (torch.from_numpy(a) for a in batch[:3])
+        guess = model.answer("pair", model(ids, mask, segments)).argmax(-1).numpy()
+        known = batch.pair_labels != NO_LABEL
+        right, n = right + int((guess == batch.pair_labels)[known].sum()), n + int(known.sum())
+    share = right / n
+    return {"value": share, "standard_error": float(np.sqrt(share * (1 - share) / n)), "n": n}
 
 
 def filled(bundle: Bundle, sentences: Sequence[str]) -> list[dict[str, Any]]:
