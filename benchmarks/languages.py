@@ -39,7 +39,8 @@ SCORES = {
 }  # fmt: skip
 # Tatoeba and the Bibles name a language, SIB-200 and the models' texts its variety that is written most.
 VARIETY = {
-    "ara": "arb", "aze": "azj", "kur": "kmr", "lav": "lvs", "mon": "khk", "sqi": "als", "uzb": "uzn", "yid": "ydd",
+    "ara": "arb", "aze": "azj", "cmn": "zho", "kur": "kmr", "lav": "lvs", "mon": "khk", "sqi": "als", "uzb": "uzn",
+    "yid": "ydd",
 }  # fmt: skip
 COMMONEST = 0.25  # share of SIB-200's commonest topic
 Share = tuple[float, float]  # right, of how many

@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import gzip
 import io
-import itertools
 import json
 import math
 import random
@@ -28,13 +27,14 @@ _LOOSE = frozenset(("kbh", "gbi", "ake"))  # verse ids that cannot be relied on
 # Codes of two letters that the Declaration's index has not, and varieties that stand under two codes of three.
 _CODES = {
     "as": "asm", "de": "deu", "el": "ell", "ff": "ful", "hz": "her", "ki": "kik", "kj": "kua", "ms": "zsm", "or": "ory",
-    "pt": "por", "sr": "srp", "tw": "twi", "cmn": "zho", "lav": "lvs", "pbu": "pbt", "sqi": "als",
+    "pt": "por", "sr": "srp", "tw": "twi", "cmn": "zho", "gug": "grn", "kng": "kon", "lav": "lvs", "pbu": "pbt", "sqi": "als",
+    "src": "srd", "zlm": "zsm",
 }  # fmt: skip
 _AGAIN = frozenset(("adx", "khg"))  # the Tibetan stories once more
-_APART = 0.7  # what leaving out a paragraph costs, as much as twice the length
-_UNLIKE = 0.3  # mean cost of a paragraph from which two texts do not say the same
+_UNLIKE = 0.3  # mean |log of the ratio of lengths| from which two texts do not say the same, paragraph by paragraph
+_ARTICLES = 30  # of the Declaration, which end it
 _TOGETHER = 24  # languages of one document of the same text
-_EVERYDAY = ("SIB", "ASP-", "PB-", "UDHR")  # what texts are called that are no verses
+_EVERYDAY = ("SIB", "ASP-", "PB-", "UDHR-")  # what texts are called that are no verses
 _TIMES = 4  # these among the parallel texts
 Documents = Iterator[list[str]]
 
@@ -119,41 +119,27 @@ class Texts:
                         yield [self.same[language][name] for language in some]
 
 
-def linked(a: list[str], b: list[str]) -> list[tuple[int, int]]:
-    """Which paragraphs of two texts say the same, one to one and in order, by their lengths; none where they do not fit.
-
-    The least sum of |log of the ratio of lengths|, after Gale and Church 1993, without their merging of paragraphs.
-    """
-    if not a or not b:
-        return []
-    ratio = sum(map(len, a)) / max(sum(map(len, b)), 1)
-    costs = [[abs(math.log((len(x) + 10) / (len(y) * ratio + 10))) for y in b] for x in a]
-    best = [[_APART * (len(a) - i + len(b) - j) for j in range(len(b) + 1)] for i in range(len(a) + 1)]
-    for i, j in itertools.product(reversed(range(len(a))), reversed(range(len(b)))):
-        best[i][j] = min(costs[i][j] + best[i + 1][j + 1], _APART + min(best[i + 1][j], best[i][j + 1]))
-    found, i, j = [], 0, 0
-    while i < len(a) and j < len(b):
-        if best[i][j] == costs[i][j] + best[i + 1][j + 1]:
-            found.append((i, j))
-            i, j = i + 1, j + 1
-        elif best[i][j] == _APART + best[i + 1][j]:
-            i += 1
-        else:
-            j += 1
-    return found if best[0][0] < _UNLIKE * max(len(a), len(b)) else []
+def told_alike(a: list[str], b: list[str]) -> bool:
+    """Whether two texts say the same paragraph by paragraph: as many of them, of lengths in proportion."""
+    if len(a) != len(b) or not any(a) or not any(b):
+        return False
+    ratio = sum(map(len, a)) / sum(map(len, b))
+    apart = sum(abs(math.log((len(x) + 10) / (len(y) * ratio + 10))) for x, y in zip(a, b, strict=True))
+    return apart < _UNLIKE * len(a)
 
 
 def _join(texts: Texts, title: str, told: dict[str, list[str]]) -> None:
-    """One text as several languages tell it: what is linked to the English goes to ``same``, all else stands alone."""
+    """One text as several languages tell it: where it is told as in English it goes to ``same``, else it stands alone."""
     first = told.get(ENGLISH, [])
     for language, paragraphs in told.items():
-        links = {j: i for i, j in linked(first, paragraphs)}
-        if language != ENGLISH and sum(first[i] == paragraphs[j] for j, i in links.items()) > len(links) / 2:
+        alike = told_alike(first, paragraphs)
+        if alike and language != ENGLISH and 2 * sum(map(str.__eq__, first, paragraphs)) > len(first):
             continue  # not translated
-        if links:
-            texts.same.setdefault(language, {}).update({f"{title}.{i}": paragraphs[j] for j, i in links.items()})
-        if rest := [paragraph for j, paragraph in enumerate(paragraphs) if j not in links]:
-            texts.alone.setdefault(language, []).append(rest)
+        if alike:
+            named = {f"{title}.{i}": paragraph for i, paragraph in enumerate(paragraphs)}
+            texts.same.setdefault(language, {}).update(named)
+        else:
+            texts.alone.setdefault(language, []).append(paragraphs)
 
 
 def read_texts(data: Path) -> Texts:
@@ -171,21 +157,24 @@ def read_texts(data: Path) -> Texts:
             else:
                 same[language][verse] = text
         alone[language] += chapters.values()
+    scripts: dict[str, str] = {}
     for row in named_rows(data / "sib200/train.tsv.gz"):
+        scripts.setdefault(row["lang"][:3], row["lang"][4:])
         same[row["lang"][:3]].setdefault(f"SIB.{row['index_id']}.0", row["text"])
     for title, told in _stories(data).items():
         _join(texts, title, told)
-    declared: dict[str, list[str]] = defaultdict(list)
-    for row in named_rows(data / "udhr/udhr.tsv.gz"):
-        declared[row["key"]].append(row["text"])
-    rights: dict[str, list[str]] = {}
-    for row in index_of(data / "udhr/index.tsv"):
-        language = _CODES.get(row["iso639_3"], row["iso639_3"])
+    rights: dict[str, list[list[str]]] = {}
+    for language, sections in _declarations(data, scripts):
         if language in rights:
-            alone[language].append(declared[row["key"]])
+            alone[language] += [section for section in sections if section]
         elif language in alone or language in same:  # by itself it is too little to learn a language from
-            rights[language] = declared[row["key"]]
-    _join(texts, "UDHR", rights)
+            rights[language] = sections
+    for article in range(_ARTICLES):
+        _join(
+            texts,
+            f"UDHR-{article + 1}",
+            {language: some[article] for language, some in rights.items() if some[article]},
+        )
     for number, section in enumerate(read_documents(data / "english_text/openstax_textbooks.txt.gz")):
         if number % 20:
             alone[ENGLISH].append(section)
@@ -193,19 +182,46 @@ def read_texts(data: Path) -> Texts:
 
 
 def _stories(data: Path) -> dict[str, dict[str, list[str]]]:
-    """By story and language, its paragraphs. The same number is the same story within a publisher's."""
+    """By story and language, its paragraphs; a second telling in a language is a story of its own."""
     codes = {row["bcp47"]: row["iso639_3"] for row in index_of(data / "udhr/index.tsv") if row["bcp47"]}
     found: dict[str, dict[str, list[str]]] = defaultdict(dict)
+    unfree = set()  # a translation may say CC BY where the English says NC
     with gzip.open(data / "stories/stories.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
             story = json.loads(line)
             short = story["lang"].split("-")[0]
-            if "NC" in story["licence"] or short in _AGAIN:
-                continue
-            language = codes.get(short, short)[:3]
-            publisher = "PB" if story["collection"].startswith("pb") else "ASP"
-            found[f"{publisher}-{story['story']}"].setdefault(_CODES.get(language, language), story["paragraphs"])
-    return found
+            title = f"{'PB' if story['collection'].startswith('pb') else 'ASP'}-{story['story']}"
+            if "NC" in story["licence"]:
+                unfree |= {title} if short == "en" else set()
+            elif short not in _AGAIN:
+                language = codes.get(short, short)[:3]
+                language = _CODES.get(language, language)
+                again = title
+                while language in found[again]:
+                    again += "+"
+                found[again][language] = story["paragraphs"]
+    return {title: told for title, told in found.items() if title.rstrip("+") not in unfree}
+
+
+def _declarations(data: Path, scripts: dict[str, str]) -> Iterator[tuple[str, list[list[str]]]]:
+    """The Declaration's articles by language, the usual variety of each language first, in the script it is learnt in.
+
+    The first article is left out, which Tatoeba has in 21 languages; so are headings, and texts that have other sections.
+    """
+    sections: dict[str, list[list[str]]] = defaultdict(list)
+    for row in named_rows(data / "udhr/udhr.tsv.gz"):
+        if row["unit"] == "title":
+            sections[row["key"]].append([])
+        elif sections[row["key"]]:
+            sections[row["key"]][-1].append(row["text"])
+    rows = []
+    for row in index_of(data / "udhr/index.tsv"):
+        language, key = _CODES.get(row["iso639_3"], row["iso639_3"]), row["key"]
+        other = row["script"] != scripts.get(language, row["script"])
+        rows.append(((other, "(" in row["name"], key.isdigit(), len(key), key), language))
+    for (*_, key), language in sorted(rows):
+        if len(sections[key]) > _ARTICLES:
+            yield language, [[], *sections[key][1 - _ARTICLES :]]
 
 
 def held_out_verses(data: Path) -> dict[str, list[str]]:

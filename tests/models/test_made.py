@@ -71,13 +71,11 @@ B = [
 ]
 
 
-def test_paragraphs_that_say_the_same_are_linked_by_their_lengths():
-    assert tongues.linked(A, B) == [(0, 0), (1, 1), (2, 2), (3, 3)]
-    longer = 3 * B
-    assert tongues.linked(3 * A, longer[:2] + longer[3:]) == [(i, i - (i > 2)) for i in range(12) if i != 2]
-    assert tongues.linked(3 * A, [*longer[:5], longer[5] * 2, *longer[5:]]) == [(i, i + (i > 4)) for i in range(12)]
-    assert tongues.linked(A, []) == tongues.linked([], B) == []
-    assert tongues.linked(A, ["x" * 400, "y", "z" * 90, "w", "v" * 300, "u"]) == []  # another text
+def test_texts_that_are_told_alike():
+    assert tongues.told_alike(A, B) and tongues.told_alike(A, A) and tongues.told_alike(B, [3 * text for text in A])
+    assert not tongues.told_alike(A, B[:3]) and not tongues.told_alike([], []) and not tongues.told_alike(A, [])
+    assert not tongues.told_alike(A, B[1:] + B[:1])
+    assert not tongues.told_alike(["", ""], ["", "x" * 50])
 
 
 def test_one_story_in_several_languages():
@@ -92,12 +90,28 @@ def test_one_story_in_several_languages():
     assert unknown.alone == {"fra": [B]} and not unknown.same
 
 
+def test_the_declaration_in_the_usual_variety(shared_data):
+    found = list(tongues._declarations(shared_data, {"azj": "Latn", "srp": "Cyrl"}))
+    first = {}
+    for language, articles in found:
+        assert len(articles) == 30 and articles[0] == []
+        first.setdefault(language, articles)
+    third = {language: first[language][2][0] for language in ("eng", "fra", "swh", "azj", "srp", "deu")}
+    assert third["eng"] == "Everyone has the right to life, liberty and the security of person."
+    assert third["fra"].startswith("Tout individu a droit à la vie")
+    assert third["swh"].startswith("Kila mtu ana haki ya kuishi")
+    assert third["azj"].startswith("Hər") and third["srp"].startswith("Свако") and third["deu"].startswith("Jeder hat")
+    assert len(first) > 400
+
+
 @pytest.mark.slow
 def test_what_may_not_be_used_is_not(shared_data):
     found = tongues.read_texts(shared_data)
     assert 250 < len(found.languages()) < 310 and len(found.same) > 200
     assert all(len(code) == 3 for code in found.languages())  # one code a language
     assert sum(name.startswith(("ASP", "PB")) for name in found.same["fra"]) > 500
+    assert "famille" in found.same["fra"]["UDHR-16.2"] and not any(name.startswith("UDHR-1.") for name in found.said)
+    assert all(languages.alike(code) in found.languages() for code in ("cmn", "lav", "sqi", "aze", "deu"))
     held = {text for some in tongues.held_out_verses(shared_data).values() for text in some if len(text) > 60}
     learnt = {text for mine in found.same.values() for text in mine.values()}
     assert len(held) > 20_000 and len(held & learnt) < 0.005 * len(held)  # synoptic gospels repeat each other
