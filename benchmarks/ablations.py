@@ -150,7 +150,7 @@ def widths(runs: list[dict[str, Any]]) -> list[str]:
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name in WIDTHS:
-        rows = [row for row in runs if row["knobs"] == name]
+        rows = [row for row in runs if row["knobs"] == name and row.get("sst2")]
         spec = read_recipe("ablation", KNOBS[name]).encoder
         width, layers = spec["hidden_size"], spec["num_hidden_layers"]
         lines.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ def pretraining_loss(model: Model, batch: PretrainBatch, meaning: Meaning | None
         there, most = (mask, 1) if sequence is None else (sequence, ids.shape[1] // 3)  # [CLS] a piece [SEP]
         if meaning.span:
             number_S = torch.arange(ids.shape[1], device=device) // meaning.span + 1
-            there, most = number_S * (there > 0), int(number_S[-1])
+            there, most = number_S * (there > 0), math.ceil(ids.shape[1] / meaning.span)
         far = translation_loss(output.last_BSH.float(), whole, there, most, meaning.table)
         parts["translation_loss"] = far.detach()
         total = total + meaning.weight * far

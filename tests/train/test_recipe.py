@@ -101,6 +101,7 @@ def test_a_change_may_make_a_table():
         ("checkpoint_every=-5", "checkpoint_every is -5"),
         ("keep_checkpoints=0", "keep_checkpoints is 0"),
         ("log_every=0", "log_every is 0"),
+        ("translation_span=-1", "translation_span is -1; expected at least 0"),
         ("language_exponent=1.5", "language_exponent is 1.5; expected more than 0 and at most 1"),
         ("language_exponent=nan", "language_exponent is nan"),
         ("spike_factor=1", "spike_factor is 1"),
