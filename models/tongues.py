@@ -39,6 +39,11 @@ _TIMES = 4  # these among the parallel texts
 Documents = Iterator[list[str]]
 
 
+def _usual(code: str) -> str:
+    """The one code under which a language is learnt."""
+    return _CODES.get(code, code)
+
+
 def rows_of(file: Path) -> Iterator[list[str]]:
     """The rows of a packed TSV file."""
     with gzip.open(file) as packed, io.TextIOWrapper(packed, "utf-8", newline="\n") as text:
@@ -148,7 +153,7 @@ def read_texts(data: Path) -> Texts:
     alone, same = texts.alone, texts.same
     for file in sorted((data / "bible").glob("*.tsv.gz")):
         code = file.name.split(".")[0]
-        language, chapters = _CODES.get(code[:3], code[:3]), defaultdict(list)
+        language, chapters = _usual(code[:3]), defaultdict(list)
         for verse, text in rows_of(file):
             if held_out(verse) or not text.strip():
                 continue
@@ -194,8 +199,7 @@ def _stories(data: Path) -> dict[str, dict[str, list[str]]]:
             if "NC" in story["licence"]:
                 unfree |= {title} if short == "en" else set()
             elif short not in _AGAIN:
-                language = codes.get(short, short)[:3]
-                language = _CODES.get(language, language)
+                language = _usual(codes.get(short, short)[:3])
                 again = title
                 while language in found[again]:
                     again += "+"
@@ -216,7 +220,7 @@ def _declarations(data: Path, scripts: dict[str, str]) -> Iterator[tuple[str, li
             sections[row["key"]][-1].append(row["text"])
     rows = []
     for row in index_of(data / "udhr/index.tsv"):
-        language, key = _CODES.get(row["iso639_3"], row["iso639_3"]), row["key"]
+        language, key = _usual(row["iso639_3"]), row["key"]
         other = row["script"] != scripts.get(language, row["script"])
         rows.append(((other, "(" in row["name"], key.isdigit(), len(key), key), language))
     for (*_, key), language in sorted(rows):
