@@ -199,11 +199,11 @@ def aims(found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any], at
         "aligned": (0.15, "aim 25"),
         "topics": (COMMONEST + 0.1, "ten points above the commonest topic, other languages than English"),
     }
-    lines = [f"| score, mean over languages | asked | {' | '.join(NAMES)} |", "|---|--:|--:|--:|"]
+    lines = [f"| score, mean over languages learnt from | asked | {' | '.join(NAMES)} |", "|---|---|--:|--:|"]
     for score, (least, what) in asked.items():
         means = [statistics.mean(over(found[name][score], codes[score])) for name in NAMES]
         cells = [f"{100 * mean:.1f}{'' if mean >= least else ': not reached'}" for mean in means]
-        lines.append(f"| {SCORES[score]} | {100 * least:.1f}: {what} | {' | '.join(cells)} |")
+        lines.append(f"| {SCORES[score]} | {100 * least:.1f} ({what}) | {' | '.join(cells)} |")
     return lines
 
 
