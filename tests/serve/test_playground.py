@@ -264,7 +264,9 @@ def test_models_of_unequal_depth_and_one_that_fails(browser, tmp_path):
         assert v.page.locator("#layer option").all_inner_texts() == ["last", "1", "2", "3", "4"]
         v.page.locator("#layer").select_option(label="4")
 
-        v.until("document.querySelectorAll('article')[1].textContent.includes('Attention, layer 4')")
+        # Each model answers when it is ready: all three are waited for.
+        for place, told in enumerate(("no layer 4", "Attention, layer 4", "not finite")):
+            v.until(f"document.querySelectorAll('article')[{place}].textContent.includes('{told}')")
         shallow, _, failed = v.page.locator("article").all_inner_texts()
         assert "has 2 layers, and so no layer 4" in shallow and "not finite" in failed
         # A link has the choices; another one, pasted, is taken at once.
