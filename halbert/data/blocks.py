@@ -37,10 +37,12 @@ class Block(NamedTuple):
     spool: Path | None
 
 
-def paragraphs(item: Input, read: Callable[[Documents], None] | None = None) -> Iterator[str]:
+def paragraphs(
+    item: Input, read: Callable[[Documents], None] | None = None, moved: Callable[[int], None] | None = None
+) -> Iterator[str]:
     """The paragraphs of an input of any format, in their order; ``read`` is told of every part when it has been read.
 
-    Raises :class:`InputError` where it cannot be read.
+    ``moved`` is told how many more bytes of the input, as it is stored, are done. Raises :class:`InputError` where it cannot be read.
     """
     with tempfile.TemporaryDirectory(prefix="halbert-") as spool:
         for block in Cutter([item], Path(spool)).blocks():
@@ -52,6 +54,8 @@ def paragraphs(item: Input, read: Callable[[Documents], None] | None = None) -> 
                     read(found)
             if block.spool:
                 block.spool.unlink()
+            if moved is not None:
+                moved(block.read)
 
 
 class Cutter:

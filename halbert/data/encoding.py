@@ -8,6 +8,7 @@ end they get their place in the corpus, which takes its name when it is whole.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -142,9 +143,9 @@ def encode_files(
     record = Record(target, job, overwrite)
     try:
         if skip_bad:
-            inputs, bad = _readable(inputs)
+            inputs, bad, checked = _readable(inputs, told)
             skipped += bad
-            total = sum(map(size_of, inputs))
+            total, told = sum(map(size_of, inputs)), _beyond(checked, told)
         cutter = Cutter(inputs, record.spool)
         with open_pool(workers, _prepare, (tokenizer, record.folder, dedupe, whole)) as pool:
             connect = connection(cluster)
@@ -178,9 +179,20 @@ def encode_files(
     return Corpus(out)
 
 
-def _readable(inputs: list[Input]) -> tuple[list[Input], list[Skipped]]:
-    """Those inputs that can be read to the end, and what of them or of the others cannot."""
-    good, skipped = [], []
+def _readable(inputs: list[Input], told: Progress) -> tuple[list[Input], list[Skipped], int]:
+    """Those inputs that can be read to the end, what of them or of the others cannot, and how many bytes were read.
+
+    ``told`` takes all for half of the work, since what can be read is read again.
+    """
+    good, skipped, read, whole = [], [], 0, 0
+    for item in inputs:
+        with contextlib.suppress(InputError):
+            whole += size_of(item)
+
+    def moved(count: int) -> None:
+        nonlocal read
+        read += count
+        told(read, max(2 * whole, read))
 
     def skip(item: Input, reason: str, rows: int = 0) -> None:
         # The name instead of the path: where it lay on this machine is nobody else's business.
@@ -190,18 +202,23 @@ def _readable(inputs: list[Input]) -> tuple[list[Input], list[Skipped]]:
         parts: list[Documents] = []
         try:
             size_of(item)
-            count = sum(1 for _ in paragraphs(item, parts.append))
+            count = sum(1 for _ in paragraphs(item, parts.append, moved))
         except InputError as error:
             skip(item, str(error))
             continue
-        bad, told = sum(part.bad for part in parts), [line for part in parts for line in part.told]
+        bad, lines = sum(part.bad for part in parts), [line for part in parts for line in part.told]
         if bad > MOST_BAD * (bad + count):
-            skip(item, f"{told[0]} ({bad:,} of its lines are at fault, too many to leave out)")
+            skip(item, f"{lines[0]} ({bad:,} of its lines are at fault, too many to leave out)")
             continue
         good.append(item)
         if bad:
-            skip(item, "; ".join(told[:TOLD]), bad)
-    return good, skipped
+            skip(item, "; ".join(lines[:TOLD]), bad)
+    return good, skipped, read
+
+
+def _beyond(checked: int, told: Progress) -> Progress:
+    """Progress that goes on after so many bytes."""
+    return lambda done, total: told(checked + done, checked + total)
 
 
 def _encode_all(

@@ -407,7 +407,13 @@ def test_bad_lines_are_left_out_and_listed(tmp_path, small_blocks, monkeypatch, 
         column = pyarrow.array([x for x in texts if x is not None or not clean], pyarrow.string())
         to.append(tmp_path / where / "c.parquet")
         pyarrow.parquet.write_table(pyarrow.table({"text": column}), to[-1])
-    made = encode_files(files, VOCABULARY, tmp_path / "made", workers=workers, skip_bad=True)
+    told = []
+    made = encode_files(
+        files, VOCABULARY, tmp_path / "made", workers=workers, skip_bad=True, progress=lambda *each: told.append(each)
+    )
+    size = sum(file.stat().st_size for file in files)
+    assert told == sorted(told) and {total for _, total in told} == {2 * size}
+    assert {size, 2 * size} <= {done for done, _ in told}  # they are read to be checked, and again
     wanted = encode_files(good, VOCABULARY, tmp_path / "wanted", workers=1)
     assert read_back(made) == read_back(wanted) and len(made) > 1
     found = {skipped.name: skipped for skipped in made.manifest.skipped}
