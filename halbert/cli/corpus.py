@@ -12,7 +12,6 @@ import typer
 from halbert.cli.options import MODEL_HELP, Address, Engine, EngineChoice, Quiet, Texts, cluster_of, text_column
 from halbert.cli.output import Bars, note
 from halbert.data.addresses import Place, as_path, is_address, work_name
-from halbert.errors import Stopped
 
 if TYPE_CHECKING:
     from halbert.data.corpus import Corpus
@@ -27,6 +26,7 @@ HELP = (
 # Share of unknown pieces. English prose with Google's uncased vocabulary has 0.0 %, not lower-cased 8.1 %, with the
 # multilingual one 1.6 %; Chinese with its own 0.05 %.
 UNFITTING = 0.02
+RESUMABLE = True
 STOPPED = "give the same command again to go on with what is finished"
 EXAMPLE = "Example: halbert corpus books.txt.gz de=wiki.jsonl.zst --language en --tokenizer ./tokenizer --out corpus"
 
@@ -122,17 +122,12 @@ def run(
     told += [] if field == "text" else ["--column", f"text={field}"]
     told += ["--licence", licence] if licence else []
     command = f"halbert corpus FILES… {shlex.join(['--tokenizer', model, *told, *switches])}"
-    try:
-        with Bars(quiet).bytes("Encoding") as progress:
-            corpus = encode_files(
-                files, chosen, folder, workers=workers, language=language, dedupe=dedupe, whole=whole, skip_bad=skip_bad,
-                column=field, licence=licence, command=command, progress=progress, cluster=cluster_of(engine, address),
-                overwrite=overwrite or begun,
-            )  # fmt: skip
-    except SystemExit as error:
-        if error.code == 143:
-            raise Stopped(f"stopped; {STOPPED}") from None
-        raise
+    with Bars(quiet).bytes("Encoding") as progress:
+        corpus = encode_files(
+            files, chosen, folder, workers=workers, language=language, dedupe=dedupe, whole=whole, skip_bad=skip_bad,
+            column=field, licence=licence, command=command, progress=progress, cluster=cluster_of(engine, address),
+            overwrite=overwrite or begun,
+        )  # fmt: skip
     _put(corpus, out, overwrite)
     _tell(corpus, out, chosen)
 

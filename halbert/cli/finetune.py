@@ -16,6 +16,7 @@ HELP = (
     "name: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli, squad1, squad2, swag, race, xnli, paws-x, conll2003 …"
 )
 EXAMPLE = "Example: halbert finetune ./model --task classify --train train.csv --dev dev.csv --out tuned --seeds 3"
+RESUMABLE = True
 STOPPED = "the same command with --resume goes on from the last checkpoint, if there is one"
 
 

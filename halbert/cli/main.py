@@ -20,7 +20,7 @@ from typing import Any
 
 import typer
 
-from halbert.errors import HalbertError, Interrupted
+from halbert.errors import HalbertError, Interrupted, Stopped
 from halbert.processes import ASKED
 from halbert.version import __version__
 
@@ -30,7 +30,7 @@ VERBS = (
 )  # fmt: skip
 
 
-CLEAN = "nothing half-written was left behind"  # what Ctrl-C leaves, unless a verb says otherwise (STOPPED)
+CLEAN = "nothing half-written was left behind"  # by who was stopped, unless a verb says otherwise (STOPPED)
 
 
 def application(arguments: Sequence[str]) -> typer.Typer:
@@ -53,14 +53,23 @@ def application(arguments: Sequence[str]) -> typer.Typer:
 
 
 def _interruptible(verb: ModuleType) -> Callable[..., None]:
-    """The verb's function, which says at Ctrl-C what is left; typer would end the program without a word."""
+    """The verb's function, which says what is left when it is stopped; typer would end the program without a word."""
+    told = f"stopped; {getattr(verb, 'STOPPED', CLEAN)}"
 
     @functools.wraps(verb.run)
     def run(*arguments: object, **named: object) -> None:
         try:
             verb.run(*arguments, **named)
         except KeyboardInterrupt:
-            raise Interrupted(f"stopped; {getattr(verb, 'STOPPED', CLEAN)}") from None
+            raise Interrupted(told) from None
+        except SystemExit as ended:
+            if ended.code not in [128 + number for number in ASKED]:
+                raise
+            if getattr(verb, "RESUMABLE", False):  # which schedulers know by its status
+                raise Stopped(told) from None
+            with contextlib.suppress(OSError):  # the terminal may have gone
+                print(f"halbert: {told}", file=sys.stderr)
+            raise
 
     return run
 

@@ -20,6 +20,7 @@ EXAMPLE = (
     "Several processes: torchrun --nproc-per-node 2 -m halbert pretrain albert-mini … --set accumulate=2\n\n"
     "Several machines that share a folder: halbert pretrain albert-mini … --engine ray --address HEAD:6379"
 )
+RESUMABLE = True
 STOPPED = "the same command with --resume goes on from the last checkpoint, if there is one"
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from halbert.cluster.telling import shortened, unsaid
 from halbert.errors import InputError, missing_extra
-from halbert.processes import cores
+from halbert.processes import ASKED, cores
 
 TRIES = 8  # of an item whose worker or machine was lost
 
@@ -54,6 +56,7 @@ def join(address: str | None) -> Joined:
             _show_token(ray, wanted, told_by)
     else:  # there is nobody to make way for: at Ray's niceness of 15 a training took a tenth longer
         os.environ.setdefault("RAY_worker_niceness", "0")
+    asked = {number: signal.getsignal(number) for number in ASKED}
     told: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         with unsaid():
@@ -64,6 +67,10 @@ def join(address: str | None) -> Joined:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         where = "on this machine" if wanted is None else f"at {wanted}{told_by}"
         raise InputError(f"no Ray cluster answers {where}: {shortened(str(error).splitlines()[0], 200)}") from None
+    finally:  # Ray takes SIGTERM for a crash of ours: a stack is printed, and nothing is put away
+        for number, ours in asked.items():
+            if callable(ours) and threading.current_thread() is threading.main_thread():
+                signal.signal(number, ours)
     return Joined(ray, ends=True, begun=wanted is None)
 
 

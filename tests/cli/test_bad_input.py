@@ -365,6 +365,7 @@ def test_usage_errors_end_with_2(halbert, world, out, command):
     ("error", "status"),
     [
         (KeyboardInterrupt(), 130),
+        (SystemExit(143), 143),
         (Stopped("stopped; go on with --resume"), 75),
         (Regression("slower than before"), 3),
         (OSError(errno.ENOSPC, "No space left on device", "/full/file"), 1),
@@ -383,9 +384,9 @@ def test_other_ends(halbert, monkeypatch, error, status):
     assert ("Please report" in done.err) == (status == 70)
     if isinstance(error, OSError):
         assert done.err == "halbert: /full/file: cannot be written: No space left on device\n"
-    elif str(error):
+    elif str(error) and not isinstance(error, SystemExit):
         assert str(error) in done.err
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
         assert done.err == "halbert: stopped; nothing half-written was left behind\n"
 
 

@@ -293,16 +293,19 @@ def test_with_a_machine_killed_and_with_the_head_killed(kind, tmp_path):
     job.check(plain, headless)
 
 
-@pytest.mark.parametrize("kind", [Embed, Pretrain], ids=lambda kind: kind.__name__.lower())
-def test_ctrl_c_leaves_what_is_finished_and_nobody_at_work(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "asked", "status"),
+    [(Embed, signal.SIGINT, 130), (Embed, signal.SIGTERM, 143), (Pretrain, signal.SIGINT, 130), (Pretrain, signal.SIGTERM, 75)],
+)  # fmt: skip
+def test_who_is_stopped_leaves_what_is_finished_and_nobody_at_work(kind, asked, status, tmp_path):
     """With a cluster of the command's own, whose processes end with it."""
     job, out = kind(tmp_path), tmp_path / "out"
     run = halbert(*job.arguments(out), "--engine", "ray")
     until_begun(run, job, out, None)
     raylets = [child for child in psutil.Process(run.pid).children(recursive=True) if "raylet" in child.name()]
-    run.send_signal(signal.SIGINT)
-    said = ended(run, 130, 60)
-    assert raylets and "Traceback" not in said and "command" in said.splitlines()[-1]
+    run.send_signal(asked)
+    said = ended(run, status, 60)
+    assert raylets and "Traceback" not in said and "***" not in said and "command" in said.splitlines()[-1]
     psutil.wait_procs(raylets, timeout=20)
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in raylets)
     ended(halbert(*job.arguments(out), "--engine", "ray", *job.again))
