@@ -3,7 +3,8 @@
     python -m models.multilingual --work WORK --export      trains, judges, and writes the results
     python -m benchmarks.languages [--data DIR]             draws the page and its picture
 
-Shares of single languages have Wilson's interval of 95 % (Wilson 1927); means over languages one by resampling languages,
+Shares of single languages have Wilson's interval of 95 % (Wilson 1927), in which a pair of sentences counts once though it
+is looked for both ways, and a text once though several seeds answer it; means over languages one by resampling languages,
 10,000 times, in pairs where two models are compared.
 """
 
@@ -13,9 +14,6 @@ import argparse
 import json
 import math
 import statistics
-import tomllib
-import unicodedata
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,19 +26,14 @@ from scipy.stats import spearmanr
 from benchmarks.written import DOCS, put
 from halbert.files import write_bytes
 from halbert.source import resolve_tokenizer
-from halbert.text.languages import name_of
+from models.atlas import Atlas, alike
 from models.making import DATA, RESULTS
 from models.multilingual import NAMES
-from models.tongues import ENGLISH, held_out_verses, index_of, named_rows
+from models.tongues import ENGLISH, held_out_verses
 
 SCORES = {
     "masked": "masked pieces", "found": "translations found", "aligned": "the same, aligned", "topics": "topics from English",
     "everywhere": "topics, all languages",
-}  # fmt: skip
-# Tatoeba and the Bibles name a language, SIB-200 and the models' texts its variety that is written most.
-VARIETY = {
-    "ara": "arb", "aze": "azj", "cmn": "zho", "kur": "kmr", "lav": "lvs", "mon": "khk", "sqi": "als", "uzb": "uzn",
-    "yid": "ydd",
 }  # fmt: skip
 COMMONEST = 0.25  # share of SIB-200's commonest topic
 Share = tuple[float, float]  # right, of how many
@@ -60,14 +53,13 @@ def shares(told: dict[str, Any]) -> dict[str, dict[str, Share]]:
     def mean(runs: Sequence[dict[str, float]]) -> dict[str, Share]:
         return {code: (statistics.mean(run[code] for run in runs) * topics[code], topics[code]) for code in topics}
 
-    both = {code: 2 * n for code, n in told["pairs"].items()}  # looked for both ways
-    plain, aligned = told["plain"], told["aligned"]
+    pairs, plain, aligned = told["pairs"], told["plain"], told["aligned"]
     return {
         "masked": {
             code: (row["found"], row["hidden"]) for code, row in plain["masked_by_language"].items() if row["hidden"]
         },
-        "found": {code: (share * both[code], both[code]) for code, share in plain["retrieval"].items()},
-        "aligned": {code: (share * both[code], both[code]) for code, share in aligned["retrieval"].items()},
+        "found": {code: (share * pairs[code], pairs[code]) for code, share in plain["retrieval"].items()},
+        "aligned": {code: (share * pairs[code], pairs[code]) for code, share in aligned["retrieval"].items()},
         "topics": mean(plain["zero_shot"]),
         "everywhere": mean(plain["all_languages"]),
     }
@@ -84,105 +76,50 @@ def over(rows: dict[str, Share], codes: Iterable[str]) -> list[float]:
 
 
 def resampled(values: Sequence[float]) -> str:
-    """Mean in percent, and its interval over languages."""
-    if not values:
-        return ""
+    """Mean in percent, and its interval over languages, of ten or more."""
+    if len(values) < 10:
+        return f"{100 * statistics.mean(values):.1f}" if values else ""
     draw = np.random.default_rng(0)
     means = np.array(values)[draw.integers(0, len(values), (10_000, len(values)))].mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
     return f"{100 * statistics.mean(values):.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def script_of(texts: Iterable[str]) -> str:
-    """The script most letters of some texts are in, by the first word of their Unicode names."""
-    words = Counter(
-        unicodedata.name(c, "").split(" ")[0] for text in texts for c in text if unicodedata.category(c)[0] == "L"
-    )
-    if words["HIRAGANA"] + words["KATAKANA"] > 0.1 * words.total():
-        return "Japanese"
-    first = max(words, key=lambda word: (words[word], word), default="")
-    return {"CJK": "Han", "CANADIAN": "Canadian syllabics", "OL": "Ol Chiki"}.get(first, first.capitalize())
-
-
-class Atlas:
-    """What is known of languages: scripts, families, whether they were learnt from."""
-
-    def __init__(self, data: Path, seen: Iterable[str], verses: dict[str, list[str]]) -> None:
-        self.seen = {code[:3] for code in seen}
-        families = tomllib.loads((Path(__file__).parent / "families.toml").read_text("utf-8"))
-        self.families = {code: family for family, codes in families.items() for code in codes.split()}
-        self.names = {row["iso639_3"]: row["name"] for row in index_of(data / "udhr/index.tsv")}
-        self.names |= {row["code"]: row["language"] for row in index_of(data / "bible/index.tsv")}
-        topics: dict[str, list[str]] = defaultdict(list)
-        for row in named_rows(data / "sib200/train.tsv.gz"):
-            topics[row["lang"]].append(row["text"])
-        pairs: dict[str, list[str]] = defaultdict(list)
-        for row in named_rows(data / "tatoeba/tatoeba.tsv.gz"):
-            pairs[row["lang"]].append(row["sentence"])
-        self.scripts = {code: script_of(texts) for code, texts in (verses | pairs | topics).items()}
-        self.unlearnt = self._unlearnt(data, list(topics))
-
-    @staticmethod
-    def _unlearnt(data: Path, codes: list[str]) -> set[str]:
-        """Second scripts of which nothing was learnt: SIB-200's sentences are learnt in a language's first alone."""
-        first = {code[:3]: code for code in reversed(codes)}
-        declared = {(row["iso639_3"], row["script"]) for row in index_of(data / "udhr/index.tsv")}
-        bibles = {row["code"].replace("-", "_") for row in index_of(data / "bible/index.tsv")}
-        return {
-            code for code in codes
-            if first[code[:3]] != code and (code[:3], code[4:]) not in declared and code not in bibles
-        }  # fmt: skip
-
-    def learnt(self, code: str) -> bool:
-        """Whether any text of it was learnt from, in this script."""
-        return alike(code) in self.seen and code not in self.unlearnt
-
-    def script(self, code: str) -> str:
-        """As Unicode calls it, by the texts it was judged by."""
-        return self.scripts.get(code, "")
-
-    def name(self, code: str) -> str:
-        """English, by CLDR where it has one, else by the index of the Bibles or of the Declaration; else the code."""
-        name = name_of(code)
-        return name if name != code else self.names.get(code[:3], code)
-
-    def family(self, code: str) -> str:
-        """As ``families.toml`` has it, or nothing."""
-        return self.families.get(code[:3], "")
-
-
-def alike(code: str) -> str:
-    """A language's code in three letters, that of the one variety which stands for it elsewhere."""
-    return VARIETY.get(code[:3], code[:3])
+def bases(told: dict[str, Any], pieces: dict[str, float]) -> dict[str, tuple[str, dict[str, float]]]:
+    """By score, a predictor that knows no language: its name, and its shares by language."""
+    found = ("three characters", told["trigrams"])
+    topics, everywhere = (("three characters, learnt alike", shares) for shares in told["topics_by_trigrams"])
+    return {
+        "masked": ("the language's own commonest piece", pieces), "found": found, "aligned": found, "topics": topics,
+        "everywhere": everywhere,
+    }  # fmt: skip
 
 
 def summary(
-    found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any], pieces: dict[str, float], atlas: Atlas
+    found: dict[str, dict[str, dict[str, Share]]], base: dict[str, tuple[str, dict[str, float]]], atlas: Atlas
 ) -> list[str]:
-    """Means over languages, and the difference of the two models."""
+    """Means over languages, and the difference of the two models; of few languages without intervals."""
     a, b = NAMES
     lines = [
         f"| score, mean over languages | languages | {a} | {b} | difference | {a} ahead in | no language known |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    base: dict[str, Callable[[list[str]], str]] = {
-        "masked": lambda codes: resampled([pieces[code] for code in codes]),
-        "found": lambda codes: resampled([told[a]["trigrams"][code] for code in codes]),
-        "topics": lambda codes: f"{100 * COMMONEST:.0f}",
-    }
-    base |= {"aligned": base["found"], "everywhere": base["topics"]}
     for score, title in SCORES.items():
-        for which in (True, False):
-            codes = [code for code in judged(score, found[a][score]) if atlas.learnt(code) == which]
-            if not codes:
-                continue
-            x, y = (over(found[name][score], codes) for name in NAMES)
-            gap = resampled([p - q for p, q in zip(x, y, strict=True)])
-            told_of = "learnt from" if which else "never seen"
-            ahead = sum(p > q for p, q in zip(x, y, strict=True))
-            lines.append(
-                f"| {title}, {told_of} | {len(codes)} | {resampled(x)} | {resampled(y)} | {gap} | {ahead} | {base[score](codes)} |"
-            )
+        all_of = judged(score, found[a][score])
+        groups = {
+            "learnt from": [code for code in all_of if atlas.learnt(code)],
+            "never seen": [code for code in all_of if not atlas.learnt(code)],
+            "English": [code for code in found[a][score] if score == "topics" and code[:3] == ENGLISH],
+        }
+        for told_of, codes in groups.items():
+            if codes:
+                x, y = (over(found[name][score], codes) for name in NAMES)
+                gaps = [p - q for p, q in zip(x, y, strict=True)]
+                none = [base[score][1][code] for code in codes]
+                cells = " | ".join(resampled(values) for values in (x, y, gaps))
+                lines.append(
+                    f"| {title}, {told_of} | {len(codes)} | {cells} | {sum(gap > 0 for gap in gaps)} | {resampled(none)} |"
+                )
     return lines
 
 
@@ -207,21 +144,20 @@ def aims(found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any], at
     return lines
 
 
-def grouped(found: dict[str, dict[str, dict[str, Share]]], kind: Callable[[str], str]) -> list[str]:
-    """Means by script or family, the largest groups first."""
-    titles = " | ".join(f"{title}, {name.split('-')[0]}" for title in SCORES.values() for name in NAMES)
-    lines = [f"| | languages | {titles} |", "|---|--:|" + "--:|" * (len(SCORES) * len(NAMES))]
+def grouped(found: dict[str, dict[str, dict[str, Share]]], atlas: Atlas, kind: Callable[[str], str]) -> list[str]:
+    """Means of both models by script or family, over languages learnt from, and how many these are; the largest first."""
+    lines = [f"| | languages | {' | '.join(SCORES.values())} |", "|---|--:|" + "--:|" * len(SCORES)]
     groups: dict[str, set[str]] = {}
     for score in SCORES:
-        for code in found[NAMES[0]][score]:
-            if kind(code):
+        for code in judged(score, found[NAMES[0]][score]):
+            if kind(code) and atlas.learnt(code):
                 groups.setdefault(kind(code), set()).add(code)
     for name, codes in sorted(groups.items(), key=lambda item: (-len({alike(code) for code in item[1]}), item[0])):
         cells = []
         for score in SCORES:
-            for model in NAMES:
-                values = over(found[model][score], codes)
-                cells.append(f"{100 * statistics.mean(values):.1f}" if values else "")
+            some = judged(score, codes & found[NAMES[0]][score].keys())
+            means = [f"{100 * statistics.mean(over(found[model][score], some)):.1f}" for model in NAMES if some]
+            cells.append(f"{' / '.join(means)} ({len(some)})" if some else "")
         lines.append(f"| {name} | {len({alike(code) for code in codes})} | {' | '.join(cells)} |")
     return lines
 
@@ -233,8 +169,8 @@ def each(found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any], at
     codes = sorted({code for score in SCORES for code in found[a][score]}, key=lambda code: (atlas.name(code), code))
     whole = {code[:3]: code for code in reversed(codes) if "_" in code}  # where what has no script belongs
     titles = " | ".join(f"{title}, {name.split('-')[0]}" for title in SCORES.values() for name in NAMES)
-    head = "| language | code | learnt from | pieces a character | [UNK] | three characters"
-    lines = [f"{head} | {titles} |", "|---|---|---|--:|--:|--:|" + "--:|" * len(SCORES) * len(NAMES)]
+    head = "| language | code | pieces learnt from | pieces a character | [UNK] | pairs | three characters"
+    lines = [f"{head} | {titles} |", "|---|---|--:|--:|--:|--:|--:|" + "--:|" * len(SCORES) * len(NAMES)]
     for code in codes:
         if "_" not in code and alike(code) in whole:
             continue
@@ -260,29 +196,29 @@ def each(found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any], at
             mark = "**" if all(beaten) else "*" if any(beaten) else ""
             three = f"{mark}{100 * characters:.1f}{mark}"
         vocabulary = f"{fit['pieces']:.2f} | {100 * fit['unknown']:.1f} %" if fit else " | "
-        seen = "yes" if atlas.learnt(code) else "no"
-        lines.append(f"| {atlas.name(code)} | `{code}` | {seen} | {vocabulary} | {three} | {' | '.join(cells)} |")
+        pairs = told[a]["pairs"].get(own["found"], "")
+        lines.append(
+            f"| {atlas.name(code)} | `{code}` | {atlas.pieces(code):,} | {vocabulary} | {pairs} | {three} | {' | '.join(cells)} |"
+        )
     return lines
 
 
 def beaten(
-    found: dict[str, dict[str, dict[str, Share]]], told: dict[str, Any], pieces: dict[str, float], atlas: Atlas
+    found: dict[str, dict[str, dict[str, Share]]], base: dict[str, tuple[str, dict[str, float]]], atlas: Atlas
 ) -> list[str]:
-    """Of the languages learnt from, those in which a model is no better than a predictor that knows no language."""
-    least: dict[str, tuple[str, Callable[[str], float]]] = {
-        "masked": ("the language's own commonest piece", lambda code: pieces[code]),
-        "found": ("three characters", lambda code: told[NAMES[0]]["trigrams"][code]),
-        "aligned": ("three characters", lambda code: told[NAMES[0]]["trigrams"][code]),
-        "topics": ("the commonest topic", lambda code: COMMONEST),
-        "everywhere": ("the commonest topic", lambda code: COMMONEST),
-    }
-    lines = ["| score | predictor | model | languages learnt from | no better in |", "|---|---|---|--:|---|"]
-    for score, (title, at_least) in least.items():
+    """Of the languages learnt from, those in which a model is no better than a predictor that knows no language, and in how
+    many more the interval of its share leaves that open."""
+    lines = [
+        "| score | predictor | model | languages learnt from | no better in | not clearly better in, besides |",
+        "|---|---|---|--:|---|--:|",
+    ]
+    for score, (title, shares_of) in base.items():
         for model in NAMES:
             rows = {c: found[model][score][c] for c in judged(score, found[model][score]) if atlas.learnt(c)}
-            worse = sorted(atlas.name(code) for code, (right, n) in rows.items() if right / n <= at_least(code))
-            names = f"{len(worse)}: {'; '.join(worse)}" if worse else "none"
-            lines.append(f"| {SCORES[score]} | {title} | {model} | {len(rows)} | {names} |")
+            worse = [code for code, (right, n) in rows.items() if right / n <= shares_of[code]]
+            unclear = [code for code, row in rows.items() if code not in worse and interval(*row)[0] <= shares_of[code]]
+            names = f"{len(worse)}: {'; '.join(sorted(map(atlas.name, worse)))}" if worse else "none"
+            lines.append(f"| {SCORES[score]} | {title} | {model} | {len(rows)} | {names} | {len(unclear)} |")
     return lines
 
 
@@ -309,8 +245,8 @@ def commonest_pieces(verses: dict[str, list[str]]) -> dict[str, float]:
     for language, texts in verses.items():
         if texts:
             counts = np.bincount(np.concatenate(tokenizer.arrays(texts)), minlength=tokenizer.vocab_size)
-            known = np.delete(counts, tokenizer.special_ids["unk"])  # [UNK] does not count where it is guessed
-            found[language] = float(known.max() / counts.sum())
+            known = np.delete(counts, tokenizer.special_ids["unk"])  # which does not count for the models, either
+            found[language] = float(known.max() / known.sum())
     return found
 
 
@@ -350,13 +286,13 @@ def main() -> None:
     found = {name: shares(told[name]) for name in NAMES}
     verses = held_out_verses(options.data)
     atlas = Atlas(options.data, told[NAMES[0]]["seen"], verses)
-    pieces = commonest_pieces(verses)
+    base = bases(told[NAMES[0]], commonest_pieces(verses))
     put("languages.md", "aims", aims(found, told, atlas))
-    put("languages.md", "summary", summary(found, told, pieces, atlas))
-    put("languages.md", "beaten", beaten(found, told, pieces, atlas))
-    put("languages.md", "scripts", grouped(found, atlas.script))
+    put("languages.md", "summary", summary(found, base, atlas))
+    put("languages.md", "beaten", beaten(found, base, atlas))
+    put("languages.md", "scripts", grouped(found, atlas, atlas.script))
     put("languages.md", "coverage", coverage(found, told))
-    put("languages.md", "families", grouped(found, atlas.family))
+    put("languages.md", "families", grouped(found, atlas, atlas.family))
     put("languages.md", "languages", each(found, told, atlas))
     write_bytes(DOCS / "languages.png", picture(found, atlas))
 

@@ -21,12 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.languages import Atlas, judged, resampled
+from benchmarks.languages import judged
 from benchmarks.written import put
 from halbert.compare.machine import describe_machine
 from halbert.compare.probes.retrieval import read_parallel
 from halbert.files import write_json
 from halbert.run.predictor import load
+from models.atlas import Atlas
 from models.making import DATA, ROOT, masked, trained
 from models.multilingual import prepare, retrieval, transfer
 from models.tongues import held_out_verses
@@ -37,6 +38,7 @@ SMALLEST = [
     "steps=3000", "encoder.hidden_size=128", "encoder.num_attention_heads=2",
     "translation_weight=1.0", "translation_span=0", "long_sentences='cut'",
 ]  # fmt: skip
+RATE = 1e-4  # of the fine-tunings
 KNOBS = {"not shared": 4, "all shared": 1}
 SCORES = {"masked_accuracy": "masked pieces found", "retrieval": "translations found", "topics": "topics from English"}
 
@@ -51,7 +53,7 @@ def run(name: str, seed: int, made: tuple[Any, ...], options: argparse.Namespace
     bundle = trained(RECIPE, tokenizer, options.work / f"transfer-{name.replace(' ', '-')}-{seed}", changes)
     told = bundle.provenance["training"]
     pairs = read_parallel(options.data / "tatoeba/tatoeba.tsv.gz", most=1000)
-    topics = transfer(bundle, options.data, seed, everywhere=False)
+    topics = transfer(bundle, options.data, seed, everywhere=False, learning_rate=RATE)
     return {
         "knobs": name, "seed": seed, "parameters": bundle.spec.encoder.count_encoder(), "tokens": told["tokens"],
         "seconds": round(told["seconds"], 1), "precision": told["precision"], **masked(bundle, tokenizer, held_out),
@@ -61,31 +63,28 @@ def run(name: str, seed: int, made: tuple[Any, ...], options: argparse.Namespace
 
 
 def table(runs: list[dict[str, Any]], learnt: Callable[[str], bool]) -> list[str]:
-    """Both ways by score: mean and extremes of the seeds, and their difference over languages learnt from."""
+    """Both ways by score: mean and extremes of the seeds, and the difference seed by seed, over languages learnt from."""
     lines = [
-        "| score | languages | not shared, seeds | all shared, seeds | difference of the means, over languages |",
+        "| score | languages | not shared, seeds | all shared, seeds | difference, seed by seed |",
         "|---|--:|--:|--:|--:|",
     ]
-    rows = {name: [row for row in runs if row["knobs"] == name] for name in KNOBS}
+    rows = {name: {row["seed"]: row for row in runs if row["knobs"] == name} for name in KNOBS}
     for score, title in SCORES.items():
         codes: list[str] = []
         if score != "masked_accuracy":
             kind = "topics" if score == "topics" else "found"
             codes = [code for code in judged(kind, runs[0][score]) if learnt(code)]
         values = {
-            name: [statistics.mean(row[score][c] for c in codes) if codes else row[score] for row in some]
+            name: {seed: statistics.mean(row[score][c] for c in codes) if codes else row[score] for seed, row in some.items()}
             for name, some in rows.items()
-        }
+        }  # fmt: skip
         cells = [
-            f"{100 * statistics.mean(v):.1f} ({100 * min(v):.1f} to {100 * max(v):.1f}), {len(v)}"
+            f"{100 * statistics.mean(v.values()):.1f} ({100 * min(v.values()):.1f} to {100 * max(v.values()):.1f}), {len(v)}"
             for v in values.values()
         ]
-        by_language = [
-            statistics.mean(row[score][code] for row in rows["not shared"])
-            - statistics.mean(row[score][code] for row in rows["all shared"])
-            for code in codes
-        ]
-        lines.append(f"| {title} | {len(codes) or ''} | {' | '.join(cells)} | {resampled(by_language)} |")
+        ours, theirs = values.values()
+        apart = ", ".join(f"{100 * (ours[seed] - theirs[seed]):.2f}" for seed in sorted(ours.keys() & theirs.keys()))
+        lines.append(f"| {title} | {len(codes) or ''} | {' | '.join(cells)} | {apart} |")
     return lines
 
 
@@ -122,7 +121,8 @@ def main() -> None:
         write_json(options.out, result)
     if {row["knobs"] for row in result["runs"]} != set(KNOBS):
         return  # there is nothing to compare yet
-    atlas = Atlas(options.data, made[1].manifest.languages, held_out_verses(options.data))
+    seen = {code: share.tokens for code, share in made[1].manifest.languages.items()}
+    atlas = Atlas(options.data, seen, held_out_verses(options.data))
     lines = table(result["runs"], atlas.learnt)
     if options.out == OUT:
         put("languages.md", "sharing", lines)

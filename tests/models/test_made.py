@@ -7,12 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from benchmarks import languages
 from halbert.models import bundled
 from halbert.source import load_bundle
 from halbert.train.pretraining import pretrain
 from halbert.train.recipe import read_recipe
-from models import english, multilingual, tongues
+from models import atlas, english, multilingual, tongues
 from models.texts import english as english_texts
 
 NAMES = [name for name in (*english.NAMES, *multilingual.NAMES) if name in bundled()]
@@ -111,7 +110,7 @@ def test_what_may_not_be_used_is_not(shared_data):
     assert all(len(code) == 3 for code in found.languages())  # one code a language
     assert sum(name.startswith(("ASP", "PB")) for name in found.same["fra"]) > 500
     assert "famille" in found.same["fra"]["UDHR-16.2"] and not any(name.startswith("UDHR-1.") for name in found.said)
-    assert all(languages.alike(code) in found.languages() for code in ("cmn", "lav", "sqi", "aze", "deu"))
+    assert all(atlas.alike(code) in found.languages() for code in ("cmn", "lav", "sqi", "aze", "deu"))
     held = {text for some in tongues.held_out_verses(shared_data).values() for text in some if len(text) > 60}
     learnt = {text for mine in found.same.values() for text in mine.values()}
     assert len(held) > 20_000 and len(held & learnt) < 0.005 * len(held)  # synoptic gospels repeat each other
@@ -159,5 +158,5 @@ def test_two_hundred_steps_give_the_same_weights_twice(shared_data, tmp_path):
 
 def test_languages_are_told_by_their_texts():
     texts = {"Cyrillic": "Здраво, мир", "Japanese": "東京へ行った", "Han": "我爱你", "Latin": "Ænglisc", "": "1, 2"}
-    assert {script: languages.script_of([text]) for script, text in texts.items()} == {s: s for s in texts}
-    assert [languages.alike(code) for code in ("ara", "arb_Latn", "deu")] == ["arb", "arb", "deu"]
+    assert {script: atlas.script_of([text]) for script, text in texts.items()} == {s: s for s in texts}
+    assert [atlas.alike(code) for code in ("ara", "arb_Latn", "deu")] == ["arb", "arb", "deu"]
