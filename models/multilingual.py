@@ -285,8 +285,8 @@ def about(name: str, told: dict[str, Any], learnt: Callable[[str], bool]) -> str
         "",
         "| what | score | a predictor that knows no language |",
         "|---|--:|--:|",
-        f"| masked pieces of held-out verses found ({plain['held_out']['masked']:,}) | {100 * plain['held_out']['masked_accuracy']:.1f} % | "
-        f"{100 * base['accuracy']:.1f} % (the commonest piece of all) |",
+        f"| masked pieces of held-out verses found ({plain['held_out']['masked']:,}) | "
+        f"{100 * plain['held_out']['masked_accuracy']:.1f} % | {100 * base['accuracy']:.1f} % (the commonest piece of all) |",
         f"| Tatoeba, translations found, {len(found)} languages learnt from | {mean(plain['retrieval'])} | "
         f"{mean(told['trigrams'])} (three characters) |",
         f"| the same, aligned by `--task embed` | {mean(told['aligned']['retrieval'])} | |",
