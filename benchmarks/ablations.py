@@ -60,12 +60,12 @@ KNOBS = {
     "attention shared, SOP": ["encoder.attention_groups=1"],
     "feed-forward shared, SOP": ["encoder.ffn_groups=1"],
     "not shared, no pairs": ["pretraining.sentence_objective=none"],
-    "not shared, usual start": ["start=random"],
-    "all shared, usual start": ["start=random", SHARED],
+    "not shared, drawn start": ["start=random"],
+    "all shared, drawn start": ["start=random", SHARED],
     "all shared and wider, SOP": [SHARED, *WIDER],
 }
 WIDTHS = ("not shared, SOP", "all shared, SOP", "all shared and wider, SOP")  # are fine-tuned, too
-USUAL = {"not shared, SOP": "not shared, usual start", "all shared, SOP": "all shared, usual start"}
+DRAWN = {"not shared, SOP": "not shared, drawn start", "all shared, SOP": "all shared, drawn start"}
 
 
 def prepare(data: Path, place: Path) -> tuple[Tokenizer, Corpus, Corpus]:
@@ -131,8 +131,8 @@ def starts(runs: list[dict[str, Any]]) -> list[str]:
         "| family | start | seeds | masked pieces found | loss (nats) | pairs of SOP |",
         "|---|---|--:|--:|--:|--:|",
     ]
-    for ours, usual in USUAL.items():
-        for name, start in ((ours, "pmi-svd"), (usual, "drawn")):
+    for ours, drawn in DRAWN.items():
+        for name, start in ((ours, "pmi-svd"), (drawn, "drawn")):
             rows = [row for row in runs if row["knobs"] == name]
             losses = [row["masked_loss"] for row in rows]
             lines.append(
@@ -188,7 +188,7 @@ def draw(result: dict[str, Any]) -> None:
             points += [{"knobs": name, "of": label, "percent": 100 * value} for value in values]
         lines.append(f"| {name} | {len(rows)} | {rows[0]['parameters']:,} | {' | '.join(cells)} |")
     put("ablations.md", "knobs", lines)
-    if {row["knobs"] for row in result["runs"]}.issuperset(USUAL.values()):
+    if {row["knobs"] for row in result["runs"]}.issuperset(DRAWN.values()):
         put("ablations.md", "starts", starts(result["runs"]))
     if all(any(row["knobs"] == name and row.get("sst2") for row in result["runs"]) for name in WIDTHS):
         put("ablations.md", "widths", widths(result["runs"]))
