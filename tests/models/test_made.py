@@ -6,7 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
+from benchmarks import languages
 from halbert.models import bundled
 from halbert.source import load_bundle
 from halbert.train.pretraining import pretrain
@@ -160,3 +162,73 @@ def test_languages_are_told_by_their_texts():
     texts = {"Cyrillic": "Здраво, мир", "Japanese": "東京へ行った", "Han": "我爱你", "Latin": "Ænglisc", "": "1, 2"}
     assert {script: atlas.script_of([text]) for script, text in texts.items()} == {s: s for s in texts}
     assert [atlas.alike(code) for code in ("ara", "arb_Latn", "deu")] == ["arb", "arb", "deu"]
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 7), (3, 10), (512, 1000), (204, 204)])
+def test_intervals_of_shares(right, n):
+    low, high = languages.interval(right, n)
+    known = binomtest(right, n).proportion_ci(method="wilson")
+    assert low == pytest.approx(known.low, abs=1e-4) and high == pytest.approx(known.high, abs=1e-4)
+
+
+class Known:
+    """An atlas of four languages, one of which was never seen."""
+
+    def learnt(self, code):
+        return code != "xxx"
+
+    def name(self, code):
+        return code
+
+    def script(self, code):
+        return "Latin"
+
+
+def judged():
+    """Shares of 100 texts, by score and language."""
+    rows = {
+        "masked": {"deu": 30, "swh": 10}, "found": {"deu": 40, "xxx": 90}, "aligned": {"deu": 50, "xxx": 95},
+        "topics": {"eng_Latn": 90, "deu": 35, "swh": 24}, "everywhere": {"eng_Latn": 60, "deu": 45, "swh": 44},
+    }  # fmt: skip
+    return {score: {code: (right, 100) for code, right in some.items()} for score, some in rows.items()}
+
+
+def test_groups_are_of_languages_learnt_from():
+    found = dict.fromkeys(languages.NAMES, judged())
+    *_, latin = languages.grouped(found, Known(), Known().script)
+    cells = latin.strip("| ").split(" | ")
+    assert cells == [
+        "Latin", "3", "20.0 / 20.0 (2)", "40.0 / 40.0 (1)", "50.0 / 50.0 (1)", "29.5 / 29.5 (2)", "49.7 / 49.7 (3)"
+    ]  # fmt: skip
+
+
+def test_where_a_model_is_no_better_than_who_knows_no_language():
+    found = dict.fromkeys(languages.NAMES, judged())
+    base = {score: ("nobody", {"deu": 0.34, "swh": 0.25, "eng_Latn": 0.1}) for score in ("topics", "everywhere")}
+    rows = [line.strip("| ").split(" | ") for line in languages.beaten(found, base, Known())[2:]]
+    assert rows[0] == [
+        "topics from English",
+        "nobody",
+        "bert-mini-100",
+        "2",
+        "1: swh",
+        "1",
+    ]  # of the other 35 % of 100 says little
+    assert rows[2][3:] == ["3", "none", "0"]
+
+
+def test_the_card_says_what_was_learnt_from():
+    shares = {"deu": 0.5, "swh": 0.1, "xxx": 0.9}
+    topics = {"eng_Latn": 0.9, "deu_Latn": 0.4, "swh_Latn": 0.2}
+    told = {
+        "training": {"tokens": 1000, "seconds": 60, "machine": "1 core of X", "precision": "fp32"},
+        "unigram": {"accuracy": 0.04}, "train_tokens": 5000, "languages": 3, "length": 64, "filled": [],
+        "pairs": dict.fromkeys(shares, 1000), "vocabulary": dict.fromkeys(topics), "trigrams": shares,
+        "topics_by_trigrams": [topics, topics], "aligned": {"retrieval": shares},
+        "plain": {
+            "held_out": {"masked": 99, "masked_accuracy": 0.2}, "retrieval": shares, "zero_shot": [topics, topics],
+        },
+    }  # fmt: skip
+    text = multilingual.about("bert-mini-100", told, Known().learnt)
+    assert "2 languages learnt from | 30.0 %" in text and "2 other languages and scripts | 30.0 %" in text
+    assert "of which it has seen 64" in text and "beside `albert-mini-100`" in text
