@@ -201,7 +201,6 @@ def _readable(inputs: list[Input], told: Progress) -> tuple[list[Input], list[Sk
     for item in inputs:
         parts: list[Documents] = []
         try:
-            size_of(item)
             count = sum(1 for _ in paragraphs(item, parts.append, moved))
         except InputError as error:
             skip(item, str(error))
