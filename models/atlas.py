@@ -17,6 +17,14 @@ VARIETY = {
     "yid": "ydd",
 }  # fmt: skip
 
+# What CLDR has no English name for by the code that stands here, or the same one for two (twi, aka); by ISO 639-3.
+NAMES = {
+    "acm": "Mesopotamian Arabic", "acq": "Ta'izzi-Adeni Arabic", "ajp": "South Levantine Arabic", "apc": "Levantine Arabic",
+    "ber": "Berber", "cbk": "Chavacano", "fuv": "Nigerian Fulfulde", "hne": "Chhattisgarhi", "knc": "Central Kanuri", "kon": "Kongo",
+    "kzj": "Coastal Kadazan", "lim": "Limburgish", "max": "North Moluccan Malay", "mhr": "Meadow Mari", "orv": "Old Russian",
+    "pbt": "Southern Pashto", "swg": "Swabian", "taq": "Tamasheq", "twi": "Twi", "tzl": "Talossan",
+}  # fmt: skip
+
 
 def script_of(texts: Iterable[str]) -> str:
     """The script most letters of some texts are in, by the first word of their Unicode names."""
@@ -75,6 +83,8 @@ class Atlas:
 
     def name(self, code: str) -> str:
         """English, by CLDR where it has one, else by the index of the Bibles or of the Declaration; else the code."""
+        if code[:3] in NAMES:
+            return NAMES[code[:3]] + (f" ({self.script(code)})" if "_" in code else "")
         name = name_of(code)
         return name if name != code else self.names.get(code[:3], code)
 

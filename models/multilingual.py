@@ -299,8 +299,9 @@ def about(name: str, told: dict[str, Any], learnt: Callable[[str], bool]) -> str
         "",
         "**Limits**: small, and learnt from little; most of its text is one book. At most 512 pieces, of which it has seen "
         f"{told['length']}: cut longer texts, or take them sentence by sentence. Pieces of other scripts come up where there "
-        "was little text in one; one piece in twenty of Chinese and Korean is [UNK]. In some languages it is no better than a "
-        "predictor that knows none: docs/languages.md has every one, and what was known to be wrong with the text.",
+        "was little text in one; one piece in twenty of Korean and one in thirteen to twenty-one of Chinese is [UNK]. In some "
+        "languages it is no better than a predictor that knows none, and where topics are learnt in every language three "
+        "characters are better in most: docs/languages.md has every one.",
     ])  # fmt: skip
 
 

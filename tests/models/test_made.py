@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 from benchmarks import languages
+from halbert.compare.probes.retrieval import read_parallel
 from halbert.models import bundled
 from halbert.source import load_bundle
 from halbert.train.pretraining import pretrain
@@ -215,6 +216,17 @@ def test_where_a_model_is_no_better_than_who_knows_no_language():
         "1",
     ]  # of the other 35 % of 100 says little
     assert rows[2][3:] == ["3", "none", "0"]
+
+
+def test_every_language_has_a_name_of_its_own(shared_data):
+    codes = [
+        *multilingual.topics(shared_data, "test"),
+        *read_parallel(shared_data / "tatoeba/tatoeba.tsv.gz", most=100),
+    ]
+    known = atlas.Atlas(shared_data, {}, {})
+    for some in ([c for c in codes if "_" in c], [c for c in codes if "_" not in c]):
+        names = [known.name(code) for code in some]
+        assert len(set(names)) == len(names) and not set(names) & set(codes)
 
 
 def test_the_card_says_what_was_learnt_from():
