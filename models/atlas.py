@@ -17,12 +17,13 @@ VARIETY = {
     "yid": "ydd",
 }  # fmt: skip
 
-# What CLDR has no English name for by the code that stands here, or the same one for two (twi, aka); by ISO 639-3.
+# By ISO 639-3, where CLDR has no English name for the code, or one that does not tell two of them apart.
 NAMES = {
-    "acm": "Mesopotamian Arabic", "acq": "Ta'izzi-Adeni Arabic", "ajp": "South Levantine Arabic", "apc": "Levantine Arabic",
-    "ber": "Berber", "cbk": "Chavacano", "fuv": "Nigerian Fulfulde", "hne": "Chhattisgarhi", "knc": "Central Kanuri", "kon": "Kongo",
-    "kzj": "Coastal Kadazan", "lim": "Limburgish", "max": "North Moluccan Malay", "mhr": "Meadow Mari", "orv": "Old Russian",
-    "pbt": "Southern Pashto", "swg": "Swabian", "taq": "Tamasheq", "twi": "Twi", "tzl": "Talossan",
+    "acm": "Mesopotamian Arabic", "acq": "Ta'izzi-Adeni Arabic", "ajp": "South Levantine Arabic", "apc": "North Levantine Arabic",
+    "ber": "Berber", "cbk": "Chavacano", "cjk": "Chokwe", "fuv": "Nigerian Fulfulde", "hne": "Chhattisgarhi", "kmr": "Northern Kurdish",
+    "kon": "Kongo", "kur": "Northern Kurdish", "kzj": "Coastal Kadazan", "lim": "Limburgish", "max": "North Moluccan Malay",
+    "mhr": "Meadow Mari", "orv": "Old Russian", "pbt": "Southern Pashto", "swg": "Swabian", "taq": "Tamasheq", "tgl": "Tagalog",
+    "twi": "Twi", "tzl": "Talossan",
 }  # fmt: skip
 
 
@@ -34,7 +35,10 @@ def script_of(texts: Iterable[str]) -> str:
     if words["HIRAGANA"] + words["KATAKANA"] > 0.1 * words.total():
         return "Japanese"
     first = max(words, key=lambda word: (words[word], word), default="")
-    return {"CJK": "Han", "CANADIAN": "Canadian syllabics", "OL": "Ol Chiki"}.get(first, first.capitalize())
+    known = {
+        "BENGALI": "Bangla", "CANADIAN": "Canadian syllabics", "CJK": "Han", "NKO": "N’Ko", "OL": "Ol Chiki", "ORIYA": "Odia",
+    }  # fmt: skip
+    return known.get(first, first.capitalize())
 
 
 class Atlas:
@@ -82,11 +86,12 @@ class Atlas:
         return self.scripts.get(code, "")
 
     def name(self, code: str) -> str:
-        """English, by CLDR where it has one, else by the index of the Bibles or of the Declaration; else the code."""
-        if code[:3] in NAMES:
-            return NAMES[code[:3]] + (f" ({self.script(code)})" if "_" in code else "")
+        """English, by CLDR where it has one, else by the index of the Bibles or of the Declaration; the script in brackets."""
         name = name_of(code)
-        return name if name != code else self.names.get(code[:3], code)
+        if code[:3] in NAMES or name == code:
+            name = NAMES.get(code[:3]) or self.names.get(code[:3], code)
+            name = " ".join(reversed(name.partition(" (")[0].split(", ")))  # "Aymara, Central", "Chokwe (Angola)"
+        return name if "(" in name or "_" not in code else f"{name} ({self.script(code)})"
 
     def family(self, code: str) -> str:
         """As ``families.toml`` has it, or nothing."""

@@ -2,8 +2,8 @@
 
 Translation ranking with the other translations of the batch as wrong answers (Guo et al. 2018, section 3; additive margin 0),
 of bags of pieces: nothing but the table is learnt, which takes minutes where a whole model would take days. In the multilingual
-text of docs/languages.md a start by neighbours and common texts finds 7.5 % of Tatoeba's translations, and 19.3 % after two
-passes of this.
+text of 2026-11-29 a start by neighbours and common texts finds 7.5 % of Tatoeba's translations, and 19.3 % after two passes of
+this (21.9 % in that of docs/languages.md).
 """
 
 from __future__ import annotations

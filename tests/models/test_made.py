@@ -234,13 +234,18 @@ def test_the_card_says_what_was_learnt_from():
     topics = {"eng_Latn": 0.9, "deu_Latn": 0.4, "swh_Latn": 0.2}
     told = {
         "training": {"tokens": 1000, "seconds": 60, "machine": "1 core of X", "precision": "fp32"},
-        "unigram": {"accuracy": 0.04}, "train_tokens": 5000, "languages": 3, "length": 64, "filled": [],
+        "commonest": {"deu": 0.04}, "train_tokens": 5000, "languages": 3, "length": 64, "filled": [],
         "pairs": dict.fromkeys(shares, 1000), "vocabulary": dict.fromkeys(topics), "trigrams": shares,
         "topics_by_trigrams": [topics, topics], "aligned": {"retrieval": shares},
         "plain": {
-            "held_out": {"masked": 99, "masked_accuracy": 0.2}, "retrieval": shares, "zero_shot": [topics, topics],
+            "masked_by_language": {"deu": {"hidden": 10, "found": 3}, "gla": {"hidden": 0, "found": 0}},
+            "retrieval": shares, "zero_shot": [topics, topics],
         },
     }  # fmt: skip
     text = multilingual.about("bert-mini-100", told, Known().learnt)
-    assert "2 languages learnt from | 30.0 %" in text and "2 other languages and scripts | 30.0 %" in text
+    assert (
+        "1 languages | 30.0 % | 4.0 %" in text
+        and "(rather too high: it chose the method) | 30.0 %" in text
+        and "2 other languages and scripts | 30.0 %" in text
+    )
     assert "of which it has seen 64" in text and "beside `albert-mini-100`" in text
