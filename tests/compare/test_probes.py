@@ -259,6 +259,13 @@ def test_layers_by_hand(one, predictors):
     assert states.shape[0] == layers + 1 and np.allclose(states[-1], last, atol=1e-5)
 
 
+def test_layers_of_texts_that_say_the_same_as_another(predictors):
+    rows = examples(3)
+    states = mean_states(predictors["one"], [rows[0], rows[1], rows[0], rows[2]])
+    assert states.shape[1] == 4 and np.array_equal(states[:, 0], states[:, 2])
+    assert np.allclose(states[:, [0, 1, 3]], mean_states(predictors["one"], rows))
+
+
 def test_pace(short, one, tmp_path):
     one = msgspec.structs.replace(one, folder=one.bundle.save(tmp_path / "one"))
     recipe = msgspec.structs.replace(RECIPE, epochs=12)

@@ -60,7 +60,7 @@ def mean_states(predictor: Predictor, rows: Sequence[Example]) -> np.ndarray:
     for row in work.rows:
         states = predictor.backend.forward(pad_rows([row], pad, 1), ["hidden_states"])["hidden_states"]
         found.append(states[:, 0].mean(1, dtype=np.float64))
-    return np.stack(found, 1)
+    return np.stack(found, 1)[:, work.unique]  # equal texts, and those cut to the same pieces, are read once
 
 
 def read_off(states: np.ndarray, labels: list[str], judged: np.ndarray, truth: list[str]) -> float:
