@@ -39,6 +39,9 @@ NOTE = (
     "of the embeddings. Equal shape favours the one with more parameters. They are small (hours on two cores): what "
     "holds between them is evidence about the two designs at this size, not about the released models."
 )
+MULTILINGUAL_NOTE = NOTE.replace(
+    "same shape, masking and sentence objective (SOP)", "same shape and masking, and no sentence objective"
+)
 LANGUAGES_NOTE = (
     "Learnt from English names of countries, languages and currencies, and judged by other names, in English and in 138 other "
     "languages. Names are short, and say little about sentences."
@@ -83,7 +86,9 @@ def default_audit(
     else:
         _, task = read_task(libraries, progress)
         texts = [e.text for e in task.test][:TEXTS]
-    notes = [note for note, fits in ((LANGUAGES_NOTE, languages), (NOTE, ours)) if fits]
+    notes = [
+        note for note, fits in ((LANGUAGES_NOTE, languages), (MULTILINGUAL_NOTE if languages else NOTE, ours)) if fits
+    ]
     home = f"{Path(out).name}/data"
 
     def plan_in(folder: Path) -> Plan:

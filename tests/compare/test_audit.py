@@ -364,7 +364,8 @@ def test_the_default_audit_of_languages_has_the_multilingual_pair(tmp_path, monk
     monkeypatch.setattr(named, "ROWS", 1)
     told = default_audit(out=tmp_path / "report", languages=True, probes=("size",))
     assert tuple(subject["name"] for subject in told["subjects"]) == default.MULTILINGUAL
-    assert default.LANGUAGES_NOTE in told["notes"] and default.NOTE in told["notes"]
+    assert default.LANGUAGES_NOTE in told["notes"] and default.MULTILINGUAL_NOTE in told["notes"]
+    assert "no sentence objective" in default.MULTILINGUAL_NOTE and "(SOP)" in default.NOTE
 
 
 @pytest.mark.parametrize("names", [default.MODELS, default.MULTILINGUAL])
