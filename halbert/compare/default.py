@@ -33,15 +33,13 @@ from halbert.train.recipe import FinetuneRecipe
 MODELS = ("bert-mini-en", "albert-mini-en")
 MULTILINGUAL = ("bert-mini-100", "albert-mini-100")
 FINETUNING = FinetuneRecipe(epochs=4, learning_rate=3e-4, batch_size=16, length=64)
-NOTE = (
+_NOTE = (
     "Both models learnt from the same text with the same tokenizer, in the same number of steps, and have the same shape, "
-    "masking and sentence objective (SOP): what differs is one parameter group for all layers or one for each, and the width "
+    "masking and sentence objective ({}): what differs is one parameter group for all layers or one for each, and the width "
     "of the embeddings. Equal shape favours the one with more parameters. They are small (hours on two cores): what "
     "holds between them is evidence about the two designs at this size, not about the released models."
 )
-MULTILINGUAL_NOTE = NOTE.replace(
-    "same shape, masking and sentence objective (SOP)", "same shape and masking, and no sentence objective"
-)
+NOTE, MULTILINGUAL_NOTE = _NOTE.format("SOP"), _NOTE.format("none")
 LANGUAGES_NOTE = (
     "Learnt from English names of countries, languages and currencies, and judged by other names, in English and in 138 other "
     "languages. Names are short, and say little about sentences."
